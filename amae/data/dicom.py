@@ -1,0 +1,248 @@
+"""DICOM radiographs to 8-bit grey: a chain of small functions, array in and array out.
+
+stored values -> modality rescale or LUT -> VOI LUT or window -> inversion -> 0..255 (DICOM PS3.4 N.2).
+Messages name attributes and files, never a value that could identify a patient.
+"""
+
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels import get_decoder, pixel_array
+from pydicom.uid import JPEGExtended12Bit
+
+from amae.errors import InputError
+
+GREY = ("MONOCHROME1", "MONOCHROME2")
+CONVERSIONS = ("minmax", "voi")
+
+
+def read_grey(path: str | Path, conversion: str) -> np.ndarray:
+    """Read a single-frame grey DICOM file as uint8 (rows, columns), 0 black.
+
+    `conversion` is "minmax" (as the published comparisons convert) or "voi" (as a viewer shows it). Raises InputError
+    that names the file and the reason when the file is not such an image, cannot be decoded or is constant.
+    """
+    try:
+        dataset = _read_dataset(path)
+        stored = _decode(dataset)
+        if stored.min() == stored.max():
+            raise InputError(f"constant image: every stored value is {stored.flat[0]}")
+        return voi(stored, dataset) if conversion == "voi" else minmax(stored, dataset.PhotometricInterpretation)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def minmax(stored: np.ndarray, photometric: str) -> np.ndarray:
+    """Scale stored values (rows, columns) from min..max to uint8 0..255; unsigned 8-bit values keep their scale.
+
+    MONOCHROME1 is inverted as max - x first; fractions are cut off, as in the published data sets.
+    """
+    values = stored.astype(np.float64)
+    if photometric == "MONOCHROME1":
+        values = values.max() - values
+    if stored.dtype != np.uint8:
+        values -= values.min()
+        values = values / values.max() * 255
+    return values.astype(np.uint8)
+
+
+def voi(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Show stored values (rows, columns) as a viewer does: uint8 (rows, columns), 0 black.
+
+    The first VOI LUT is used if there is one, else the first window, else the full range. Padding pixels are left out
+    of the range and shown black. Raises InputError when an attribute is unusable or all pixels get one grey level.
+    """
+    padding = padding_mask(stored, dataset)
+    values = modality(stored, dataset)
+    image = values[~padding]
+    if image.size == 0 or image.min() == image.max():
+        raise InputError("constant image: every pixel outside PixelPaddingValue has the same value")
+    shown, how = _values_of_interest(values, dataset, float(image.min()), float(image.max()))
+    # MONOCHROME1 and PresentationLUTShape INVERSE say the same thing in a DX header (PS3.3 C.8.11.3): inverted once
+    if dataset.PhotometricInterpretation == "MONOCHROME1" or _text(dataset, "PresentationLUTShape") == "INVERSE":
+        shown = 1 - shown
+    grey = np.rint(shown * 255).astype(np.uint8)
+    grey[padding] = 0
+    visible = grey[~padding]
+    if visible.min() == visible.max():
+        raise InputError(f"constant image: {how} gives every pixel the same grey level; use conversion minmax")
+    return grey
+
+
+def padding_mask(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Bool (rows, columns): stored values in PixelPaddingValue..PixelPaddingRangeLimit (PS3.3 C.7.5.1.1.2)."""
+    first = _number(dataset, "PixelPaddingValue")
+    if first is None:
+        return np.zeros(stored.shape, dtype=bool)
+    last = _number(dataset, "PixelPaddingRangeLimit")
+    # some writers store a negative padding value as if it were unsigned: wrap it to the pixels' type
+    ends = np.array([first, first if last is None else last]).astype(np.int64).astype(stored.dtype)
+    return (stored >= ends.min()) & (stored <= ends.max())
+
+
+def modality(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """Apply the modality LUT or rescale slope and intercept; float64 (rows, columns) (PS3.3 C.11.1)."""
+    if dataset.get("ModalityLUTSequence"):
+        first, table, _ = lut(dataset.ModalityLUTSequence[0], "ModalityLUTSequence", _little_endian(dataset))
+        return apply_lut(stored, first, table).astype(np.float64)
+    slope, intercept = _number(dataset, "RescaleSlope"), _number(dataset, "RescaleIntercept")
+    if slope == 0:
+        raise InputError("RescaleSlope is 0, which makes every pixel the same")
+    return stored * (1.0 if slope is None else slope) + (intercept or 0.0)
+
+
+def window(values: np.ndarray, center: float, width: float, function: str = "LINEAR") -> np.ndarray:
+    """Map values (rows, columns) to 0..1 by a window: LINEAR, LINEAR_EXACT or SIGMOID (PS3.3 C.11.2.1.2, C.11.2.1.3).
+
+    Raises InputError for a width that the standard forbids or another function.
+    """
+    if width < 1 if function == "LINEAR" else width <= 0:
+        raise InputError(f"WindowWidth {width:g} is too small for the VOI function {function}; use conversion minmax")
+    if function == "SIGMOID":
+        return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -700, 700)))
+    if function == "LINEAR":
+        center, width = center - 0.5, width - 1
+    elif function != "LINEAR_EXACT":
+        raise InputError("VOILUTFunction is none of LINEAR, LINEAR_EXACT, SIGMOID; use conversion minmax")
+    if width == 0:
+        return (values > center).astype(np.float64)
+    return np.clip((values - center) / width + 0.5, 0, 1)
+
+
+def lut(item: Dataset, name: str, little_endian: bool) -> tuple[int, np.ndarray, int]:
+    """First mapped value, table (entries,), bits per entry of a LUT sequence item (PS3.3 C.11.1.1, C.11.2.1.1)."""
+    try:
+        entries, first, bits = (int(value) for value in item.LUTDescriptor)
+        data = item.LUTData
+    except (AttributeError, TypeError, ValueError):
+        raise InputError(f"{name} lacks a usable LUTDescriptor or LUTData") from None
+    entries = entries % 65536 or 65536  # 0 stands for 65536; a signed reading of more than 32767 is undone
+    if isinstance(data, bytes):
+        packed = bits <= 8 and len(data) < 2 * entries
+        data = np.frombuffer(data[: len(data) // 2 * 2], "u1" if packed else "<u2" if little_endian else ">u2")
+    table = np.atleast_1d(np.asarray(data))[:entries]
+    if len(table) < entries or not 1 <= bits <= 16:
+        raise InputError(f"{name}: LUTDescriptor says {entries} entries of {bits} bits, LUTData holds {len(table)}")
+    return first, table, bits
+
+
+def apply_lut(values: np.ndarray, first: int, table: np.ndarray) -> np.ndarray:
+    """Look values (rows, columns) up in `table`, whose entry 0 stands for `first` and below, its last for all above."""
+    if first > 32767 and values.min() < 0:
+        first -= 65536  # a negative first value in an attribute written as unsigned
+    return table[np.clip(np.rint(values).astype(np.int64) - first, 0, len(table) - 1)]
+
+
+def _values_of_interest(values: np.ndarray, dataset: Dataset, low: float, high: float) -> tuple[np.ndarray, str]:
+    """Values mapped to 0..1, and which attribute did it."""
+    if dataset.get("VOILUTSequence"):
+        first, table, bits = lut(dataset.VOILUTSequence[0], "VOILUTSequence", _little_endian(dataset))
+        return np.clip(apply_lut(values, first, table) / (2**bits - 1), 0, 1), "VOILUTSequence"
+    center, width = _number(dataset, "WindowCenter"), _number(dataset, "WindowWidth")
+    if center is not None and width is not None:
+        function = _text(dataset, "VOILUTFunction") or "LINEAR"
+        return window(values, center, width, function), f"the window (WindowCenter {center:g}, WindowWidth {width:g})"
+    return np.clip((values - low) / (high - low), 0, 1), "the full range"
+
+
+def _read_dataset(path: str | Path) -> Dataset:
+    """Header and undecoded pixel data of a single-frame grey image."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")  # a warning of pydicom may quote a header value: look at it, never show it
+        try:
+            dataset = pydicom.dcmread(path)
+        except (FileNotFoundError, IsADirectoryError):
+            raise InputError("no such file") from None
+        except InvalidDicomError:
+            raise InputError("empty file" if Path(path).stat().st_size == 0 else "not a DICOM file") from None
+        except EOFError:
+            raise InputError("truncated DICOM file") from None
+        except Exception as error:
+            raise InputError(f"the DICOM file is corrupt or truncated ({type(error).__name__})") from None
+        _check_header(dataset)
+    if "PixelData" not in dataset:
+        truncated = any("End of file" in str(warning.message) for warning in caught)
+        raise InputError("truncated DICOM file" if truncated else "no pixel data (no image, or the file is truncated)")
+    return dataset
+
+
+def _check_header(dataset: Dataset) -> None:
+    """Refuse what is not one grey frame."""
+    if "PixelData" not in dataset:
+        return
+    for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation"):
+        if _number(dataset, keyword) is None:
+            raise InputError(f"the DICOM attribute {keyword} is missing")
+    photometric, samples = _text(dataset, "PhotometricInterpretation"), _number(dataset, "SamplesPerPixel")
+    if photometric not in GREY or samples not in (None, 1):
+        raise InputError(
+            f"not a grey image: PhotometricInterpretation {photometric or 'missing'}, SamplesPerPixel {samples or 1:g}"
+            "; expected MONOCHROME1 or MONOCHROME2, and 1"
+        )
+    frames = _number(dataset, "NumberOfFrames")
+    if frames is not None and frames != 1:
+        raise InputError(f"multi-frame image: NumberOfFrames {frames:g}, expected 1")
+
+
+def _decode(dataset: Dataset) -> np.ndarray:
+    """Stored values (rows, columns) in their own integer type."""
+    syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", None)
+    if syntax is None:
+        raise InputError("the DICOM attribute TransferSyntaxUID is missing")
+    named = f"transfer syntax {syntax.name} ({syntax})" if syntax.name != syntax else f"transfer syntax {syntax}"
+    try:
+        available = get_decoder(syntax).is_available
+    except NotImplementedError:
+        available = False
+    if not available:
+        raise InputError(f"no decoder for {named}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return pixel_array(dataset)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException:  # a panic in the RLE decoder (Rust) is no Exception
+        bits = int(dataset.BitsStored)
+        if syntax == JPEGExtended12Bit and bits > 8 and find_spec("libjpeg") is None:
+            raise InputError(
+                f"no decoder for {named} with {bits} bits; the optional package pylibjpeg-libjpeg (GPL) reads it"
+            ) from None
+        raise InputError(f"pixel data truncated or corrupt: cannot be decoded as {named}, {bits} bits") from None
+
+
+def _little_endian(dataset: Dataset) -> bool:
+    return dataset.original_encoding[1] is not False  # None (made in memory) counts as little endian
+
+
+def _number(dataset: Dataset, keyword: str) -> float | None:
+    """First value of a numeric attribute, or None where it is missing or empty."""
+    value = _first(dataset, keyword)
+    try:
+        number = None if value in (None, "") else float(value)
+    except (TypeError, ValueError):
+        raise InputError(f"the DICOM attribute {keyword} is not a number") from None
+    if number is not None and not np.isfinite(number):
+        raise InputError(f"the DICOM attribute {keyword} is not a finite number")
+    return number
+
+
+def _text(dataset: Dataset, keyword: str) -> str:
+    """First value of a text attribute in capitals, or ""."""
+    return str(_first(dataset, keyword) or "").strip().upper()
+
+
+def _first(dataset: Dataset, keyword: str) -> Any:
+    try:
+        value = dataset.get(keyword)
+    except Exception:  # pydicom parses an attribute when it is first asked for; its message would quote the value
+        raise InputError(f"the DICOM attribute {keyword} is not readable") from None
+    if isinstance(value, list | tuple | pydicom.multival.MultiValue):
+        return value[0] if len(value) else None
+    return value

@@ -1,0 +1,272 @@
+"""Image files to one packed array: uint8 (N, S, S) in manifest order, which `np.load(path, mmap_mode="r")` opens.
+
+A pixel coordinate of the original (edges at integers, after EXIF rotation) becomes `coordinate * scale + offset` in the
+packed image; scales and offsets stand in the index table, so boxes map exactly.
+"""
+
+import sys
+import warnings
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageOps
+
+from amae.data.dicom import CONVERSIONS, minmax, read_grey
+from amae.data.manifest import SPLITS, overlap_warning, read_manifest
+from amae.errors import InputError
+from amae.files import atomic, read_csv, write_csv
+
+SQUARES = ("squash", "pad", "crop")
+REJECTED_COLUMNS = ["image_id", "path", "reason"]
+GREY_TOLERANCE = 2  # grey levels between the channels of a JPEG that holds a grey picture as colour
+
+
+class Geometry(NamedTuple):
+    """Original matrix, and how its pixel coordinates map: packed = original * scale + offset."""
+
+    rows: int
+    columns: int
+    scale_x: float
+    scale_y: float
+    offset_x: float
+    offset_y: float
+
+
+def read_image(path: str | Path, conversion: str, square: str, size: int) -> tuple[np.ndarray, Geometry]:
+    """Read a DICOM, PNG or JPEG radiograph (told apart by content) as uint8 (size, size) with its geometry.
+
+    conversion: "minmax" or "voi" (DICOM only: PNG and JPEG carry no window; their 8-bit values are kept and 16-bit
+    values scaled min..max). square: "squash", "pad" (black) or "crop" (centre). Raises InputError with file and reason.
+    """
+    for name, value, allowed in (("conversion", conversion, CONVERSIONS), ("square", square, SQUARES)):
+        if value not in allowed:
+            raise InputError(f"{name} is {value!r}; expected one of {', '.join(allowed)}")
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(132)
+    except OSError as error:
+        raise InputError(f"{path}: {'no such file' if not Path(path).is_file() else error.strerror}") from None
+    if head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
+        grey = _read_picture(path)
+    elif head[128:] == b"DICM":
+        grey = read_grey(path, conversion)
+    else:
+        raise InputError(f"{path}: {'not a DICOM, PNG or JPEG file' if head else 'empty file'}")
+    return make_square(grey, square, size)
+
+
+def make_square(grey: np.ndarray, square: str, size: int) -> tuple[np.ndarray, Geometry]:
+    """Resize uint8 (rows, columns) to (size, size) by antialiased bilinear interpolation (PIL), and say how."""
+    rows, columns = grey.shape
+    picture = Image.fromarray(grey)
+    if square == "squash":
+        packed = picture.resize((size, size), Image.Resampling.BILINEAR)
+        geometry = Geometry(rows, columns, size / columns, size / rows, 0.0, 0.0)
+    elif square == "pad":
+        longest = max(rows, columns)
+        width, height = max(1, round(columns * size / longest)), max(1, round(rows * size / longest))
+        left, top = (size - width) // 2, (size - height) // 2
+        packed = Image.new("L", (size, size))
+        packed.paste(picture.resize((width, height), Image.Resampling.BILINEAR), (left, top))
+        geometry = Geometry(rows, columns, width / columns, height / rows, float(left), float(top))
+    else:
+        side = min(rows, columns)
+        left, top = (columns - side) // 2, (rows - side) // 2
+        box = (left, top, left + side, top + side)
+        packed = picture.resize((size, size), Image.Resampling.BILINEAR, box=box)
+        scale = size / side
+        geometry = Geometry(rows, columns, scale, scale, -left * scale, -top * scale)
+    return np.asarray(packed), geometry
+
+
+def convert(
+    manifest_path: str | Path,
+    images_path: str | Path,
+    index_path: str | Path,
+    rejected_path: str | Path,
+    size: int,
+    conversion: str,
+    square: str,
+    workers: int = 1,
+    allowed_failures: int = 0,
+) -> None:
+    """Write the packed array, its index table and the table of rejected files for every image of a manifest.
+
+    The array holds uint8 (N, size, size) in manifest order without the rejected; index columns: image_id and those of
+    Geometry; rejected columns: image_id, path, reason. Any number of workers (processes) gives the same bytes, and
+    memory does not grow with N. Raises InputError, after the table of rejected files is written and with no array left
+    behind, when more than `allowed_failures` files are rejected or none is left.
+    """
+    manifest = read_manifest(manifest_path)
+    if warning := overlap_warning(manifest):
+        print(warning, file=sys.stderr)
+    files = manifest[["image_id", "path"]].to_dict("records")
+    index: list[dict[str, Any]] = []
+    rejected: list[dict[str, Any]] = []
+    with atomic(images_path) as temporary:
+        with temporary.open("wb") as file:
+            _write_header(file, len(files), size)
+            results = _load_all(((row["path"], conversion, square, size) for row in files), workers)
+            for row, (packed, outcome) in zip(files, results, strict=True):
+                if packed is None:
+                    rejected.append({**row, "reason": outcome})
+                else:
+                    file.write(packed.tobytes())
+                    index.append({"image_id": row["image_id"], **outcome._asdict()})
+                _report_progress(len(index) + len(rejected), len(files), len(rejected))
+            file.seek(0)
+            _write_header(file, len(index), size)
+        write_csv(pd.DataFrame(rejected, columns=REJECTED_COLUMNS), rejected_path)
+        _check_rejected(rejected, len(index), allowed_failures, rejected_path)
+        write_csv(pd.DataFrame(index, columns=["image_id", *Geometry._fields]), index_path)
+
+
+def open_images(images_path: str | Path, index_path: str | Path) -> tuple[np.ndarray, pd.DataFrame]:
+    """Open a packed array read-only, uint8 (N, S, S), with its index table of N rows.
+
+    Raises InputError when either is missing or the two do not belong together.
+    """
+    try:
+        images = np.load(images_path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(f"{images_path}: no such file; make it with `amae convert`") from None
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(f"{images_path}: not a packed image array ({error})") from None
+    if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1] != images.shape[2]:
+        raise InputError(f"{images_path}: found {images.dtype} {images.shape}, expected uint8 (N, S, S)")
+    index = read_csv(index_path)
+    missing = [column for column in ("image_id", *Geometry._fields) if column not in index]
+    if missing:
+        raise InputError(f"{index_path}: column {missing[0]} is missing")
+    if len(index) != len(images):
+        raise InputError(f"{index_path} has {len(index)} rows, {images_path} {len(images)} images; convert them again")
+    whole = dict.fromkeys(("rows", "columns"), "int64")
+    return images, index.astype(whole | dict.fromkeys(Geometry._fields[2:], "float64"))
+
+
+def select(manifest: pd.DataFrame, index: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Manifest rows of one split that have an image, in manifest order, with their place in the array as column `row`.
+
+    `images[select(manifest, index, "test")["row"]]` are the images. Raises InputError for an empty split and for an
+    index that does not belong to the manifest.
+    """
+    if split not in SPLITS:
+        raise InputError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
+    unknown = index.loc[~index["image_id"].isin(manifest["image_id"]), "image_id"]
+    if len(unknown):
+        raise InputError(f"image {unknown.iloc[0]} of the index is not in the manifest; convert the images again")
+    rows = pd.Series(np.arange(len(index)), index=index["image_id"])
+    chosen = manifest[(manifest["split"] == split) & manifest["image_id"].isin(rows.index)]
+    if chosen.empty:
+        raise InputError(f"split {split} is empty: no readable image of the manifest belongs to it")
+    return chosen.assign(row=rows[chosen["image_id"]].to_numpy()).reset_index(drop=True)
+
+
+def _read_picture(path: str | Path) -> np.ndarray:
+    """PNG or JPEG as uint8 (rows, columns), turned as EXIF says."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PIL warns of large images and of odd EXIF; neither harms
+            with Image.open(path, formats=("PNG", "JPEG")) as picture:
+                if getattr(picture, "n_frames", 1) != 1:
+                    raise InputError(f"{path}: holds {picture.n_frames} pictures, expected 1")
+                picture = ImageOps.exif_transpose(picture)
+                mode, values = picture.mode, np.asarray(picture)
+                transparent = "transparency" in picture.info
+    except InputError:
+        raise
+    except Exception as error:  # PIL's plugins raise many kinds for a damaged file
+        raise InputError(f"{path}: truncated or corrupt PNG or JPEG ({type(error).__name__})") from None
+    try:
+        return _grey_of(values, mode, transparent)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+
+
+def _grey_of(values: np.ndarray, mode: str, transparent: bool) -> np.ndarray:
+    """Decoded values (rows, columns[, channels]) of a PIL mode to uint8 (rows, columns)."""
+    if mode in ("LA", "RGBA") and not transparent:
+        transparent = bool((values[..., -1] != 255).any())
+        mode, values = mode[:-1], values[..., :-1]
+    if transparent:
+        raise InputError("transparent pixels; expected an opaque grey image")
+    if mode == "RGB":
+        spread = int((values.max(axis=-1).astype(int) - values.min(axis=-1)).max())
+        if spread > GREY_TOLERANCE:
+            raise InputError(f"colour image: red, green and blue differ by up to {spread} levels; expected grey")
+        values = np.rint(values.mean(axis=-1)).astype(np.uint8)
+    elif mode not in ("L", "LA") and not mode.startswith("I"):
+        raise InputError(f"PNG or JPEG of type {mode} (palette, bilevel or CMYK); expected 8 or 16 bit grey")
+    values = values.reshape(values.shape[:2])
+    if values.min() == values.max():
+        raise InputError(f"constant image: every pixel is {values.flat[0]}")
+    return values if values.dtype == np.uint8 else minmax(values, "MONOCHROME2")
+
+
+def _load(task: tuple[str, str, str, int]) -> tuple[np.ndarray | None, Geometry | str]:
+    """One image and its geometry, or None and the reason. Runs in a worker process."""
+    path = task[0]
+    try:
+        return read_image(*task)
+    except InputError as error:
+        return None, str(error).removeprefix(f"{path}: ")
+
+
+def _load_all(tasks: Iterable[tuple[str, str, str, int]], workers: int) -> Iterator[tuple[Any, Any]]:
+    """Results in the order of the tasks, with at most four tasks a worker under way, so that memory stays flat."""
+    if workers <= 1:
+        yield from map(_load, tasks)
+        return
+    reached = "the first file"
+    # spawn: a fork of a process that runs threads (torch, BLAS) can hang
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        try:
+            for path, future in _submitted(pool, tasks, 4 * workers):
+                reached = path
+                yield future.result()
+        except BrokenProcessPool:
+            raise InputError(
+                f"a conversion worker died (out of memory, or a decoder crashed) at or soon after {reached}; "
+                "convert with one worker to see at which file"
+            ) from None
+
+
+def _submitted(
+    pool: ProcessPoolExecutor, tasks: Iterable[tuple[str, str, str, int]], limit: int
+) -> Iterator[tuple[str, Future]]:
+    """Path and future of each task in order, never more than `limit` of them submitted and not yet handed on."""
+    waiting: deque[tuple[str, Future]] = deque()
+    for task in tasks:
+        waiting.append((task[0], pool.submit(_load, task)))
+        if len(waiting) >= limit:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def _write_header(file: Any, count: int, size: int) -> None:
+    """The .npy header, whose length does not depend on `count` (numpy leaves room for a first axis that grows)."""
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False}
+    np.lib.format.write_array_header_1_0(file, {**header, "shape": (count, size, size)})
+
+
+def _report_progress(done: int, total: int, rejected: int) -> None:
+    """A line to stderr at about every tenth of the way."""
+    if done * 10 // total != (done - 1) * 10 // total:
+        print(f"convert: {done}/{total} images, {rejected} rejected", file=sys.stderr, flush=True)
+
+
+def _check_rejected(rejected: list[dict[str, Any]], kept: int, allowed: int, rejected_path: str | Path) -> None:
+    if len(rejected) <= allowed and kept:
+        return
+    first = "; ".join(f"{row['path']}: {row['reason']}" for row in rejected[:3])
+    raise InputError(
+        f"{len(rejected)} of {len(rejected) + kept} images cannot be used, allowed_failures is {allowed}: {first}"
+        f"{'; and others' if len(rejected) > 3 else ''}. Every file and reason: {rejected_path}"
+    )

@@ -1,0 +1,183 @@
+"""The manifest: one table per data set that drives everything, and the hidden labels kept apart from it.
+
+Columns: image_id, path, split, label, patient_id, view, and any further ones; every cell is text, "" where unknown.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from amae.data.splits import SplitSettings, draw_splits
+from amae.errors import InputError
+from amae.files import read_csv, write_csv
+
+SPLITS = ("train_normal", "train_unlabeled", "test")
+LABELS = ("normal", "abnormal", "")
+COLUMNS = ["image_id", "path", "split", "label", "patient_id", "view"]
+# what may be known of an unlabeled image; any further column (a finding, a severity) could give its label away
+VISIBLE_UNLABELED = ["image_id", "path", "split", "patient_id", "view", "sex", "age"]
+TABLE_LABELS = {"normal": "normal", "0": "normal", "abnormal": "abnormal", "1": "abnormal", "": ""}
+
+
+def read_manifest(path: str | Path, needs: Sequence[str] = (), check_files: bool = False) -> pd.DataFrame:
+    """Read and validate a manifest; text cells, "" where unknown.
+
+    `needs` names the splits that must not be empty; `check_files` looks for every image file. Raises InputError that
+    names the file, the row (the header is row 1) and what was expected.
+    """
+    frame = read_csv(path)
+    _require_columns(frame, COLUMNS, path)
+    _check_values(frame, path)
+    for split in needs:
+        if not (frame["split"] == split).any():
+            counts = ", ".join(f"{name} {int((frame['split'] == name).sum())}" for name in SPLITS)
+            raise InputError(f"{path}: split {split} is empty, and it is needed here (images: {counts})")
+    if check_files:
+        _check_files(frame, path)
+    return frame
+
+
+def overlap_warning(manifest: pd.DataFrame) -> str:
+    """One line that counts the patients with images in both training and test, or ""."""
+    test = manifest["split"] == "test"
+    known = manifest["patient_id"] != ""
+    both = set(manifest.loc[test & known, "patient_id"]) & set(manifest.loc[~test & known, "patient_id"])
+    if not both:
+        return ""
+    images = int((test & manifest["patient_id"].isin(both)).sum())
+    return f"warning: {len(both)} patients are in both training and test ({images} test images of theirs)"
+
+
+def build_manifest(
+    table_path: str | Path,
+    root: str | Path | None,
+    manifest_path: str | Path,
+    hidden_path: str | Path,
+    splits: SplitSettings | None = None,
+) -> None:
+    """Write manifest and hidden labels from a person's table of images (CSV).
+
+    Table columns: path (relative to `root`, by default the table's folder); optional: image_id (default: the file's
+    name without suffix), label (normal, abnormal, 0, 1 or empty), patient_id, view, split, any others. A split column
+    with any entry is used as given, and rows without an entry are left out; otherwise `splits` says how to draw.
+
+    In the rows of train_unlabeled the label moves to the hidden table (columns image_id, label; rows with a known label
+    only), and every column but patient_id, view, sex and age is emptied. Rows are sorted by split and image_id, so
+    that their order tells nothing. Ids and paths stay as they are even if they spell a finding: training never reads
+    them. Raises InputError for a table that cannot be used, before anything is written.
+    """
+    table = _normalise(read_csv(table_path), table_path, Path(table_path).parent if root is None else Path(root))
+    given = table["split"] != ""
+    if given.any():
+        if not given.all():
+            print(f"{table_path}: {int((~given).sum())} rows without a split are left out", file=sys.stderr)
+    elif splits is None:
+        raise InputError(f"{table_path}: no column split with entries, and no settings to draw splits with")
+    else:
+        table["split"] = draw_splits(table, splits)
+    table = table[table["split"] != ""]
+    # the index keeps the rows of the table, which messages name
+    table = table.iloc[np.lexsort((table["image_id"], table["split"].map(SPLITS.index)))].copy()
+    unlabeled = table["split"] == "train_unlabeled"
+    hidden = table.loc[unlabeled & (table["label"] != ""), ["image_id", "label"]]
+    table.loc[unlabeled, [column for column in table if column not in VISIBLE_UNLABELED]] = ""
+    _check_values(table, table_path)
+    _check_files(table, table_path)
+    if warning := overlap_warning(table):
+        print(warning, file=sys.stderr)
+    write_csv(hidden, hidden_path)
+    write_csv(table, manifest_path)
+
+
+def _normalise(table: pd.DataFrame, path: str | Path, root: Path) -> pd.DataFrame:
+    """All columns of a manifest, contract order first; labels and paths in their final form, splits not yet drawn."""
+    _require_columns(table, ["path"], path)
+    if table.empty:
+        raise InputError(f"{path}: the table has no rows")
+    table = table.apply(lambda column: column.str.strip())
+    if (table["path"] == "").any():
+        raise InputError(f"{path}: row {_row(table['path'] == '')}: path is empty")
+    if "image_id" not in table:
+        table["image_id"] = [Path(name).stem for name in table["path"]]
+        if table["image_id"].duplicated().any():
+            twice = table.loc[table["image_id"].duplicated(), "image_id"].iloc[0]
+            raise InputError(
+                f"{path}: two files are called {twice}; add a column image_id with a unique name for each row"
+            )
+    for column in ("split", "label", "patient_id", "view"):
+        if column not in table:
+            table[column] = ""
+    label = table["label"].str.lower().map(TABLE_LABELS)
+    if label.isna().any():
+        found = table.loc[label.isna(), "label"].iloc[0]
+        raise InputError(
+            f"{path}: row {_row(label.isna())}: label is {found!r}; expected normal, abnormal, 0, 1 or empty"
+        )
+    table["label"] = label
+    table["path"] = [(root / name).as_posix() for name in table["path"]]
+    _check_ids(table, path)
+    _check_splits(table[table["split"] != ""], path)
+    return table[COLUMNS + [column for column in table if column not in COLUMNS]]
+
+
+def _check_values(frame: pd.DataFrame, path: str | Path) -> None:
+    """Every rule that a manifest keeps."""
+    if frame.empty:
+        raise InputError(f"{path}: no images")
+    if (frame["path"] == "").any():
+        raise InputError(f"{path}: row {_row(frame['path'] == '')}: path is empty")
+    _check_ids(frame, path)
+    _check_splits(frame, path)
+    wrong = ~frame["label"].isin(LABELS)
+    if wrong.any():
+        found = frame.loc[wrong, "label"].iloc[0]
+        raise InputError(f"{path}: row {_row(wrong)}: label is {found!r}; expected normal, abnormal or empty")
+    wrong = (frame["split"] == "train_unlabeled") & (frame["label"] != "")
+    if wrong.any():
+        raise InputError(
+            f"{path}: row {_row(wrong)}: an image of train_unlabeled has a label ({int(wrong.sum())} such rows); "
+            "labels of that split belong in the hidden table"
+        )
+    wrong = (frame["split"] == "train_normal") & (frame["label"] == "abnormal")
+    if wrong.any():
+        raise InputError(f"{path}: row {_row(wrong)}: an image of train_normal is labelled abnormal")
+
+
+def _check_ids(frame: pd.DataFrame, path: str | Path) -> None:
+    if (frame["image_id"] == "").any():
+        raise InputError(f"{path}: row {_row(frame['image_id'] == '')}: image_id is empty")
+    for column in ("image_id", "path"):
+        twice = frame[frame[column].duplicated(keep=False)]
+        if len(twice):
+            groups = twice.groupby(column, sort=False).groups
+            listed = "; ".join(f"{name} (rows {', '.join(str(i + 2) for i in rows)})" for name, rows in groups.items())
+            listed = listed if len(groups) <= 3 else "; ".join(listed.split("; ")[:3]) + "; ..."
+            raise InputError(f"{path}: {len(groups)} values of {column} occur more than once: {listed}")
+
+
+def _check_splits(frame: pd.DataFrame, path: str | Path) -> None:
+    wrong = ~frame["split"].isin(SPLITS)
+    if wrong.any():
+        found = frame.loc[wrong, "split"].iloc[0]
+        raise InputError(f"{path}: row {_row(wrong)}: split is {found!r}; expected one of {', '.join(SPLITS)}")
+
+
+def _check_files(frame: pd.DataFrame, path: str | Path) -> None:
+    missing = [name for name in frame["path"] if not Path(name).is_file()]
+    if missing:
+        listed = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        raise InputError(f"{path}: {len(missing)} of {len(frame)} image files do not exist: {listed}")
+
+
+def _require_columns(frame: pd.DataFrame, columns: Sequence[str], path: str | Path) -> None:
+    missing = [column for column in columns if column not in frame]
+    if missing:
+        raise InputError(f"{path}: missing column {', '.join(missing)} (found: {', '.join(map(str, frame.columns))})")
+
+
+def _row(wrong: pd.Series) -> int:
+    """Number of the first marked row as a spreadsheet shows it (the header is row 1)."""
+    return int(wrong.index[np.argmax(wrong)]) + 2

@@ -1,0 +1,120 @@
+"""Draw training and test sets from a pool of images by seed, with no patient on both sides."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from amae.errors import InputError
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """Sizes in images. `anomaly_ratio` is the abnormal fraction of the unlabeled set; None: images without a label."""
+
+    train_normal: int
+    unlabeled: int
+    anomaly_ratio: float | None
+    test_normal: int
+    test_abnormal: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name in ("train_normal", "unlabeled", "test_normal", "test_abnormal", "seed"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        if self.anomaly_ratio is not None and not 0 <= self.anomaly_ratio <= 1:
+            raise InputError(
+                f"anomaly_ratio is {self.anomaly_ratio}; expected 0 to 1, or none for images without a label"
+            )
+
+
+def draw_splits(table: pd.DataFrame, settings: SplitSettings) -> pd.Series:
+    """Split of each row of a table with columns image_id, label (normal | abnormal | "") and patient_id.
+
+    Returns train_normal, train_unlabeled, test or "" (unused), aligned with the table. The result depends on the set
+    of rows and the settings only, not on the row order, and test and training normals do not depend on the anomaly
+    ratio. Test patients are drawn patient by patient, so that one with many images is no likelier to be drawn; their
+    other images are left out of training. A row without patient_id counts as a patient of its own. Raises InputError
+    that says what the pool can serve when it cannot serve the sizes.
+    """
+    table = table.sort_values("image_id", kind="stable")
+    label = table["label"].to_numpy(dtype=str)
+    own = "\0" + table["image_id"]  # no table can hold this as a patient_id
+    patient = table["patient_id"].where(table["patient_id"] != "", own).to_numpy(dtype=object)
+    _check_test(label, settings)
+    test = _draw_test(label, patient, settings)
+    pool = ~np.isin(patient, patient[test])
+    # one generator each: the order of one class does not depend on the sizes of the others
+    order = {
+        name: np.random.default_rng([settings.seed, 1, stream]).permutation(np.flatnonzero(pool & (label == name)))
+        for stream, name in enumerate(("normal", "abnormal", ""))
+    }
+    _check_pool({name: len(rows) for name, rows in order.items()}, settings)
+    split = np.full(len(table), "", dtype=object)
+    split[test] = "test"
+    split[order["normal"][: settings.train_normal]] = "train_normal"
+    for name, count in unlabeled_counts(settings).items():
+        skip = settings.train_normal if name == "normal" else 0
+        split[order[name][skip : skip + count]] = "train_unlabeled"
+    return pd.Series(split, index=table.index, name="split")
+
+
+def unlabeled_counts(settings: SplitSettings) -> dict[str, int]:
+    """Images of each label in the unlabeled set: round(unlabeled * anomaly_ratio) are abnormal (method, section 1)."""
+    if settings.anomaly_ratio is None:
+        return {"": settings.unlabeled}
+    abnormal = round(settings.unlabeled * settings.anomaly_ratio)
+    return {"normal": settings.unlabeled - abnormal, "abnormal": abnormal}
+
+
+def _draw_test(label: np.ndarray, patient: np.ndarray, settings: SplitSettings) -> np.ndarray:
+    """Row numbers of the test set: patients in random order, each giving what is still wanted of its images."""
+    rng = np.random.default_rng([settings.seed, 0])
+    wanted = {"normal": settings.test_normal, "abnormal": settings.test_abnormal}
+    names, codes = np.unique(patient.astype(str), return_inverse=True)
+    members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes, minlength=len(names)))[:-1])
+    chosen: list[int] = []
+    for number in rng.permutation(len(names)):
+        for row in rng.permutation(members[number]):
+            if wanted.get(label[row], 0):
+                wanted[label[row]] -= 1
+                chosen.append(int(row))
+        if not any(wanted.values()):
+            break
+    return np.array(sorted(chosen), dtype=np.int64)
+
+
+def _check_test(label: np.ndarray, settings: SplitSettings) -> None:
+    for name, needed in (("normal", settings.test_normal), ("abnormal", settings.test_abnormal)):
+        found = int((label == name).sum())
+        if needed > found:
+            raise InputError(f"test_{name} is {needed}, but the table has {found} images labelled {name}")
+
+
+def _check_pool(pool: dict[str, int], settings: SplitSettings) -> None:
+    """Refuse sizes that the images of non-test patients cannot fill."""
+    counts = unlabeled_counts(settings)
+    ratio, unlabeled, normal = settings.anomaly_ratio, settings.unlabeled, settings.train_normal
+    after = "the pool after the test patients are taken out has"
+    if normal > pool["normal"]:
+        raise InputError(f"train_normal is {normal}, but {after} {pool['normal']} normal images")
+    if ratio is None and unlabeled > pool[""]:
+        raise InputError(
+            f"unlabeled is {unlabeled} with anomaly_ratio none, which takes images without a label, but {after} "
+            f"{pool['']}; use fewer, or set anomaly_ratio to compose the set from labelled images"
+        )
+    if counts.get("abnormal", 0) > pool["abnormal"]:
+        most = math.floor(100 * pool["abnormal"] / unlabeled) / 100
+        raise InputError(
+            f"anomaly_ratio {ratio:g} needs {counts['abnormal']} abnormal images for train_unlabeled, but {after} "
+            f"{pool['abnormal']}: at most {most:g} with unlabeled {unlabeled}"
+        )
+    left = pool["normal"] - normal
+    if counts.get("normal", 0) > left:
+        least = math.ceil(100 * (unlabeled - left) / unlabeled) / 100
+        raise InputError(
+            f"anomaly_ratio {ratio:g} needs {counts['normal']} normal images for train_unlabeled beside {normal} for "
+            f"train_normal, but {after} {pool['normal']}: at least {least:g} with unlabeled {unlabeled}, or fewer"
+        )

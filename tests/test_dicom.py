@@ -1,0 +1,306 @@
+"""The DICOM chain against formulas written out from the standard, files built here, and the conformance file."""
+
+import re
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless
+from scipy.special import expit
+
+from amae.data import dicom
+from amae.data.dicom import read_grey
+from amae.errors import InputError
+
+RAMP = np.arange(1024, dtype=np.uint16).reshape(32, 32)
+SECRET = "Doe^Jane"
+
+
+def make(stored: np.ndarray, bits: int = 16, photometric: str = "MONOCHROME2", **attributes: object) -> Dataset:
+    """A radiograph with these stored values and attributes."""
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+    dataset.PatientName = dataset.PatientID = SECRET
+    dataset.Rows, dataset.Columns = stored.shape[:2]
+    dataset.SamplesPerPixel = 1
+    dataset.PhotometricInterpretation = photometric
+    dataset.BitsAllocated = 8 * stored.dtype.itemsize
+    dataset.BitsStored = min(bits, dataset.BitsAllocated)
+    dataset.HighBit = dataset.BitsStored - 1
+    dataset.PixelRepresentation = int(stored.dtype.kind == "i")
+    dataset.PixelData = stored.tobytes()
+    for keyword, value in attributes.items():
+        setattr(dataset, keyword, value)
+    return dataset
+
+
+def lut_item(first: int, table: np.ndarray, bits: int, packed: bool = False) -> Dataset:
+    item = Dataset()
+    item.add_new("LUTDescriptor", "SS" if first < 0 else "US", [len(table) % 65536, first, bits])
+    item.add_new("LUTData", "OW", table.astype("u1" if packed else "<u2").tobytes())
+    return item
+
+
+@pytest.fixture
+def save(tmp_path: Path):
+    def write(dataset: Dataset, name: str = "image.dcm") -> Path:
+        dataset.save_as(tmp_path / name, enforce_file_format=True)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_minmax_of_every_depth(save, bits: int, photometric: str) -> None:
+    stored = np.random.default_rng(bits).integers(3, 2**bits - 5, (17, 23)).astype(np.uint8 if bits == 8 else np.uint16)
+    grey = read_grey(save(make(stored, bits, photometric)), "minmax")
+    values = [[int(value) for value in row] for row in stored]
+    low, high = stored.min().item(), stored.max().item()
+    if photometric == "MONOCHROME1":
+        values = [[high - value for value in row] for row in values]
+        low, high = 0, high - low
+    if bits > 8:
+        values = [[255 * (value - low) // (high - low) for value in row] for row in values]
+    # an exact quotient may fall a hair below a whole level in floating point, as in the published conversion
+    assert np.abs(grey.astype(int) - values).max() <= (1 if bits > 8 else 0)
+    assert (grey != np.array(values)).mean() < 0.01
+    assert grey.dtype == np.uint8 and (bits == 8 or (grey.min() == 0 and grey.max() == 255))
+
+
+def test_conformance_before_squashing_is_what_pydicom_decodes(shared: Path) -> None:
+    path = shared / "data/dicom/RG2_RLE.dcm"
+    stored = pydicom.dcmread(path).pixel_array.astype(float)
+    assert np.array_equal(read_grey(path, "minmax"), (stored / 893 * 255).astype(np.uint8))
+
+
+def linear(x: float, c: float, w: float) -> float:
+    """PS3.3 C.11.2.1.2.1 with ymin 0 and ymax 1, as the pseudo-code there."""
+    if x <= c - 0.5 - (w - 1) / 2:
+        return 0
+    if x > c - 0.5 + (w - 1) / 2:
+        return 1
+    return (x - (c - 0.5)) / (w - 1) + 0.5
+
+
+def linear_exact(x: float, c: float, w: float) -> float:
+    """PS3.3 C.11.2.1.3.2."""
+    return 0 if x <= c - w / 2 else 1 if x > c + w / 2 else (x - c) / w + 0.5
+
+
+def sigmoid(x: float, c: float, w: float) -> float:
+    """PS3.3 C.11.2.1.3.1."""
+    return expit(4 * (x - c) / w)
+
+
+FORMULAS = {"LINEAR": linear, "LINEAR_EXACT": linear_exact, "SIGMOID": sigmoid}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    values=arrays(np.int32, (3, 4), elements=st.integers(-3000, 3000)),
+    center=st.floats(-2000, 2000),
+    width=st.floats(1, 4000) | st.just(1.0),
+    function=st.sampled_from(sorted(FORMULAS)),
+)
+def test_window_is_the_standards_formula(values: np.ndarray, center: float, width: float, function: str) -> None:
+    expected = [[FORMULAS[function](float(x), center, width) for x in row] for row in values]
+    np.testing.assert_allclose(dicom.window(values, center, width, function), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("function", sorted(FORMULAS))
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_voi_rescales_then_windows_then_inverts(save, function: str, photometric: str) -> None:
+    dataset = make(RAMP, 10, photometric, RescaleSlope=2, RescaleIntercept=-700, WindowCenter=[100, 5])
+    dataset.WindowWidth = [900, 7]  # the second view is not the one to show
+    dataset.VOILUTFunction = function
+    shown = np.array([[FORMULAS[function](2.0 * x - 700, 100, 900) for x in row] for row in RAMP.astype(int)])
+    expected = (1 - shown if photometric == "MONOCHROME1" else shown) * 255
+    assert np.abs(read_grey(save(dataset), "voi") - expected).max() <= 0.5 + 1e-6
+
+
+def test_voi_agrees_with_pydicom_where_pydicom_defines_it(save) -> None:
+    dataset = make(RAMP, 10, RescaleSlope=1.5, RescaleIntercept=-20, WindowCenter=600, WindowWidth=700)
+    path = save(dataset)
+    read = pydicom.dcmread(path)
+    values = pydicom.pixels.apply_voi_lut(pydicom.pixels.apply_modality_lut(read.pixel_array, read), read)
+    low, high = -20, 1023 * 1.5 - 20
+    assert np.abs(read_grey(path, "voi") - (values - low) / (high - low) * 255).max() <= 0.5 + 1e-6
+
+
+def test_negative_slope_turns_the_order_around_once(save) -> None:
+    dataset = make(RAMP, 10, RescaleSlope=-1, RescaleIntercept=1023, WindowCenter=512, WindowWidth=1024)
+    assert np.array_equal(read_grey(save(dataset), "voi"), np.rint(RAMP[::-1, ::-1] / 1023 * 255).astype(np.uint8))
+
+
+def test_full_range_without_a_window(save) -> None:
+    empty = make(RAMP, 10, WindowCenter=None, WindowWidth=None)
+    for dataset in (make(RAMP + 100, 12), empty):
+        assert np.array_equal(read_grey(save(dataset), "voi"), np.rint(RAMP / 1023 * 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_inverse_shape_and_monochrome1_invert_once(save, photometric: str) -> None:
+    upright = read_grey(save(make(RAMP, 10)), "voi")
+    inverse = read_grey(save(make(RAMP, 10, photometric, PresentationLUTShape="INVERSE")), "voi")
+    assert np.array_equal(inverse, 255 - upright)
+    identity = read_grey(save(make(RAMP, 10, "MONOCHROME2", PresentationLUTShape="IDENTITY")), "voi")
+    assert np.array_equal(identity, upright)
+
+
+@pytest.mark.parametrize("first, bits, packed", [(0, 16, False), (200, 12, False), (0, 8, True), (0, 8, False)])
+def test_voi_lut_is_preferred_to_the_window(save, first: int, bits: int, packed: bool) -> None:
+    table = np.sort(np.random.default_rng(first).integers(0, 2**bits, 701))
+    dataset = make(RAMP, 10, WindowCenter=1, WindowWidth=2, VOILUTSequence=[lut_item(first, table, bits, packed)])
+    expected = [[255 * int(table[min(max(int(x) - first, 0), 700)]) / (2**bits - 1) for x in row] for row in RAMP]
+    assert np.abs(read_grey(save(dataset), "voi") - expected).max() <= 0.5 + 1e-6
+
+
+def test_modality_lut_feeds_the_window(save) -> None:
+    table = np.arange(1024)[::-1] * 4
+    item = lut_item(-512, table, 12)
+    dataset = make(RAMP.astype(np.int16) - 512, 10, ModalityLUTSequence=[item], WindowCenter=2046.5, WindowWidth=4093)
+    expected = [[255 * linear(float(table[x]), 2046.5, 4093) for x in row] for row in RAMP]
+    assert np.abs(read_grey(save(dataset), "voi") - expected).max() <= 0.5 + 1e-6
+
+
+def test_big_endian_lut_and_pixels(save) -> None:
+    dataset = make(RAMP.astype(">u2"), 10, VOILUTSequence=[lut_item(0, np.arange(1024).astype("<u2").byteswap(), 10)])
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+    assert np.array_equal(read_grey(save(dataset), "voi"), np.rint(RAMP / 1023 * 255).astype(np.uint8))
+
+
+def test_signed_values_and_overlay_bits_above_bits_stored(save) -> None:
+    signed = (RAMP.astype(np.int16) - 512) & 0x03FF  # ten bits; what lies above them is not part of the value
+    for path in (save(make(signed, 10)), save(make(signed | 0x4000, 10))):
+        assert np.array_equal(read_grey(path, "voi"), np.rint(RAMP / 1023 * 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.parametrize("written_unsigned", [False, True])
+def test_padding_is_black_and_outside_the_range(save, photometric: str, written_unsigned: bool) -> None:
+    stored = RAMP.astype(np.int16)
+    stored[:, :5], stored[:, 5:7] = -2000, -1999
+    dataset = make(stored, 16, photometric)
+    tag_type = "US" if written_unsigned else "SS"
+    dataset.add_new("PixelPaddingValue", tag_type, 65536 - 2000 if written_unsigned else -2000)
+    dataset.add_new("PixelPaddingRangeLimit", tag_type, 65536 - 1999 if written_unsigned else -1999)
+    grey = read_grey(save(dataset), "voi")
+    body = RAMP[:, 7:].astype(float)
+    shown = (body - body.min()) / (body.max() - body.min()) * 255
+    assert not grey[:, :7].any()
+    assert np.array_equal(grey[:, 7:], np.rint(255 - shown if photometric == "MONOCHROME1" else shown))
+
+
+def change(dataset: Dataset, **attributes: object) -> Dataset:
+    for keyword, value in attributes.items():
+        if value is None:
+            delattr(dataset, keyword)
+        else:
+            setattr(dataset, keyword, value)
+    return dataset
+
+
+def broken_rle() -> Dataset:
+    """An RLE segment whose last run crosses the end of the image, which makes a decoder panic rather than raise."""
+    dataset = make(RAMP, 10)
+    whole, crossing = bytes([129, 5]) * 8, bytes([129, 5]) * 7 + bytes([200, 5]) + bytes([129, 5])  # runs of 128, 57
+    header = np.zeros(16, "<u4")
+    header[:3] = 2, 64, 64 + len(whole)
+    dataset.PixelData = encapsulate([header.tobytes() + whole + crossing])
+    dataset["PixelData"].VR = "OB"
+    dataset.file_meta.TransferSyntaxUID = RLELossless
+    return dataset
+
+
+REFUSED = {
+    "multi-frame": (lambda: make(np.concatenate([RAMP, RAMP]), Rows=32, NumberOfFrames=2), "multi-frame.*2"),
+    "RGB": (lambda: make(np.zeros((4, 4, 3), np.uint8), photometric="RGB", SamplesPerPixel=3), "not a grey.*RGB.* 3"),
+    "palette": (lambda: make(RAMP, photometric="PALETTE COLOR"), "not a grey.*PALETTE COLOR"),
+    "YBR": (lambda: make(RAMP, photometric="YBR_FULL", SamplesPerPixel=3), "not a grey.*YBR_FULL"),
+    "constant": (lambda: make(np.full((9, 9), 77, np.uint16)), "constant image.*77"),
+    "outside window": (lambda: make(RAMP, WindowCenter=9000, WindowWidth=10), "constant.*WindowCenter 9000.*minmax"),
+    "all padding": (
+        lambda: make(RAMP, PixelPaddingValue=0, PixelPaddingRangeLimit=2000),
+        "constant image.*PixelPaddingValue",
+    ),
+    "no width": (lambda: make(RAMP, WindowCenter=5, WindowWidth=0), "WindowWidth 0 is too small"),
+    "function": (lambda: make(RAMP, WindowCenter=5, WindowWidth=9, VOILUTFunction="CUBIC"), "VOILUTFunction"),
+    "slope 0": (lambda: make(RAMP, RescaleSlope=0, RescaleIntercept=0), "RescaleSlope is 0"),
+    "short LUT": (lambda: make(RAMP, VOILUTSequence=[change(lut_item(0, RAMP[0], 10), LUTData=b"00")]), "32 entries"),
+    "no LUT": (lambda: make(RAMP, VOILUTSequence=[change(lut_item(0, RAMP[0], 10), LUTData=None)]), "LUTData"),
+    "no pixels": (lambda: change(make(RAMP), PixelData=None), "no pixel data"),
+    "no rows": (lambda: change(make(RAMP), Rows=None), "Rows is missing"),
+    "no photometric": (lambda: change(make(RAMP), PhotometricInterpretation=None), "not a grey.*missing"),
+    "short": (lambda: make(RAMP, PixelData=RAMP.tobytes()[:900]), "truncated.*Explicit VR Little Endian"),
+    "broken RLE": (broken_rle, "truncated or corrupt.*RLE Lossless"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_refusals_name_file_and_reason(save, name: str) -> None:
+    build, reason = REFUSED[name]
+    path = save(build())
+    with pytest.raises(InputError, match=f"^{re.escape(str(path))}: .*{reason}") as caught:
+        read_grey(path, "voi")
+    assert "Doe" not in str(caught.value)
+
+
+def test_unknown_transfer_syntax_is_named(save) -> None:
+    dataset = make(RAMP)
+    dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.100"  # MPEG2
+    dataset["PixelData"].VR = "OB"
+    dataset.PixelData = encapsulate([b"1234"])
+    with pytest.raises(InputError, match=r"no decoder for .*MPEG2.*1\.2\.840\.10008\.1\.2\.4\.100"):
+        read_grey(save(dataset), "minmax")
+
+
+@pytest.mark.parametrize("kept", [100, 140, 200, 400, 700, -2])
+def test_truncated_anywhere_is_refused_without_a_warning(save, kept: int) -> None:
+    path = save(make(RAMP))
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(InputError, match=r"truncated|not a DICOM") as caught:
+        read_grey(path, "minmax")
+    assert "Doe" not in str(caught.value)
+
+
+def test_files_that_are_not_dicom(tmp_path: Path) -> None:
+    contents = {"zero.dcm": (b"", "empty file"), "text.dcm": (b"a,b\n1,2\n" * 40, "not a DICOM file")}
+    for name, (content, reason) in contents.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=f"{name}: {reason}"):
+            read_grey(tmp_path / name, "minmax")
+    with pytest.raises(InputError, match="no such file"):
+        read_grey(tmp_path / "absent.dcm", "minmax")
+
+
+def test_invalid_header_values_are_read_without_warnings(save) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom warns of the bad values while this test writes them
+        dataset = make(RAMP, 10)
+        dataset.add_new("PatientAge", "AS", "fortytwo years")
+        dataset.add_new("StudyDate", "DA", "someday in May")
+        path = save(dataset)
+    assert read_grey(path, "minmax").max() == 255
+
+
+def test_twelve_bit_jpeg_is_rejected_by_name(shared: Path) -> None:
+    with pytest.raises(InputError, match=r"RG2_JPLY\.dcm: .*JPEG Extended.*1\.2\.4\.51.*pylibjpeg-libjpeg \(GPL\)"):
+        read_grey(shared / "data/dicom/RG2_JPLY.dcm", "voi")
+
+
+def test_a_real_radiograph_through_its_window(shared: Path) -> None:
+    path = shared / "data/dicom/RG1_JLSN.dcm"  # MONOCHROME1, WindowCenter 15000, WindowWidth 30000
+    stored = pydicom.dcmread(path).pixel_array.astype(float)
+    expected = 255 * (1 - np.clip((stored - 14999.5) / 29999 + 0.5, 0, 1))
+    assert np.abs(read_grey(path, "voi") - expected).max() <= 0.5 + 1e-6

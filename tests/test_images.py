@@ -1,0 +1,286 @@
+"""Squares, geometry, PNG and JPEG, the packed array, contact sheets; conformance with the published conversion."""
+
+import io
+import os
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from amae.data import images as module
+from amae.data.images import convert, make_square, open_images, read_image, select
+from amae.data.manifest import read_manifest
+from amae.data.sheet import OUTLINE, contact_sheet
+from amae.errors import InputError
+
+RNG = np.random.default_rng(0)
+NOISE = RNG.integers(0, 256, (40, 60), dtype=np.uint8)
+
+
+def read(path: Path, square: str = "squash", size: int = 32) -> np.ndarray:
+    return read_image(path, "minmax", square, size)[0]
+
+
+def test_minmax_squash_agrees_with_the_conformance_file(shared: Path) -> None:
+    expected = np.load(shared / "data/conformance/convert.npz")
+    assert len(expected) >= 6
+    for name in expected:
+        packed, _ = read_image(shared / "data/dicom" / name, "minmax", "squash", 512)
+        assert np.abs(packed.astype(int) - expected[name]).max() <= 1, name
+
+
+@pytest.mark.parametrize("square", module.SQUARES)
+@pytest.mark.parametrize("rows, columns", [(300, 200), (200, 300), (257, 257), (90, 401)])
+def test_a_drawn_rectangle_lands_where_the_geometry_says(square: str, rows: int, columns: int) -> None:
+    x0, x1, y0, y1 = columns // 2 - 20, columns // 2 + 33, rows // 2 - 31, rows // 2 + 22
+    grey = np.zeros((rows, columns), np.uint8)
+    grey[y0:y1, x0:x1] = 200
+    packed, geometry = make_square(grey, square, 128)
+    assert packed.shape == (128, 128) and packed.dtype == np.uint8
+    assert (geometry.rows, geometry.columns) == (rows, columns)
+    weight = packed / 200
+    left, right = (x * geometry.scale_x + geometry.offset_x for x in (x0, x1))
+    top, bottom = (y * geometry.scale_y + geometry.offset_y for y in (y0, y1))
+    # the area and the centre of what was drawn, measured on the packed image
+    assert weight.sum() == pytest.approx((right - left) * (bottom - top), rel=0.01)
+    centres = np.arange(128) + 0.5
+    assert (weight.sum(0) @ centres) / weight.sum() == pytest.approx((left + right) / 2, abs=0.05)
+    assert (weight.sum(1) @ centres) / weight.sum() == pytest.approx((top + bottom) / 2, abs=0.05)
+
+
+@pytest.mark.parametrize("rows, columns", [(300, 200), (200, 301), (64, 64)])
+def test_squares_keep_what_they_promise(rows: int, columns: int) -> None:
+    white = np.full((rows, columns), 255, np.uint8)
+    padded, geometry = make_square(white, "pad", 96)
+    share = (padded == 255).mean()
+    assert share == pytest.approx(min(rows, columns) / max(rows, columns), abs=0.01) and set(np.unique(padded)) <= {
+        0,
+        255,
+    }
+    assert geometry.scale_x == pytest.approx(geometry.scale_y, rel=0.02)
+    cropped, geometry = make_square(white, "crop", 96)
+    assert (cropped == 255).all() and geometry.scale_x == geometry.scale_y == 96 / min(rows, columns)
+    # corners of the original map to the edges of the square when squashed
+    _, geometry = make_square(white, "squash", 96)
+    assert columns * geometry.scale_x == pytest.approx(96) and rows * geometry.scale_y == pytest.approx(96)
+
+
+def test_content_decides_not_the_suffix(tmp_path: Path) -> None:
+    Image.fromarray(NOISE).save(tmp_path / "picture.dcm", format="PNG")
+    assert np.array_equal(read(tmp_path / "picture.dcm"), make_square(NOISE, "squash", 32)[0])
+    (tmp_path / "table.png").write_text("a,b\n" * 99)
+    (tmp_path / "zero.jpg").write_bytes(b"")
+    for name, reason in {"table.png": "not a DICOM, PNG or JPEG", "zero.jpg": "empty", "none.png": "no such"}.items():
+        with pytest.raises(InputError, match=f"{name}: {reason}"):
+            read(tmp_path / name)
+
+
+def test_sixteen_bit_png_is_scaled_over_its_range(tmp_path: Path) -> None:
+    values = (NOISE.astype(np.uint16) * 11 + 300)[:32, :32]
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    low, high = values.min().astype(int), values.max().astype(int)
+    expected = 255 * (values.astype(int) - low) // (high - low)
+    assert np.abs(read(tmp_path / "deep.png").astype(int) - expected).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["RGB", "RGBA", "LA", "JPEG"])
+def test_grey_stored_as_colour_is_grey(tmp_path: Path, kind: str) -> None:
+    picture = Image.fromarray(NOISE)
+    if kind == "JPEG":
+        smooth = picture.resize((32, 32), Image.Resampling.BICUBIC)
+        smooth.convert("RGB").save(tmp_path / "x.jpg", quality=95)
+        smooth.save(tmp_path / "grey.jpg", quality=95)
+        difference = read(tmp_path / "x.jpg").astype(int) - read(tmp_path / "grey.jpg")
+        assert np.abs(difference).max() <= 2
+    else:
+        picture.convert(kind).save(tmp_path / "x.png")
+        assert np.array_equal(read(tmp_path / "x.png"), make_square(NOISE, "squash", 32)[0])
+
+
+def png(picture: Image.Image, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", **options)
+    return buffer.getvalue()
+
+
+def tinted() -> Image.Image:
+    colour = np.repeat(NOISE[..., None] // 2, 3, axis=-1)
+    colour[3, 4, 2] += 3
+    return Image.fromarray(colour)
+
+
+REFUSED = {
+    "colour": (lambda: png(tinted()), "colour image.*up to 3 levels"),
+    "palette": (lambda: png(tinted().convert("P")), "type P"),
+    "bilevel": (lambda: png(Image.fromarray(NOISE).convert("1")), "type 1"),
+    "transparent": (lambda: png(Image.merge("LA", [Image.fromarray(NOISE), Image.fromarray(NOISE)])), "transparent"),
+    "transparent colour": (lambda: png(Image.fromarray(NOISE), transparency=7), "transparent"),
+    "constant": (lambda: png(Image.new("L", (9, 9), 4)), "constant image: every pixel is 4"),
+    "animated": (
+        lambda: png(Image.fromarray(NOISE), save_all=True, append_images=[Image.fromarray(NOISE[::-1])]),
+        "2 pictures",
+    ),
+    "truncated": (lambda: png(Image.fromarray(NOISE))[:900], "truncated or corrupt"),
+    "header only": (lambda: png(Image.fromarray(NOISE))[:20], "truncated or corrupt"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_refused_pictures_name_file_and_reason(tmp_path: Path, name: str) -> None:
+    build, reason = REFUSED[name]
+    (tmp_path / "x.png").write_bytes(build())
+    with pytest.raises(InputError, match=rf"x\.png: .*{reason}"):
+        read(tmp_path / "x.png")
+
+
+def test_exif_orientation_is_applied_before_the_geometry(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the first row of the file is the right-hand edge
+    Image.fromarray(NOISE).save(tmp_path / "x.png", exif=exif)
+    turned, geometry = read_image(tmp_path / "x.png", "minmax", "squash", 32)
+    assert (geometry.rows, geometry.columns) == (60, 40)
+    assert np.array_equal(turned, make_square(np.ascontiguousarray(np.rot90(NOISE, -1)), "squash", 32)[0])
+
+
+def test_unknown_settings_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"conversion is 'max'; expected one of minmax, voi"):
+        read_image(tmp_path / "x.png", "max", "pad", 8)
+    with pytest.raises(InputError, match=r"square is 'cut'; expected one of squash, pad, crop"):
+        read_image(tmp_path / "x.png", "voi", "cut", 8)
+
+
+def dataset(folder: Path, count: int = 9, broken: tuple[int, ...] = ()) -> Path:
+    rows = []
+    for number in range(count):
+        path = folder / f"{number}.png"
+        values = np.random.default_rng(number).integers(0, 256, (20 + number, 31), dtype=np.uint8)
+        Image.fromarray(values).save(path)
+        if number in broken:
+            path.write_bytes(b"nothing")
+        split = ("train_normal", "train_unlabeled", "test")[number % 3]
+        rows.append([f"00{number}", path, split, "normal" if split == "test" else "", f"p{number}", "PA"])
+    frame = pd.DataFrame(rows, columns=["image_id", "path", "split", "label", "patient_id", "view"])
+    frame.to_csv(folder / "manifest.csv", index=False)
+    return folder / "manifest.csv"
+
+
+def run(folder: Path, out: str, workers: int = 1, allowed: int = 0, size: int = 16) -> Path:
+    target = folder / out
+    paths = (folder / "manifest.csv", target / "images.npy", target / "images.csv", target / "rejected.csv")
+    convert(*paths, size, "minmax", "pad", workers, allowed)
+    return target
+
+
+def test_any_number_of_workers_writes_the_same_bytes(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    dataset(tmp_path, count=12, broken=(5,))
+    one, two = run(tmp_path, "one", 1, allowed=1), run(tmp_path, "two", 2, allowed=1)
+    names = sorted(os.listdir(one))
+    assert names == sorted(os.listdir(two)) == ["images.csv", "images.npy", "rejected.csv"]
+    assert all((one / name).read_bytes() == (two / name).read_bytes() for name in names)
+    assert "convert: 12/12 images, 1 rejected" in capsys.readouterr().err
+
+
+def test_rejected_images_leave_array_and_index_in_step(tmp_path: Path) -> None:
+    manifest = read_manifest(dataset(tmp_path, broken=(0, 4)))
+    out = run(tmp_path, "out", allowed=2)
+    packed, index = open_images(out / "images.npy", out / "images.csv")
+    assert isinstance(packed, np.memmap) and packed.shape == (7, 16, 16) and packed.dtype == np.uint8
+    assert (out / "images.npy").stat().st_size == packed.offset + packed.size
+    assert list(index["image_id"]) == ["001", "002", "003", "005", "006", "007", "008"]
+    for row, image_id in enumerate(index["image_id"]):
+        image, geometry = read_image(tmp_path / f"{int(image_id)}.png", "minmax", "pad", 16)
+        assert np.array_equal(packed[row], image)
+        assert tuple(index.loc[row, list(geometry._fields)]) == geometry  # scales survive the text exactly
+    rejected = pd.read_csv(out / "rejected.csv", dtype=str)
+    assert list(rejected["image_id"]) == ["000", "004"]
+    assert set(rejected["reason"]) == {"not a DICOM, PNG or JPEG file"}
+    chosen = select(manifest, index, "train_unlabeled")
+    assert list(chosen["image_id"]) == ["001", "007"] and list(chosen["row"]) == [0, 5]
+
+
+def test_more_rejected_than_allowed_stops_with_the_table_written(tmp_path: Path) -> None:
+    dataset(tmp_path, broken=(1, 2, 3, 4))
+    with pytest.raises(
+        InputError, match=r"4 of 9 images.*allowed_failures is 3.*1\.png: not a DICOM.*; and others\. .*rejected"
+    ):
+        run(tmp_path, "out", allowed=3)
+    assert os.listdir(tmp_path / "out") == ["rejected.csv"]
+    assert len(pd.read_csv(tmp_path / "out/rejected.csv")) == 4
+
+
+def test_nothing_readable_is_an_error_whatever_is_allowed(tmp_path: Path) -> None:
+    dataset(tmp_path, count=2, broken=(0, 1))
+    with pytest.raises(InputError, match="2 of 2 images cannot be used"):
+        run(tmp_path, "out", allowed=9)
+
+
+def test_a_missing_file_is_rejected_like_an_unreadable_one(tmp_path: Path) -> None:
+    dataset(tmp_path)
+    (tmp_path / "3.png").unlink()
+    assert list(pd.read_csv(run(tmp_path, "out", allowed=1) / "rejected.csv")["reason"]) == ["no such file"]
+
+
+def test_pieces_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    manifest = read_manifest(dataset(tmp_path))
+    out = run(tmp_path, "out")
+    _, index = open_images(out / "images.npy", out / "images.csv")
+    with pytest.raises(InputError, match="000 of the index is not in the manifest"):
+        select(manifest.iloc[1:], index, "test")
+    with pytest.raises(InputError, match="split test is empty"):
+        select(manifest, index.iloc[:2], "test")
+    index.iloc[1:].to_csv(out / "short.csv", index=False)
+    with pytest.raises(InputError, match=r"short\.csv has 8 rows.*9 images"):
+        open_images(out / "images.npy", out / "short.csv")
+    with pytest.raises(InputError, match=r"absent\.npy: no such file"):
+        open_images(out / "absent.npy", out / "images.csv")
+    np.save(out / "float.npy", np.zeros((9, 4, 4)))
+    with pytest.raises(InputError, match=r"float64 \(9, 4, 4\), expected uint8"):
+        open_images(out / "float.npy", out / "images.csv")
+    (out / "text.npy").write_text("image")
+    with pytest.raises(InputError, match=r"text\.npy: not a packed image array"):
+        open_images(out / "text.npy", out / "images.csv")
+
+
+def test_no_more_than_a_few_results_are_ever_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Pool:
+        submitted = 0
+
+        def submit(self, *_: object) -> int:
+            self.submitted += 1
+            return self.submitted
+
+    pool = Pool()
+    taken = 0
+    for _, _ in module._submitted(pool, ((str(n), "minmax", "pad", 8) for n in range(100)), 8):
+        taken += 1
+        assert pool.submitted - taken < 8
+    assert taken == pool.submitted == 100
+
+
+def test_contact_sheet_shows_tiles_borders_and_outlines(tmp_path: Path) -> None:
+    tiles = np.stack([np.full((40, 50), 10 * n, np.uint8) for n in range(7)])
+    masks = np.zeros(tiles.shape, bool)
+    masks[:, 10:20, 10:30] = True
+    borders = [(255, 0, 0), *[None] * 6]
+    titles = [f"image_{n}_with_a_long_name" for n in range(7)]
+    contact_sheet(tiles, titles, tmp_path / "sheet.png", columns=3, borders=borders, outlines=masks)
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    assert sheet.shape == (4 + 3 * 58, 4 + 3 * 54, 3)
+    assert (sheet[4 + 30, 4 + 54 + 5] == 10).all()  # the second tile is dark grey
+    assert (sheet == (255, 0, 0)).all(-1).sum() == 44 * 54 - 40 * 50
+    assert (sheet == OUTLINE).all(-1).sum() == 7 * (2 * 20 + 2 * 8)
+    assert os.listdir(tmp_path) == ["sheet.png"]
+    with pytest.raises(ValueError, match="2 titles for 7"):
+        contact_sheet(tiles, ["a", "b"], tmp_path / "x.png")
+
+
+def test_a_worker_that_dies_is_an_error_that_names_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    dead: Future = Future()
+    dead.set_exception(BrokenProcessPool())
+    monkeypatch.setattr(module.ProcessPoolExecutor, "submit", lambda *_: dead)
+    with pytest.raises(InputError, match=r"worker died .* at or soon after a\.png; convert with one worker"):
+        list(module._load_all(iter([("a.png", "minmax", "pad", 8)]), workers=2))

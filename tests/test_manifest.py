@@ -1,0 +1,254 @@
+"""Manifest rules, own tables, hidden labels, and drawn splits."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from amae.data.manifest import build_manifest, overlap_warning, read_manifest
+from amae.data.splits import SplitSettings, draw_splits, unlabeled_counts
+from amae.errors import InputError
+
+HEADER = "image_id,path,split,label,patient_id,view\n"
+GOOD = HEADER + "001,a.png,train_normal,normal,p1,PA\nNA,b.png,train_unlabeled,,p2,AP\n3,c.png,test,abnormal,,\n"
+
+
+def manifest(folder: Path, text: str) -> Path:
+    path = folder / "manifest.csv"
+    path.write_text(text)
+    return path
+
+
+def test_cells_stay_text(tmp_path: Path) -> None:
+    frame = read_manifest(manifest(tmp_path, GOOD), needs=("train_normal", "train_unlabeled", "test"))
+    assert list(frame["image_id"]) == ["001", "NA", "3"] and list(frame["label"]) == ["normal", "", "abnormal"]
+
+
+BAD = {
+    "missing column label": GOOD.replace("label", "labels"),
+    r"image_id occur more than once: 001 \(rows 2, 3\)": GOOD.replace("NA,b", "001,b"),
+    r"path occur more than once: a\.png \(rows 2, 4\)": GOOD.replace("c.png", "a.png"),
+    r"row 3: split is 'unlabeled'; expected one of train_normal, train_unlabeled, test": GOOD.replace(
+        "train_unlabeled", "unlabeled"
+    ),
+    "row 4: label is 'sick'; expected normal, abnormal or empty": GOOD.replace(",abnormal", ",sick"),
+    "row 3: an image of train_unlabeled has a label": GOOD.replace("unlabeled,,", "unlabeled,normal,"),
+    "row 2: an image of train_normal is labelled abnormal": GOOD.replace("l,normal", "l,abnormal"),
+    "row 2: image_id is empty": GOOD.replace("001", ""),
+    "row 2: path is empty": GOOD.replace("a.png", ""),
+    "no images": HEADER,
+}
+
+
+@pytest.mark.parametrize("reason", sorted(BAD))
+def test_every_rule_has_a_message_with_file_and_row(tmp_path: Path, reason: str) -> None:
+    with pytest.raises(InputError, match=rf"manifest\.csv: .*{reason}"):
+        read_manifest(manifest(tmp_path, BAD[reason]))
+
+
+def test_needed_splits_and_files(tmp_path: Path) -> None:
+    path = manifest(tmp_path, GOOD.replace("train_unlabeled", "train_normal"))
+    with pytest.raises(InputError, match=r"split train_unlabeled is empty.*train_normal 2, train_unlabeled 0, test 1"):
+        read_manifest(path, needs=("train_unlabeled",))
+    with pytest.raises(InputError, match=r"3 of 3 image files do not exist: a\.png, b\.png, c\.png$"):
+        read_manifest(path, check_files=True)
+
+
+def test_patients_on_both_sides_are_counted() -> None:
+    rows = [("train_normal", "p1"), ("test", "p1"), ("test", "p1"), ("test", ""), ("train_normal", ""), ("test", "p2")]
+    frame = pd.DataFrame(rows, columns=["split", "patient_id"])
+    assert overlap_warning(frame) == "warning: 1 patients are in both training and test (2 test images of theirs)"
+    assert overlap_warning(frame[frame["patient_id"] != "p1"]) == ""
+
+
+def own(folder: Path, frame: pd.DataFrame) -> Path:
+    """A person's table with an (empty) file for every path."""
+    for name in frame["path"]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    frame.to_csv(folder / "table.csv", index=False)
+    return folder / "table.csv"
+
+
+def build(folder: Path, frame: pd.DataFrame, splits: SplitSettings | None = None) -> tuple[pd.DataFrame, pd.DataFrame]:
+    build_manifest(own(folder, frame), None, folder / "manifest.csv", folder / "hidden.csv", splits)
+    hidden = pd.read_csv(folder / "hidden.csv", dtype=str, keep_default_na=False)
+    return read_manifest(folder / "manifest.csv", check_files=True), hidden
+
+
+GIVEN = pd.DataFrame(
+    {
+        "path": ["x/5.png", "x/4.png", "x/3.png", "x/2.png", "x/1.png", "x/0.png"],
+        "label": ["1", "0", "Abnormal", "normal", "", "abnormal"],
+        "split": ["test", "train_normal", "train_unlabeled", "train_unlabeled", "train_unlabeled", ""],
+        "sex": list("MFMFMF"),
+        "finding": ["mass", "none", "effusion", "none", "none", "mass"],
+        "severity": list("301009"),
+    }
+)
+
+
+def test_given_splits_hide_what_could_tell_the_label(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    frame, hidden = build(tmp_path, GIVEN)
+    assert list(frame["image_id"]) == ["4", "1", "2", "3", "5"]
+    assert list(frame.columns) == [
+        "image_id",
+        "path",
+        "split",
+        "label",
+        "patient_id",
+        "view",
+        "sex",
+        "finding",
+        "severity",
+    ]
+    unlabeled = frame[frame["split"] == "train_unlabeled"]
+    assert (unlabeled[["label", "finding", "severity"]] == "").all(axis=None) and list(unlabeled["sex"]) == [
+        "M",
+        "F",
+        "M",
+    ]
+    assert list(frame.loc[frame["split"] == "test", "finding"]) == ["mass"]
+    assert hidden.to_dict("list") == {"image_id": ["2", "3"], "label": ["normal", "abnormal"]}
+    assert frame["path"].iloc[0] == (tmp_path / "x/4.png").as_posix()
+    assert "1 rows without a split are left out" in capsys.readouterr().err
+
+
+def test_the_manifest_does_not_change_with_the_hidden_labels(tmp_path: Path) -> None:
+    build(tmp_path, GIVEN)
+    before = (tmp_path / "manifest.csv").read_bytes()
+    other = GIVEN.assign(label=["1", "0", "normal", "abnormal", "abnormal", ""], finding=list("abcdef"))
+    other.loc[[0, 1], "finding"] = GIVEN.loc[[0, 1], "finding"]
+    build(tmp_path, other.iloc[::-1])
+    assert (tmp_path / "manifest.csv").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        ({"label": "2"}, "row 2: label is '2'; expected normal, abnormal, 0, 1 or empty"),
+        ({"split": "training"}, "row 2: split is 'training'; expected one of"),
+        ({"path": "y/4.png"}, "two files are called 4; add a column image_id"),
+        ({"path": ""}, "row 2: path is empty"),
+        ({"label": "abnormal", "split": "train_normal"}, "row 2: an image of train_normal is labelled abnormal"),
+    ],
+)
+def test_unusable_tables_are_refused_and_nothing_written(tmp_path: Path, change: dict[str, str], reason: str) -> None:
+    frame = GIVEN.copy()
+    for column, value in change.items():
+        frame.loc[0, column] = value
+    with pytest.raises(InputError, match=rf"table\.csv: .*{reason}"):
+        build(tmp_path, frame)
+    assert not (tmp_path / "manifest.csv").exists() and not (tmp_path / "hidden.csv").exists()
+
+
+def test_a_table_without_splits_or_files(tmp_path: Path) -> None:
+    frame = GIVEN.drop(columns="split")
+    with pytest.raises(InputError, match="no column split with entries, and no settings"):
+        build(tmp_path, frame)
+    frame.to_csv(tmp_path / "elsewhere.csv", index=False)
+    with pytest.raises(InputError, match=r"4 of 4 image files do not exist: none/"):
+        small = SplitSettings(1, 2, 0.5, 0, 1, seed=0)
+        build_manifest(tmp_path / "elsewhere.csv", "none", tmp_path / "m.csv", tmp_path / "h.csv", small)
+
+
+def pool(normal: int, abnormal: int, unknown: int, patients: int, seed: int = 0) -> pd.DataFrame:
+    """A table whose patients have one to many images of mixed labels; every fifth image has no patient_id."""
+    label = ["normal"] * normal + ["abnormal"] * abnormal + [""] * unknown
+    patient = np.random.default_rng(seed).integers(0, patients, len(label))
+    names = ["" if number % 5 == 0 else f"p{who}" for number, who in enumerate(patient)]
+    ids = [f"i{number:05d}" for number in range(len(label))]
+    return pd.DataFrame({"image_id": ids, "label": label, "patient_id": names})
+
+
+def counts(table: pd.DataFrame, split: pd.Series) -> dict[tuple[str, str], int]:
+    return table.groupby([split, "label"]).size().to_dict()
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    ratio=st.sampled_from([None, 0.0, 0.25, 0.6, 1.0]),
+    sizes=st.tuples(*[st.integers(0, 20)] * 4),
+)
+def test_drawn_splits_have_exact_sizes_and_disjoint_patients(seed: int, ratio: float | None, sizes: tuple) -> None:
+    table = pool(200, 150, 100, patients=250, seed=seed)
+    plan = SplitSettings(sizes[0], sizes[1], ratio, sizes[2], sizes[3], seed)
+    split = draw_splits(table, plan)
+    expected = {("test", "normal"): sizes[2], ("test", "abnormal"): sizes[3], ("train_normal", "normal"): sizes[0]}
+    expected |= {("train_unlabeled", label): count for label, count in unlabeled_counts(plan).items()}
+    found = {key: count for key, count in counts(table, split).items() if key[0]}
+    assert found == {key: count for key, count in expected.items() if count}
+    known = table["patient_id"] != ""
+    test, train = (split == "test"), split.str.startswith("train")
+    assert not set(table.loc[test & known, "patient_id"]) & set(table.loc[train & known, "patient_id"])
+    shuffled = table.sample(frac=1, random_state=seed % 1000)
+    assert draw_splits(shuffled, plan).sort_index().equals(split.sort_index())
+
+
+def test_the_ratio_moves_only_the_unlabeled_set_and_seeds_differ() -> None:
+    table = pool(300, 300, 0, patients=900)
+    drawn = {ratio: draw_splits(table, SplitSettings(80, 60, ratio, 30, 30, seed=3)) for ratio in (0.2, 0.8)}
+    for name in ("test", "train_normal"):
+        assert (drawn[0.2] == name).equals(drawn[0.8] == name)
+    few, many = (set(table.index[(drawn[r] == "train_unlabeled") & (table["label"] == "abnormal")]) for r in (0.2, 0.8))
+    assert few < many  # nested, so that a sweep over the ratio changes no more than it must
+    assert not draw_splits(table, SplitSettings(80, 60, 0.2, 30, 30, seed=4)).equals(drawn[0.2])
+
+
+def test_patients_with_many_images_are_no_likelier_to_be_tested() -> None:
+    big = [("normal", f"big{number // 10}") for number in range(500)]
+    small = [("normal", f"small{number}") for number in range(50)]
+    table = pd.DataFrame(big + small, columns=["label", "patient_id"])
+    table["image_id"] = [f"i{number:04d}" for number in range(len(table))]
+    share = []
+    for seed in range(40):
+        chosen = table[draw_splits(table, SplitSettings(0, 0, None, 60, 0, seed)) == "test"]
+        share.append(np.mean([name.startswith("big") for name in chosen["patient_id"].unique()]))
+    assert abs(np.mean(share) - 0.5) < 0.08  # half of the patients are big ones; 0.9 of the images are theirs
+
+
+def single(normal: int, abnormal: int, unknown: int = 0) -> pd.DataFrame:
+    return pool(normal, abnormal, unknown, patients=1).assign(patient_id="")
+
+
+@pytest.mark.parametrize(
+    "plan, reason",
+    [
+        ((50, 300, 0.9, 10, 100), r"anomaly_ratio 0\.9 needs 270 abnormal.*has 200: at most 0\.66 with unlabeled 300"),
+        ((250, 300, 0.1, 10, 10), r"anomaly_ratio 0\.1 needs 270 normal.*beside 250.*has 390: at least 0\.54"),
+        ((391, 0, 0.5, 10, 10), "train_normal is 391, but the pool after the test patients.* 390 normal"),
+        ((50, 9, 0.5, 10, 301), "test_abnormal is 301, but the table has 300"),
+        ((50, 9, 0.5, 401, 10), "test_normal is 401, but the table has 400"),
+        ((50, 21, None, 10, 10), "unlabeled is 21 with anomaly_ratio none.*has 20; use fewer"),
+    ],
+)
+def test_what_the_pool_cannot_serve_is_said(plan: tuple, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        draw_splits(single(400, 300, 20), SplitSettings(*plan, seed=0))
+
+
+def test_the_ratio_that_the_message_offers_works() -> None:
+    table = single(400, 300)
+    for ratio, train in ((0.66, 50), (0.54, 250)):
+        draw_splits(table, SplitSettings(train, 300, ratio, 10, 100 if ratio == 0.66 else 10, seed=0))
+
+
+@pytest.mark.parametrize("changes", [{"anomaly_ratio": 1.2}, {"unlabeled": -1}])
+def test_impossible_settings_are_refused(changes: dict) -> None:
+    plan = {"train_normal": 1, "unlabeled": 1, "anomaly_ratio": 0.5, "test_normal": 1, "test_abnormal": 1, "seed": 0}
+    with pytest.raises(InputError, match=next(iter(changes))):
+        SplitSettings(**plan | changes)
+
+
+def test_own_table_without_splits_end_to_end(tmp_path: Path) -> None:
+    table = pool(40, 40, 0, patients=60).assign(finding="x")
+    table["path"] = table["image_id"] + ".png"
+    frame, hidden = build(tmp_path, table, SplitSettings(12, 10, 0.6, 5, 5, seed=1))
+    assert frame["split"].value_counts().to_dict() == {"train_normal": 12, "train_unlabeled": 10, "test": 10}
+    assert hidden["label"].value_counts().to_dict() == {"abnormal": 6, "normal": 4}
+    assert set(hidden["image_id"]) == set(frame.loc[frame["split"] == "train_unlabeled", "image_id"])
+    assert overlap_warning(frame) == ""
