@@ -1,0 +1,183 @@
+"""Lung masks: one grey image to one mask, and one packed image array to one packed mask array.
+
+The recipe is the one of AnatPaste (Sato et al. 2022, "Anatomy-aware self-supervised learning for anomaly detection in
+chest radiographs", and its published code): the dark regions of the contrast-equalised radiograph that do not touch the
+border. It needs no training and finds aerated lung only; an opaque lung is left out, which suits its one use here,
+namely to say where an opacity may be pasted on a normal image.
+"""
+
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from skimage.exposure import equalize_adapthist
+from skimage.filters import threshold_otsu
+from skimage.measure import label, regionprops
+from skimage.morphology import dilation, footprint_rectangle, opening
+from skimage.segmentation import clear_border
+
+from amae.data.images import open_images
+from amae.data.sheet import contact_sheet
+from amae.files import atomic, write_csv
+
+SIZE = 256  # pixels; every constant of the recipe is meant at this size
+MINIMUM_AREA = 400  # pixels at SIZE
+
+# Both lung fields fill roughly a quarter of a well-framed frontal radiograph. Under 5 % most of the lungs is
+# missing; over 60 % the mask must hold something else (a negative image, air around the body that stays off the
+# border).
+PLAUSIBLE_COVERAGE = (0.05, 0.6)
+# A mask with less than this share in one half of the image has lost a lung.
+MINIMUM_HALF = 0.05
+
+CHUNK = 16  # images a task of a worker
+SHEET_EVEN = 60
+SHEET_FLAGGED = 60
+FLAGGED = (220, 50, 47)  # border of flagged images on the sheet, RGB
+
+
+def lung_mask(image: np.ndarray) -> np.ndarray:
+    """Lung mask of one radiograph with dark lungs (MONOCHROME2 sense).
+
+    `image` is uint8 (256, 256), the result bool (256, 256), all False where nothing is found. Contrast-limited adaptive
+    histogram equalisation (clip 0.01, 256 bins), Otsu's threshold, dark non-zero pixels, opening 3x3, removal of what
+    touches the border, dilation 3x3, and removal of components under 400 pixels together with all else in their
+    bounding boxes. Raises ValueError for another shape or dtype.
+
+    Source: Sato et al. 2022, section on lung segmentation, and the published code, whose second comparison of the image
+    with its own thresholded version amounts to "dark and not zero" and whose removal zeroes whole bounding boxes.
+    """
+    if image.shape != (SIZE, SIZE) or image.dtype != np.uint8:
+        raise ValueError(f"expected a uint8 image ({SIZE}, {SIZE}), found {image.dtype} {image.shape}")
+    if image.min() == image.max():
+        return np.zeros(image.shape, dtype=bool)
+    equalised = equalize_adapthist(image, clip_limit=0.01, nbins=256)
+    dark = (equalised <= threshold_otsu(equalised)) & (equalised > 0)
+    square = footprint_rectangle((3, 3))
+    inner = dilation(clear_border(opening(dark, square)), square)
+    labels = label(inner)
+    for region in regionprops(labels):
+        # The area is what earlier removals have left of the component, as in the published code.
+        if region.area < MINIMUM_AREA:
+            labels[region.slice] = 0
+    return labels > 0
+
+
+def at_size(image: np.ndarray, size: int) -> np.ndarray:
+    """Resize one uint8 image (H, W) to (size, size), bilinear; returned as it is if it has that size."""
+    if image.shape == (size, size):
+        return image
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
+
+
+def mask_flag(mask: np.ndarray) -> str:
+    """Say what is wrong with a lung mask, bool (H, W): "", "empty" or "implausible".
+
+    Implausible: a coverage outside PLAUSIBLE_COVERAGE, or less than MINIMUM_HALF of the mask in one half of the image.
+    """
+    area = np.count_nonzero(mask)
+    if area == 0:
+        return "empty"
+    low, high = PLAUSIBLE_COVERAGE
+    left = np.count_nonzero(mask[:, : mask.shape[1] // 2])
+    two_sided = min(left, area - left) >= MINIMUM_HALF * area
+    return "" if low <= area / mask.size <= high and two_sided else "implausible"
+
+
+def segment_lungs(
+    images_path: str | Path,
+    index_path: str | Path,
+    lungs_path: str | Path,
+    table_path: str | Path,
+    sheet_path: str | Path,
+    workers: int = 1,
+) -> None:
+    """Segment every packed image and write masks, table and contact sheet.
+
+    `images_path`: uint8 (N, S, S) .npy, read through a memory map. `index_path`: CSV with image_id, in the same order.
+    Written: `lungs_path`, uint8 (N, 256, 32), the masks at 256 px with eight pixels a byte (np.packbits along the last
+    axis); `table_path`, CSV image_id, coverage (fraction of the image), flag ("", empty, implausible); `sheet_path`,
+    PNG with the outlines of images at even spacing and of flagged ones. The result does not depend on `workers`
+    (processes). Raises InputError where array and index do not belong together.
+    """
+    images, index = open_images(images_path, index_path)
+    ids = index["image_id"].tolist()
+    coverage, flags = _write_masks(images_path, len(ids), lungs_path, workers)
+    table = pd.DataFrame({"image_id": ids, "coverage": np.round(coverage, 6), "flag": flags})
+    write_csv(table, table_path)
+    draw_outlines(images, lungs_path, table, sheet_path)
+    counts = table["flag"].value_counts()
+    print(
+        f"lung masks: {len(ids)} images, {counts.get('empty', 0)} empty, {counts.get('implausible', 0)} implausible; "
+        f"listed in {table_path}",
+        file=sys.stderr,
+    )
+
+
+def load_lung_masks(lungs_path: str | Path, rows: np.ndarray, size: int) -> np.ndarray:
+    """Masks of the given rows of a packed mask file at a model's image size, bool (B, size, size).
+
+    A pixel belongs to the mask when at least half of its area does.
+    """
+    packed = np.load(lungs_path, mmap_mode="r")
+    # Overlap of the new pixels with the stored ones, in units that make it whole: exact in float32.
+    edges = np.minimum(np.arange(size + 1)[:, None] * SIZE, (np.arange(SIZE) + 1) * size)
+    edges = np.maximum(edges, np.arange(SIZE) * size)
+    overlap = np.diff(edges, axis=0).astype(np.float32)  # (size, SIZE)
+    masks = np.empty((len(rows), size, size), dtype=bool)
+    for i, row in enumerate(rows):
+        mask = np.unpackbits(packed[row], axis=-1)
+        masks[i] = mask if size == SIZE else 2 * (overlap @ mask @ overlap.T) >= SIZE * SIZE
+    return masks
+
+
+def draw_outlines(images: np.ndarray, lungs_path: str | Path, table: pd.DataFrame, sheet_path: str | Path) -> None:
+    """Draw a contact sheet of lung outlines: up to 60 images at even spacing, then up to 60 of the flagged ones."""
+    even = _evenly(np.arange(len(table)), SHEET_EVEN)
+    flagged = np.setdiff1d(np.flatnonzero(table["flag"] != ""), even)
+    rows = np.concatenate([even, _evenly(flagged, SHEET_FLAGGED)])
+    shown = np.stack([at_size(images[row], SIZE) for row in rows])
+    titles = [f"{name} {flag}".strip() for name, flag in table.loc[rows, ["image_id", "flag"]].itertuples(index=False)]
+    borders = [FLAGGED if flag else None for flag in table.loc[rows, "flag"]]
+    masks = load_lung_masks(lungs_path, rows, SIZE)
+    contact_sheet(shown, titles, sheet_path, columns=10, borders=borders, outlines=masks)
+
+
+def _write_masks(
+    images_path: str | Path, count: int, lungs_path: str | Path, workers: int
+) -> tuple[list[float], list[str]]:
+    """Segment `count` images into the packed mask file; coverages and flags in the same order."""
+    starts = range(0, count, CHUNK)
+    segment = partial(_segment_chunk, str(images_path))
+    coverage, flags = [], []
+    # Spawned, not forked: forking a process that has started torch's threads can deadlock.
+    pool = ProcessPoolExecutor(workers, get_context("spawn")) if workers > 1 else nullcontext()
+    with atomic(lungs_path) as temporary, pool:
+        packed = np.lib.format.open_memmap(temporary, "w+", np.uint8, (count, SIZE, SIZE // 8))
+        results = pool.map(segment, starts) if workers > 1 else map(segment, starts)
+        for start, (part, part_coverage, part_flags) in zip(starts, results, strict=True):
+            packed[start : start + len(part)] = part
+            coverage += part_coverage
+            flags += part_flags
+        packed.flush()
+    return coverage, flags
+
+
+def _segment_chunk(images_path: str, start: int) -> tuple[np.ndarray, list[float], list[str]]:
+    """Packed masks, coverages and flags of up to CHUNK images from row `start` on."""
+    images = np.load(images_path, mmap_mode="r")[start : start + CHUNK]
+    masks = np.stack([lung_mask(at_size(image, SIZE)) for image in images])
+    return np.packbits(masks, axis=-1), masks.mean(axis=(1, 2)).tolist(), [mask_flag(mask) for mask in masks]
+
+
+def _evenly(rows: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` of the rows, evenly spaced from the first to the last."""
+    if len(rows) <= count:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, count).round().astype(int)]
