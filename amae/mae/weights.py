@@ -1,0 +1,284 @@
+"""Weight files: this project's own (safetensors that describe themselves), and published MAE checkpoints (pickles).
+
+A published file has three input channels. A grey image copied to three channels meets nothing but linear layers at both
+ends of the network, so the file folds exactly into a model of one channel. Pickles are read with a list of allowed
+globals and execute nothing. A file that does not fill the model exactly is refused, with the keys that say so.
+"""
+
+import argparse
+import dataclasses
+import json
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from amae.errors import InputError
+from amae.files import atomic, sha256
+from amae.mae.architecture import Architecture
+from amae.mae.model import MAE
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # the files of MAE
+CHEST_MEAN, CHEST_STD = (0.5056, 0.5056, 0.5056), (0.252, 0.252, 0.252)  # those of Medical-MAE, for NIH's images
+
+_METADATA = "amae"  # one entry: safetensors writes several in random order
+_HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}  # of ViT-Ti, S, B, L, H by width; shapes do not tell
+_DECODER_HEADS = {512: 16}
+_FIXED_KEYS = {
+    *("cls_token", "pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias", "norm.weight", "norm.bias"),
+    *("mask_token", "decoder_pos_embed", "decoder_embed.weight", "decoder_embed.bias"),
+    *("decoder_norm.weight", "decoder_norm.bias", "decoder_pred.weight", "decoder_pred.bias"),
+}
+_BLOCK_KEY = re.compile(r"(decoder_)?blocks\.\d+\.(norm[12]|attn\.(qkv|proj)|mlp\.fc[12])\.(weight|bias)")
+
+
+def save_weights(model: MAE, path: str | Path, description: Mapping[str, str]) -> None:
+    """Write a model with its architecture, mean and std, and how it was made. Equal models give equal bytes."""
+    about = {"architecture": dataclasses.asdict(model.architecture), "description": dict(description)}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic(path) as temporary:
+        save_file(tensors, temporary, {_METADATA: json.dumps(about, sort_keys=True)})
+
+
+def load_weights(path: str | Path, device: torch.device | str = "cpu") -> MAE:
+    """Read a model that `save_weights` wrote. Raises InputError for any other file, naming the keys that differ."""
+    about, state = _read_own(path)
+    try:
+        architecture = Architecture(**about["architecture"])
+    except (TypeError, KeyError, ZeroDivisionError) as error:
+        raise InputError(
+            f"{path}: its architecture is not one of this version ({error}); make the file again"
+        ) from None
+    return _filled(architecture, state, path).to(device)
+
+
+def read_description(path: str | Path) -> dict[str, str]:
+    """How a file of `save_weights` was made."""
+    return _read_own(path)[0].get("description", {})
+
+
+def import_published(
+    path: str | Path,
+    *,
+    mean: Sequence[float] = CHEST_MEAN,
+    std: Sequence[float] = CHEST_STD,
+    sizes: Mapping[str, int] | None = None,
+) -> MAE:
+    """Read a published MAE checkpoint as a model of one channel.
+
+    Args:
+        path: a torch pickle that holds a state dict, or a dict with one as `model` beside optimizer, epoch and args.
+        mean, std: what the file's input was normalised with, per channel, on intensities in [0, 1]. The model's own
+            are their averages over channels.
+        sizes: sizes that the model must have, by Architecture's names. `heads` and `decoder_heads` are taken from here
+            for widths other than those of ViT-Ti, S, B, L and H and the published decoder.
+
+    Raises InputError for anything but a whole masked autoencoder of these sizes, naming what is wrong with it.
+    """
+    state = _published_state(path)
+    found = _infer(state, sizes or {}, path)
+    _check_state(found, state, path)
+    channels = found.channels
+    if not len(mean) == len(std) == channels:
+        raise InputError(
+            f"{path}: it has {channels} input channels, but mean has {len(mean)} and std {len(std)} values"
+        )
+    grey = dataclasses.replace(found, channels=1, mean=sum(mean) / channels, std=sum(std) / channels)
+    _check_sizes(grey, sizes, path)
+    return _filled(grey, _fold(state, mean, std, grey), path)
+
+
+def load_any(
+    path: str | Path,
+    device: torch.device | str = "cpu",
+    *,
+    mean: Sequence[float] = CHEST_MEAN,
+    std: Sequence[float] = CHEST_STD,
+    sizes: Mapping[str, int] | None = None,
+) -> MAE:
+    """Read a weight file of either kind, told apart by content; `mean` and `std` as in `import_published`."""
+    if not _is_safetensors(path):
+        return import_published(path, mean=mean, std=std, sizes=sizes).to(device)
+    model = load_weights(path, device)
+    _check_sizes(model.architecture, sizes, path)
+    return model
+
+
+def convert_weights(source: str | Path, target: str | Path, **options: Any) -> MAE:
+    """Bring a weight file of either kind into this project's form, with the source's name and SHA-256 on record.
+
+    `options` as in `load_any`.
+    """
+    model = load_any(source, **options)
+    kept = read_description(source) if _is_safetensors(source) else {"made_by": "folded from a published checkpoint"}
+    save_weights(model, target, {**kept, "source": Path(source).name, "source_sha256": sha256(source)})
+    return model
+
+
+def _is_safetensors(path: str | Path) -> bool:
+    """Whether a file begins as safetensors do: the length of a JSON header in 8 bytes, then the header."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(9)[8:] == b"{"
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened as a weight file ({error.strerror})") from None
+
+
+def _read_own(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not _is_safetensors(path):
+        raise InputError(f"{path}: not a safetensors file; a published checkpoint must be converted first")
+    try:
+        with safe_open(path, "pt") as file:
+            about = json.loads((file.metadata() or {}).get(_METADATA, "null"))
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError) as error:
+        raise InputError(f"{path}: not a readable safetensors file ({error})") from None
+    if not isinstance(about, dict):
+        raise InputError(f"{path}: safetensors without a description of the model; it holds {_some(state)}")
+    return about, state
+
+
+def _filled(architecture: Architecture, state: Mapping[str, Tensor], path: str | Path) -> MAE:
+    """A model with the tensors of a state dict."""
+    _check_state(architecture, state, path)
+    with torch.device("meta"):  # no initialisation to be overwritten, no random numbers drawn
+        model = MAE(architecture)
+    model.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
+    return model
+
+
+def _check_state(architecture: Architecture, state: Mapping[str, Tensor], path: str | Path) -> None:
+    """Raise InputError where keys or shapes are not those of a model of this architecture."""
+    with torch.device("meta"):
+        expected = {name: tuple(tensor.shape) for name, tensor in MAE(architecture).state_dict().items()}
+    shapes = {
+        name: f"{name} {tuple(state[name].shape)} instead of {expected[name]}"
+        for name in expected.keys() & state.keys()
+        if tuple(state[name].shape) != expected[name]
+    }
+    _refuse(path, expected.keys() - state.keys(), state.keys() - expected.keys(), shapes.values())
+
+
+def _check_sizes(architecture: Architecture, sizes: Mapping[str, int] | None, path: str | Path) -> None:
+    found = dataclasses.asdict(architecture)
+    wrong = [f"{name} {found[name]} instead of {size}" for name, size in (sizes or {}).items() if found[name] != size]
+    if wrong:
+        raise InputError(f"{path}: a masked autoencoder of other sizes: {', '.join(wrong)}; change the configuration")
+
+
+def _refuse(path: str | Path, missing: Any, unexpected: Any, shapes: Any = ()) -> None:
+    """Raise InputError if any of the three lists of keys is not empty."""
+    parts = {"missing": missing, "unexpected": unexpected, "of other shape": shapes}
+    listed = [f"{what}: {_some(keys)}" for what, keys in parts.items() if keys]
+    if not listed:
+        return
+    encoder_only = "decoder_embed.weight" in missing
+    kind = "an encoder only, without the decoder" if encoder_only else "not the masked autoencoder expected"
+    raise InputError(f"{path}: {kind}; keys {'; keys '.join(listed)}. Use a file of the whole masked autoencoder")
+
+
+def _some(keys: Any) -> str:
+    """The first keys of many, and how many more."""
+    names = sorted(keys)
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
+def _published_state(path: str | Path) -> dict[str, Tensor]:
+    """The state dict of a published checkpoint, if it is one of a masked autoencoder trained on plain pixels."""
+    content = _unpickle(path)
+    state = content.get("model", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not state or not all(isinstance(each, Tensor) for each in state.values()):
+        found = f"a dict with {_some(map(str, content))}" if isinstance(content, dict) else type(content).__name__
+        raise InputError(f"{path}: holds no state dict, neither at the top nor as 'model'; found {found}")
+    if getattr(content.get("args"), "norm_pix_loss", False):
+        raise InputError(
+            f"{path}: trained with norm_pix_loss=True, so it predicts normalised patches, not pixels; use a file "
+            f"trained with norm_pix_loss=False (MAE's files for visualisation are)"
+        )
+    blocks = {key for key in state if _BLOCK_KEY.fullmatch(key)}
+    firsts = {name for name in ("blocks.0.mlp.fc1.weight", "decoder_blocks.0.mlp.fc1.weight") if name not in blocks}
+    _refuse(path, (_FIXED_KEYS - state.keys()) | firsts, state.keys() - _FIXED_KEYS - blocks)
+    return {name: tensor.detach() for name, tensor in state.items()}
+
+
+def _unpickle(path: str | Path) -> Any:
+    """Read a pickle that may hold tensors, plain values and the arguments of a script, and executes nothing."""
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols that are then refused
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened as a weight file ({error.strerror})") from None
+    except Exception as error:  # a damaged file can raise nearly anything
+        refused = re.search(r"GLOBAL (\S+) (?:was not|whose)", str(error))
+        if refused:
+            raise InputError(
+                f"{path}: refused, nothing of it executed: it needs the global {refused[1]}, which weights do not. If "
+                f"you trust the file, save its state dict alone with torch.save"
+            ) from None
+        reason = str(error).partition(". ")[0].partition("\n")[0]
+        raise InputError(
+            f"{path}: not a torch checkpoint, or a damaged one ({type(error).__name__}: {reason})"
+        ) from None
+
+
+def _infer(state: Mapping[str, Tensor], sizes: Mapping[str, int], path: str | Path) -> Architecture:
+    """The architecture that the shapes of a whole state dict imply."""
+    shape = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    try:
+        width, channels, patch_size, _ = shape["patch_embed.proj.weight"]
+        decoder_width, _ = shape["decoder_embed.weight"]
+        grid = round((shape["pos_embed"][1] - 1) ** 0.5)
+        ratio = shape["blocks.0.mlp.fc1.weight"][0] / width
+    except (ValueError, IndexError):
+        raise InputError(f"{path}: patch_embed, pos_embed or decoder_embed have shapes of another network") from None
+    heads = _HEADS.get(width) or sizes.get("heads")
+    decoder_heads = _DECODER_HEADS.get(decoder_width) or sizes.get("decoder_heads")
+    if not (heads and decoder_heads):
+        missing = f"decoder width {decoder_width}" if heads else f"width {width}"
+        raise InputError(
+            f"{path}: the number of attention heads is not known for {missing}; state it in the configuration"
+        )
+    block_numbers = [
+        {key.split(".")[1] for key in shape if key.startswith(prefix)} for prefix in ("blocks.", "decoder_blocks.")
+    ]
+    return Architecture(
+        image_size=grid * patch_size,
+        patch_size=patch_size,
+        width=width,
+        depth=len(block_numbers[0]),
+        heads=heads,
+        decoder_width=decoder_width,
+        decoder_depth=len(block_numbers[1]),
+        decoder_heads=decoder_heads,
+        channels=channels,
+        mlp_ratio=ratio,
+    )
+
+
+def _fold(
+    state: Mapping[str, Tensor], mean: Sequence[float], std: Sequence[float], grey: Architecture
+) -> dict[str, Tensor]:
+    """A state dict for grey images, equal to the given one for grey images copied to all channels.
+
+    With x the intensity, channel c of the given network sees (x - mean_c) / std_c and the folded one (x - m) / s, so
+    the former is scale_c times the latter plus shift_c.
+    """
+    scale = grey.std / torch.tensor(std, dtype=torch.float64)
+    shift = (grey.mean - torch.tensor(mean, dtype=torch.float64)) / torch.tensor(std, dtype=torch.float64)
+    embed = state["patch_embed.proj.weight"].double()  # (width, C, p, p)
+    weight = state["decoder_pred.weight"].double().unflatten(0, (-1, len(std)))  # (p * p, C, decoder_width)
+    bias = state["decoder_pred.bias"].double().unflatten(0, (-1, len(std)))
+    folded = {
+        "patch_embed.proj.weight": torch.einsum("dcpq,c->dpq", embed, scale)[:, None],
+        "patch_embed.proj.bias": state["patch_embed.proj.bias"] + torch.einsum("dcpq,c->d", embed, shift),
+        "decoder_pred.weight": (weight / scale[:, None]).mean(1),
+        "decoder_pred.bias": ((bias - shift) / scale).mean(1),
+    }
+    return {**state, **folded}
