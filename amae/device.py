@@ -1,0 +1,31 @@
+"""Where the computation runs."""
+
+import os
+import sys
+
+import torch
+
+from amae.errors import InputError
+
+
+def choose_device(wanted: str, gpus: int) -> torch.device:
+    """The device to compute on, announced in one line.
+
+    `wanted`: auto (a GPU where there is one), cpu, or cuda (InputError without one). `gpus` is what the workflow
+    grants: 0 forces the CPU. float32 on the CPU; bfloat16 matrix products on CUDA (see `precision`).
+    """
+    if wanted == "cuda" and not (gpus and torch.cuda.is_available()):
+        found = "none is available to torch" if gpus else "the workflow grants none (--resources gpu=0)"
+        raise InputError(f"key device: cuda demands a CUDA GPU, but {found}; set it to auto or cpu")
+    if wanted != "cpu" and gpus and torch.cuda.is_available():
+        device, name = torch.device("cuda"), torch.cuda.get_device_name()
+    else:
+        torch.set_num_threads(min(torch.get_num_threads(), os.cpu_count() or 1))
+        device, name = torch.device("cpu"), f"CPU, {torch.get_num_threads()} thread(s)"
+    print(f"device: {name}", file=sys.stderr)
+    return device
+
+
+def precision(device: torch.device) -> torch.autocast:
+    """Autocast to bfloat16 on CUDA; float32 as it is elsewhere."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")

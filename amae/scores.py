@@ -1,0 +1,48 @@
+"""Image scores from the mean maps of modules A and B (AMAE, Eq. 4, and two of this project's own).
+
+All arrays are float32, maps `(N, H, W)` on the scale of intensities in [0, 1], nan where a patch was never hidden;
+higher scores are more abnormal.
+"""
+
+import numpy as np
+import pandas as pd
+
+DESCRIPTIONS = {
+    "stage1": "probability of a synthetic anomaly (stage 1, Sec. 2.1)",
+    "inter": "inter-discrepancy, mean of |mu_A - mu_B| (AMAE's score, Eq. 4)",
+    "mask_rec": "masked reconstruction error of module A",
+    "error_ratio": "log(e_A / e_B) over hidden pixels (this project's own)",
+    "error_ratio_patch": "mean over patches of log(e_A / e_B) (this project's own)",
+}
+_TINY = 1e-8  # squared intensity, far below one grey level (1.5e-5), so that no quotient or logarithm fails
+
+
+def discrepancy_map(mu_a: np.ndarray, mu_b: np.ndarray) -> np.ndarray:
+    """|mu_A - mu_B| `(N, H, W)`; 0 where a patch was never hidden (Eq. 4)."""
+    return np.nan_to_num(np.abs(mu_a - mu_b), nan=0.0)
+
+
+def _patch_means(maps: np.ndarray, patch: int) -> np.ndarray:
+    """Mean of each patch: `(N, H, W)` to `(N, T)`."""
+    n, height, width = maps.shape
+    return maps.reshape(n, height // patch, patch, width // patch, patch).mean((2, 4)).reshape(n, -1)
+
+
+def reconstruction_scores(
+    images: np.ndarray, mu_a: np.ndarray, mu_b: np.ndarray, masked_error_a: np.ndarray, patch: int
+) -> pd.DataFrame:
+    """One row per image and one column per score: inter, mask_rec, error_ratio, error_ratio_patch.
+
+    `images` uint8 `(N, H, W)`; `masked_error_a (N,)` as `reconstruct` gives it; `patch` in pixels.
+    """
+    target = images.astype(np.float32) / 255
+    error_a, error_b = _patch_means((mu_a - target) ** 2, patch), _patch_means((mu_b - target) ** 2, patch)
+    ratio = np.log((error_a + _TINY) / (error_b + _TINY))  # (N, T), nan where never hidden
+    return pd.DataFrame(
+        {
+            "inter": discrepancy_map(mu_a, mu_b).mean((1, 2), dtype=np.float64),
+            "mask_rec": masked_error_a.astype(np.float64),
+            "error_ratio": np.log((np.nanmean(error_a, 1) + _TINY) / (np.nanmean(error_b, 1) + _TINY)),
+            "error_ratio_patch": np.nanmean(ratio, 1),
+        }
+    )

@@ -1,0 +1,93 @@
+"""Stage 1: a small head on frozen features learns normal from synthetic anomalies (AMAE, Sec. 2.1, Eq. 1 and 2)."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from amae.anatpaste import anatpaste
+from amae.device import precision
+from amae.errors import InputError
+from amae.files import atomic
+from amae.mae.model import MAE
+from amae.settings import Stage1Settings
+from amae.training import Resume, Schedule, train
+
+
+def make_head(width: int) -> nn.Sequential:
+    """The classification head h: features `(B, width)` to logits `(B, 2)` of normal (0) and abnormal (1).
+
+    The paper says three layers; between them stand batch normalisation and ReLU, as in AnatPaste's head. The former
+    matters: pooled features differ little from image to image, and LayerNorm leaves what they share in place.
+    """
+    layers: list[nn.Module] = []
+    for _ in range(2):
+        layers += [nn.Linear(width, width), nn.BatchNorm1d(width), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(width, 2))
+
+
+@torch.no_grad()
+def frozen_features(encoder: MAE, images: Tensor, batch_size: int = 64) -> Tensor:
+    """Pooled features of grey uint8 images `(N, H, W)`: float32 `(N, width)`."""
+    encoder.eval()
+    parts = []
+    for batch in images.split(batch_size):
+        with precision(images.device):
+            parts.append(encoder.features(encoder.normalise(batch)).float())
+    return torch.cat(parts)
+
+
+def train_stage1(
+    encoder: MAE, images: Tensor, lungs: Tensor, settings: Stage1Settings, seed: int, resume: Resume
+) -> tuple[nn.Sequential, pd.DataFrame]:
+    """Train the head on T_n, and return it with its history; the encoder stays as it is.
+
+    `images` uint8 `(N, H, W)` of T_n, `lungs` bool `(N, H, W)`. Each step sees `batch_size` normal images (label 0) and
+    a fresh synthetic anomaly of each (label 1); the loss is the cross-entropy over both (Eq. 2).
+    """
+    torch.manual_seed(seed)
+    head = make_head(encoder.architecture.width).to(images.device)
+    normal = frozen_features(encoder, images)
+
+    def loss_of(ids: Tensor, generator: torch.Generator) -> Tensor:
+        with torch.no_grad():
+            synthetic, _ = anatpaste(images[ids].float() / 255, lungs[ids], generator)
+            abnormal = encoder.features(encoder.normalise(synthetic * 255))
+        labels = torch.arange(2, device=ids.device).repeat_interleave(len(ids))
+        return F.cross_entropy(head(torch.cat([normal[ids], abnormal])), labels)
+
+    schedule = Schedule(
+        settings.epochs, settings.warmup_epochs, settings.batch_size, settings.lr, settings.weight_decay
+    )
+    return head, train(head, loss_of, len(images), schedule, seed, resume)
+
+
+@torch.no_grad()
+def score_stage1(encoder: MAE, head: nn.Sequential, images: Tensor) -> Tensor:
+    """Probabilities of normal and abnormal, float32 `(N, 2)`, of uint8 images `(N, H, W)`."""
+    head.eval()
+    return head(frozen_features(encoder, images)).softmax(1)
+
+
+def save_head(head: nn.Sequential, path: str | Path) -> None:
+    """Write a head as safetensors."""
+    state = {name: value.contiguous().cpu() for name, value in head.state_dict().items()}
+    with atomic(path) as temporary:
+        save_file(state, temporary, {"amae": json.dumps({"kind": "stage 1 head"})})
+
+
+def load_head(path: str | Path, width: int) -> nn.Sequential:
+    """Read a head for features of this width; InputError if the file is not one."""
+    head = make_head(width)
+    try:
+        with safe_open(path, "pt") as file:
+            head.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    except (SafetensorError, RuntimeError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: not a stage 1 head for features of width {width} ({reason})") from None
+    return head

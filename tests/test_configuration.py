@@ -1,0 +1,93 @@
+"""The configuration: what is accepted, what is refused in which words, and that its three descriptions agree."""
+
+import copy
+import dataclasses
+import shlex
+import subprocess
+import sys
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from amae import configuration
+from amae.cli import COMMANDS, make_parser
+from amae.errors import InputError
+from amae.settings import SECTIONS, ModuleSettings, from_options
+
+CONFIG = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+
+
+def change(**changes):
+    """The configuration with changes by dotted key, __ for a dot."""
+    config = copy.deepcopy(CONFIG)
+    for path, value in changes.items():
+        *parents, last = path.split("__")
+        place = config
+        for parent in parents:
+            place = place[parent]
+        place[last] = value
+    return config
+
+
+def test_the_configuration_is_accepted():
+    configuration.check(CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sedes": [1]}, r"key sedes: unknown; did you mean seeds\?"),
+        ({"presets__demo__stage1__epoch": 3}, r"key presets\.demo\.stage1\.epoch: unknown; did you mean epochs\?"),
+        (
+            {"overrides": {"modules": {"mask_ratio": 3}}},
+            r"key overrides\.modules\.mask_ratio: found 3, .* at most 0\.95",
+        ),
+        ({"overrides": {"modules": {"epochs": 1}}}, r"key modules\.warmup_epochs 2 is more than epochs 1"),
+        ({"overrides": {"mae": {"patch_size": 15}}}, r"mae\.image_size 128 is not a multiple of mae\.patch_size 15"),
+        ({"overrides": {"reconstruction": {"mask_scheme": "complementary", "masks": 3}}}, "contradicts masks 3"),
+        ({"datasets__simulated__kind": "mine"}, r"datasets\.simulated\.kind: found 'mine', .* simulated, own"),
+        ({"datasets__simulated__splits__anomaly_ratio": 2}, "anomaly_ratio: found 2, expected at most 1"),
+        ({"seeds": 0}, "key seeds: found 0, expected a value of type array"),
+        ({"seeds": [1, 1]}, "no value twice"),
+        ({"dataset": "rsma"}, "key dataset: found 'rsma', expected one of datasets: pretraining, simulated"),
+        ({"preset": "papr"}, "key preset: found 'papr', expected one of presets: demo, paper"),
+    ],
+)
+def test_mistakes_are_named(changes, message):
+    with pytest.raises(InputError, match=message):
+        configuration.check(change(**changes))
+
+
+def test_a_missing_key_is_named():
+    config = change()
+    del config["datasets"]["simulated"]["images"]
+    with pytest.raises(InputError, match=r"key datasets\.simulated\.images: missing"):
+        configuration.check(config)
+
+
+def test_numbers_given_as_text_are_numbers():
+    given = {"a": ["0", 1, "1e-4", "True"], "b": {"c": "random", "d": "null"}}
+    assert configuration.typed(given) == {"a": [0, 1, 1e-4, True], "b": {"c": "random", "d": None}}
+
+
+def test_overrides_replace_single_settings():
+    settings = configuration.resolve(change(overrides={"modules": {"epochs": 7}}))
+    assert settings["modules"] == dataclasses.replace(configuration.resolve(CONFIG)["modules"], epochs=7)
+
+
+def test_the_paper_preset_is_the_default_of_the_command_line():
+    settings = configuration.resolve(change(preset="paper"))
+    assert settings == {name: kind() for name, kind in SECTIONS.items()}
+
+
+def test_settings_survive_the_command_line():
+    settings = ModuleSettings(epochs=7, warmup_epochs=1, equal_updates=True, lr=1e-5, augmentation="none")
+    files = [word for file in COMMANDS["train-module"].files for word in (f"--{file}", "x")]
+    words = ["train-module", "--module", "A", *files, *shlex.split(configuration.options(settings))]
+    assert from_options(ModuleSettings, make_parser().parse_args(words)) == settings
+
+
+def test_the_schema_file_is_up_to_date():
+    made = subprocess.run([sys.executable, "-m", "amae.configuration"], capture_output=True, text=True, check=True)
+    assert (ROOT / "workflow/schemas/config.schema.yaml").read_text() == made.stdout

@@ -1,0 +1,206 @@
+"""Fingerprints: an edit changes the hash of exactly the functions that can reach what was edited."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from amae.fingerprint import fingerprint
+
+PACKAGE = {
+    "p/__init__.py": '''
+"""A package."""
+__version__ = "1"
+from p.reexported import shared as public
+''',
+    "p/cli.py": '''
+"""Commands."""
+import numpy as np
+from p import data, public
+from p.settings import Settings
+import p.model as network
+import p.losses
+
+RATE = 0.1
+UNUSED = 3
+
+def register(function):
+    return function
+
+def helper(x, model):
+    """Help."""
+    return x * RATE  # scale
+
+def idle():
+    return UNUSED
+
+@register
+def train(settings: Settings, rate=data.DEFAULT):
+    from p import late
+    from p.text import slug as name
+
+    total = [helper(x, network.build(settings)) for x in data.load()]
+    return public(total), late.finish(), name, p.losses.mse(np.mean)
+
+def shadow(helper, idle=None):
+    data = [p for p in helper]
+    return data.load, [idle for idle in data], (lambda train: train)(1)
+
+if __name__ == "__main__":
+    train(None)
+''',
+    "p/settings.py": """
+from __future__ import annotations
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .types import Size
+
+@dataclass(frozen=True)
+class Settings:
+    epochs: int = 1
+    size: Size = None
+
+    def steps(self):
+        return self.epochs * STEPS
+
+@dataclass
+class Other:
+    rate: int = 2
+
+STEPS = 4
+""",
+    "p/types.py": "Size = int\nShape = tuple\n",
+    "p/data.py": "DEFAULT = 5\ndef load():\n    return [1]\ndef save():\n    return 2\n",
+    "p/model.py": "from p import model_parts as m\n"
+    "def build(s):\n    return wrap(s)\ndef wrap(t):\n    return build(t), m\n",
+    "p/model_parts.py": "def anything():\n    return 6\n",
+    "p/losses.py": "from p import cli\nTABLE = {}\ndef mse(x):\n    return cli.helper(x, None)\nTABLE['mse'] = abs\n",
+    "p/late.py": "def finish():\n    return 7\ndef never():\n    return 8\n",
+    "p/text.py": "def slug(x):\n    return 9\n",
+    "p/reexported.py": "def shared(x):\n    return 10\ndef private(x):\n    return 11\n",
+}
+
+
+@pytest.fixture
+def edit(tmp_path: Path) -> Callable[[str, str, str], bool]:
+    """Function (file, old, new): whether replacing text in a file of the package changes the hash of p.cli:train."""
+    for name, text in PACKAGE.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+
+    def changes(name: str, old: str, new: str, of: str = "p.cli:train") -> bool:
+        path, text = tmp_path / name, PACKAGE[name]
+        assert old in text
+        before = fingerprint(of, tmp_path)
+        path.write_text(text.replace(old, new), encoding="utf-8")
+        after = fingerprint(of, tmp_path)
+        path.write_text(text, encoding="utf-8")
+        return before != after
+
+    return changes
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("p/cli.py", "x * RATE", "x + RATE"),  # a function it calls
+        ("p/cli.py", "RATE = 0.1", "RATE = 0.2"),  # a constant of that function
+        ("p/cli.py", "    return function", "    return print(function)"),  # its decorator
+        ("p/cli.py", "@register\n", ""),
+        ("p/cli.py", "data.DEFAULT", "6"),  # a default value
+        ("p/data.py", "DEFAULT = 5", "DEFAULT = 6"),
+        ("p/cli.py", "settings: Settings", "settings: int"),  # an annotation
+        ("p/cli.py", "import numpy as np", "import scipy as np"),  # a package from elsewhere
+        ("p/settings.py", "epochs: int = 1", "epochs: int = 2"),  # a class
+        ("p/settings.py", "self.epochs * STEPS", "self.epochs + STEPS"),  # a method
+        ("p/settings.py", "STEPS = 4", "STEPS = 5"),  # a constant that a method uses
+        ("p/types.py", "Size = int", "Size = float"),  # a relative import for type checkers
+        ("p/data.py", "return [1]", "return [2]"),  # a function of a module object
+        ("p/model.py", "return wrap(s)", "return wrap(2)"),  # import ... as, and a cycle of functions
+        ("p/model.py", "return build(t)", "return build(2)"),
+        ("p/model_parts.py", "return 6", "return 7"),  # a module object handed on: all of it
+        ("p/losses.py", "cli.helper", "cli.register"),  # import of a dotted name, and a cycle of modules
+        ("p/losses.py", "TABLE['mse'] = abs", "TABLE['mse'] = any"),  # a statement run on import
+        ("p/late.py", "return 7", "return 8"),  # an import inside the function
+        ("p/text.py", "return 9", "return 8"),  # the same, renamed
+        ("p/reexported.py", "return 10", "return 9"),  # a re-export
+        ("p/__init__.py", "shared as public", "private as public"),
+    ],
+)
+def test_edits_of_code_that_is_used_change_the_hash(edit, name: str, old: str, new: str) -> None:
+    assert edit(name, old, new)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("p/cli.py", "  # scale", "  # multiply"),  # a comment
+        ("p/cli.py", '"""Help."""', '"""Say more."""'),  # docstrings
+        ("p/cli.py", '"""Commands."""', ""),
+        ("p/cli.py", "def helper(x, model):", "\n\ndef helper(\n    x,\n    model,\n):"),  # layout
+        ("p/cli.py", "UNUSED = 3", "UNUSED = 4"),
+        ("p/cli.py", "return UNUSED", "return -UNUSED"),
+        ("p/cli.py", "    train(None)", "    train(1)"),
+        ("p/settings.py", "rate: int = 2", "rate: int = 3"),
+        ("p/types.py", "Shape = tuple", "Shape = list"),
+        ("p/data.py", "return 2", "return 3"),
+        ("p/late.py", "return 8", "return 9"),
+        ("p/reexported.py", "return 11", "return 12"),
+        ("p/__init__.py", '__version__ = "1"', '__version__ = "2"'),
+    ],
+)
+def test_edits_of_anything_else_do_not(edit, name: str, old: str, new: str) -> None:
+    assert not edit(name, old, new)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("p/cli.py", "x * RATE", "x + RATE"),
+        ("p/cli.py", "return UNUSED", "return -UNUSED"),
+        ("p/data.py", "return [1]", "return [2]"),
+        ("p/late.py", "return 7", "return 8"),
+    ],
+)
+def test_arguments_and_local_names_hide_those_of_the_module(edit, name: str, old: str, new: str) -> None:
+    assert not edit(name, old, new, of="p.cli:shadow")
+
+
+def test_star_imports_and_lazy_names_count_as_the_whole_module(edit, tmp_path: Path) -> None:
+    (tmp_path / "p/star.py").write_text("from p.data import *\ndef f():\n    return load()\n")
+    (tmp_path / "p/lazy.py").write_text("from p import late\ndef __getattr__(name):\n    return getattr(late, name)\n")
+    (tmp_path / "p/user.py").write_text(
+        "def f():\n    from p.lazy import finish\n    from p.star import load\n    finish(), load()"
+    )
+    assert edit("p/data.py", "return [1]", "return [2]", of="p.star:f")
+    assert edit("p/data.py", "return [1]", "return [2]", of="p.user:f")
+    assert edit("p/late.py", "return 7", "return 8", of="p.user:f")
+
+
+def test_an_optional_import_is_followed(edit, tmp_path: Path) -> None:
+    source = (
+        "try:\n    from p.late import finish\nexcept ImportError:\n    finish = None\ndef f():\n    return finish\n"
+    )
+    (tmp_path / "p/optional.py").write_text(source)
+    assert edit("p/late.py", "return 7", "return 8", of="p.optional:f")
+
+
+@pytest.mark.parametrize(
+    ("name", "missing"),
+    [("p.cli:absent", "p.cli:absent"), ("p.absent:f", "p.absent"), ("p.broken:f", "p.data:absent"), ("p.cli", "p.cli")],
+)
+def test_what_is_not_found_is_named(edit, tmp_path: Path, name: str, missing: str) -> None:
+    (tmp_path / "p/broken.py").write_text("from p.data import absent\ndef f():\n    return absent\n")
+    with pytest.raises(ValueError, match=missing):
+        fingerprint(name, tmp_path)
+
+
+def test_this_project_resolves_and_is_fast() -> None:
+    started = time.perf_counter()
+    first = fingerprint("amae.fingerprint:fingerprint")
+    assert len(first) == 16 and int(first, 16) >= 0
+    assert time.perf_counter() - started < 1
+    assert fingerprint("amae.files:write_csv") != fingerprint("amae.files:write_json")

@@ -1,0 +1,52 @@
+"""Pseudo-labels: thresholds by percentile of the images predicted as a class, and the fallback of a scarce class."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from amae.pseudolabels import pseudo_label
+from amae.settings import PseudoLabelSettings
+
+
+def scores(p_abnormal):
+    p = np.asarray(p_abnormal, float)
+    return pd.DataFrame({"image_id": [f"i{n}" for n in range(len(p))], "p_normal": 1 - p, "p_abnormal": p})
+
+
+def test_half_of_each_predicted_class_is_kept_at_the_median():
+    table = pseudo_label(scores([0.1, 0.2, 0.3, 0.4, 0.6, 0.7, 0.9]), PseudoLabelSettings(minimum=2))
+    assert table["predicted"].tolist() == ["normal"] * 4 + ["abnormal"] * 3
+    assert table["threshold"].tolist() == pytest.approx([0.75] * 4 + [0.7] * 3)
+    assert table["pseudo_label"].tolist() == ["normal", "normal", "", "", "", "abnormal", "abnormal"]
+    assert table["kept"].tolist() == [True, True, False, False, False, True, True]
+
+
+def test_thresholds_agree_with_a_second_way_to_compute_them():
+    p = np.random.default_rng(0).random(301)
+    table = pseudo_label(scores(p), PseudoLabelSettings(percentile=30, minimum=10))
+    abnormal = np.sort(p[p > 0.5])
+    position = 0.3 * (len(abnormal) - 1)
+    low = int(position)
+    threshold = abnormal[low] + (position - low) * (abnormal[low + 1] - abnormal[low])
+    assert set(table.loc[table["pseudo_label"] == "abnormal", "image_id"]) == {
+        f"i{n}" for n in np.flatnonzero(p >= threshold)
+    }
+
+
+def test_a_scarce_class_takes_the_top_quarter_and_says_so(capsys):
+    p = np.concatenate([np.linspace(0.01, 0.49, 98), [0.6, 0.7]])
+    table = pseudo_label(scores(p), PseudoLabelSettings())
+    abnormal = table[table["pseudo_label"] == "abnormal"]
+    assert abnormal["image_id"].tolist() == [f"i{n}" for n in range(75, 100)]
+    assert (table["pseudo_label"] == "normal").sum() == 49
+    assert "only 2 of 100 unlabeled images are predicted abnormal" in capsys.readouterr().err
+
+
+def test_two_scarce_classes_do_not_meet():
+    table = pseudo_label(scores(np.linspace(0.1, 0.9, 20)), PseudoLabelSettings())
+    assert table["pseudo_label"].tolist() == ["normal"] * 5 + [""] * 10 + ["abnormal"] * 5
+
+
+def test_percentile_zero_keeps_everything():
+    table = pseudo_label(scores([0.2, 0.4, 0.8]), PseudoLabelSettings(percentile=0, minimum=1))
+    assert table["kept"].all()
