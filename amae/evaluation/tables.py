@@ -1,0 +1,179 @@
+"""Score tables in, tables of results out. Written after the fact: no training command reads anything made here."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+
+from amae.errors import InputError
+from amae.evaluation.metrics import auc, average_precision, bootstrap_interval, chi_square_distance
+from amae.evaluation.statistics import mean_and_spread
+
+CLASSES = ("normal", "abnormal")
+NOT_SCORES = ("image_id", "label", "view")
+SMALLEST_GROUP = 10  # images per class: with fewer, an AUC says nothing
+
+
+def read_scores(scores: pd.DataFrame) -> pd.DataFrame:
+    """The table of scores, checked, with score columns as float64; every column but image_id, label, view is a score.
+
+    Raises InputError for a missing column, a label other than normal or abnormal, a class without images, a repeated
+    image or a score that is not a finite number.
+    """
+    missing = [column for column in ("image_id", "label") if column not in scores]
+    if missing or not score_columns(scores):
+        raise InputError(
+            f"table of scores: found the columns {', '.join(scores)}; expected image_id, label and at least one score"
+        )
+    repeated = scores["image_id"][scores["image_id"].duplicated()]
+    if len(repeated):
+        raise InputError(
+            f"table of scores: image_id {repeated.iloc[0]!r} appears more than once; expected one row each"
+        )
+    unknown = scores[~scores["label"].isin(CLASSES)]
+    if len(unknown):
+        raise InputError(
+            f"table of scores: image {unknown['image_id'].iloc[0]!r} has the label {unknown['label'].iloc[0]!r}; "
+            "test images need normal or abnormal"
+        )
+    counts = {name: int((scores["label"] == name).sum()) for name in CLASSES}
+    if min(counts.values()) == 0:
+        raise InputError(
+            f"test set: found {counts['normal']} normal and {counts['abnormal']} abnormal images; AUC and average "
+            "precision need both classes: add labelled test images of the missing class to the manifest"
+        )
+    return scores.assign(**{column: _numbers(scores, column) for column in score_columns(scores)})
+
+
+def score_columns(scores: pd.DataFrame) -> list[str]:
+    """Names of the columns that hold scores, in their order."""
+    return [column for column in scores if column not in NOT_SCORES]
+
+
+def is_abnormal(scores: pd.DataFrame) -> np.ndarray:
+    """Labels (N,) as int: 0 normal, 1 abnormal."""
+    return (scores["label"] == "abnormal").to_numpy(int)
+
+
+def metrics_of_scores(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """AUC, average precision (each with a bootstrap 95 % interval over images) and chi-square distance of every score.
+
+    Long form, one row per score and group: seed, score, group (all, view=PA, ...), normal and abnormal (counts), auc,
+    auc_low, auc_high, ap, ap_low, ap_high, chi2. A view counts as a group with at least 10 images of each class.
+    `seed` names the replicate and seeds the bootstrap. Raises InputError as `read_scores` does.
+    """
+    scores = read_scores(scores)
+    rows = []
+    for group, part in _groups(scores):
+        labels = is_abnormal(part)
+        for column in score_columns(scores):
+            values = part[column].to_numpy()
+            row = {"seed": seed, "score": column, "group": group}
+            row |= {"normal": int((labels == 0).sum()), "abnormal": int(labels.sum())}
+            for name, metric in (("auc", auc), ("ap", average_precision)):
+                row[name] = metric(labels, values)
+                row[f"{name}_low"], row[f"{name}_high"] = bootstrap_interval(labels, values, metric, seed=seed)
+            row["chi2"] = chi_square_distance(values[labels == 0], values[labels == 1])
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def summarise(metrics: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Replicates side by side become one row per score and group.
+
+    Columns: score, group, normal, abnormal, seeds (how many), then for auc, ap and chi2 the mean and the spread
+    (1.96 x sample standard deviation over seeds, empty for one seed), and for auc and ap the ends of the bootstrap
+    interval over images, averaged over seeds.
+    """
+    if not metrics:
+        raise InputError("summary: no table of metrics given; expected one per seed")
+    rows = []
+    for (score, group), part in pd.concat(metrics).groupby(["score", "group"], sort=False):
+        row = {"score": score, "group": group}
+        row |= {name: int(part[name].iloc[0]) for name in CLASSES}
+        row["seeds"] = part["seed"].nunique()
+        for name in ("auc", "ap", "chi2"):
+            row[f"{name}_mean"], row[f"{name}_spread"] = mean_and_spread(part[name].astype(float))
+            if name != "chi2":
+                row |= {f"{name}_{end}": part[f"{name}_{end}"].astype(float).mean() for end in ("low", "high")}
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    spreads = [column for column in table if column.endswith("_spread")]
+    return table.astype(dict.fromkeys(spreads, float))
+
+
+def diagnose_pseudo_labels(pseudo: pd.DataFrame, hidden: pd.DataFrame) -> pd.DataFrame:
+    """Counts of pseudo-labels, and how many are right, by the hidden labels of the unlabeled set.
+
+    One row per class (normal, abnormal) and one for both (all): predicted (images that stage 1 calls so), accuracy
+    (share of these whose hidden label agrees), kept (images given this pseudo-label), purity (share of these whose
+    hidden label agrees), known (kept images whose hidden label is known). Shares are empty where no label is known;
+    `hidden` may have no rows at all. Raises InputError where the images of the two tables differ.
+    """
+    truth = hidden_labels_of(pseudo, hidden)
+    kept = is_kept(pseudo)
+    rows = []
+    for name in (*CLASSES, "all"):
+        predicted = pseudo["predicted"].isin(CLASSES if name == "all" else [name])
+        chosen = kept & pseudo["pseudo_label"].isin(CLASSES if name == "all" else [name])
+        rows.append(
+            {
+                "class": name,
+                "predicted": int(predicted.sum()),
+                "accuracy": _agreement(pseudo["predicted"], truth, predicted),
+                "kept": int(chosen.sum()),
+                "purity": _agreement(pseudo["pseudo_label"], truth, chosen),
+                "known": int((chosen & truth.isin(CLASSES)).sum()),
+            }
+        )
+    return pd.DataFrame(rows).astype({"accuracy": float, "purity": float})
+
+
+def is_kept(pseudo: pd.DataFrame) -> pd.Series:
+    """The column `kept` of pseudo_labels.csv as bool, whether read as text or as bool."""
+    return pseudo["kept"].astype(str).str.lower().isin(["true", "1"])
+
+
+def hidden_labels_of(pseudo: pd.DataFrame, hidden: pd.DataFrame) -> pd.Series:
+    """Hidden label of each row of `pseudo` ("" where unknown). Raises InputError where the images differ."""
+    if hidden.empty:
+        return pd.Series("", index=pseudo.index)
+    for one, other, names in (
+        (pseudo, hidden, ("pseudo-labels", "hidden labels")),
+        (hidden, pseudo, ("hidden labels", "pseudo-labels")),
+    ):
+        alone = one.loc[~one["image_id"].isin(other["image_id"]), "image_id"]
+        if len(alone):
+            raise InputError(
+                f"{names[0]}: {len(alone)} of {len(one)} images are not in the table of {names[1]}, the first is "
+                f"{alone.iloc[0]!r}; expected both tables to list the unlabeled training images of the same manifest"
+            )
+    repeated = hidden["image_id"][hidden["image_id"].duplicated()]
+    if len(repeated):
+        raise InputError(f"hidden labels: image_id {repeated.iloc[0]!r} appears more than once; expected one row each")
+    return pseudo["image_id"].map(hidden.set_index("image_id")["label"]).fillna("")
+
+
+def _agreement(labels: pd.Series, truth: pd.Series, rows: pd.Series) -> float | None:
+    known = rows & truth.isin(CLASSES)
+    return float((labels[known] == truth[known]).mean()) if known.any() else None
+
+
+def _groups(scores: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    yield "all", scores
+    if "view" in scores:
+        for view in sorted(set(scores["view"].dropna()) - {""}):
+            part = scores[scores["view"] == view]
+            if min((part["label"] == name).sum() for name in CLASSES) >= SMALLEST_GROUP:
+                yield f"view={view}", part
+
+
+def _numbers(scores: pd.DataFrame, column: str) -> pd.Series:
+    numbers = pd.to_numeric(scores[column], errors="coerce").astype(np.float64)
+    bad = scores[~np.isfinite(numbers)]
+    if len(bad):
+        raise InputError(
+            f"table of scores: image {bad['image_id'].iloc[0]!r} has {column} = {bad[column].iloc[0]!r}; "
+            "expected a finite number"
+        )
+    return numbers

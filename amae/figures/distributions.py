@@ -1,0 +1,111 @@
+"""Histograms: scores of normal and abnormal images, and what was kept as pseudo-label."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.patches import Patch
+
+from amae.evaluation.metrics import auc, chi_square_distance
+from amae.evaluation.tables import (
+    CLASSES,
+    diagnose_pseudo_labels,
+    hidden_labels_of,
+    is_abnormal,
+    is_kept,
+    read_scores,
+    score_columns,
+)
+from amae.figures.style import ABNORMAL, CLASS_COLOURS, COLUMN, NORMAL, PAGE, UNKNOWN, page, score_axis, score_name
+
+BINS = 32  # coarser than the 100 of the chi-square distance: for the eye
+FILL = 0.35  # opacity of a density
+KEPT_COLOURS = {"kept as normal": NORMAL, "not kept": UNKNOWN, "kept as abnormal": ABNORMAL}
+HIDDEN_COLOURS = {"normal": NORMAL, "unknown": UNKNOWN, "abnormal": ABNORMAL}
+
+
+def plot_histograms(scores: pd.DataFrame, path: str | Path) -> None:
+    """Densities of normal and abnormal test images, one panel per score, with chi-square distance and AUC above."""
+    scores = read_scores(scores)
+    names = score_columns(scores)
+    columns = min(len(names), 3)
+    rows = -(-len(names) // columns)
+    with page(path, COLUMN if columns == 1 else PAGE, 1.75 * rows + 0.25) as figure:
+        for place, name in enumerate(names, start=1):
+            axes = figure.add_subplot(rows, columns, place)
+            _two_densities(axes, scores[name].to_numpy(), is_abnormal(scores))
+            axes.set(xlabel=score_axis(name), ylabel="density" if place % columns == 1 or columns == 1 else None)
+            normal, abnormal = (scores.loc[scores["label"] == label, name].to_numpy() for label in CLASSES)
+            result = f"AUC {auc(is_abnormal(scores), scores[name]):.3f}, χ² {chi_square_distance(normal, abnormal):.1f}"
+            axes.set_title(f"{score_name(name)}\n{result}")
+        figure.legend(handles=_class_handles(scores), loc="outside lower center", ncols=2)
+
+
+def plot_pseudo_labels(pseudo: pd.DataFrame, hidden: pd.DataFrame | None, path: str | Path) -> None:
+    """Stage-1 probabilities of the unlabeled images: what was kept as normal and as abnormal, and from where on.
+
+    Where hidden labels are known, a second panel shows the same images by hidden label, with the purity of what was
+    kept; it is a diagnostic that no training sees.
+    """
+    p_abnormal = pseudo["p_abnormal"].astype(float)
+    truth = hidden_labels_of(pseudo, pseudo.iloc[:0] if hidden is None else hidden)
+    truth = truth.where(truth.isin(CLASSES), "unknown")
+    known = (truth != "unknown").any()
+    kept = ("kept as " + pseudo["pseudo_label"]).where(is_kept(pseudo), "not kept")
+    edges = np.histogram_bin_edges(p_abnormal, BINS)
+    with page(path, COLUMN, 4.2 if known else 2.4) as figure:
+        panels = figure.subplots(2 if known else 1, 1, sharex=True, squeeze=False)[:, 0]
+        _stacked(panels[0], p_abnormal, kept, KEPT_COLOURS, edges)
+        if known:
+            _stacked(panels[1], p_abnormal, truth, HIDDEN_COLOURS, edges)
+        for axes in panels:
+            _mark_thresholds(axes, p_abnormal, kept)
+        _legend(panels[0], f"pseudo-labels of {len(pseudo)} unlabeled images")
+        if known:
+            purity = diagnose_pseudo_labels(pseudo, hidden).set_index("class")["purity"]
+            purities = [f"{name} {100 * purity[name]:.0f} %" for name in CLASSES if np.isfinite(purity[name])]
+            _legend(panels[1], f"by hidden label (purity of kept: {', '.join(purities) or 'unknown'})")
+        panels[-1].set_xlabel("stage-1 probability of abnormal")
+
+
+def _two_densities(axes: Axes, values: np.ndarray, labels: np.ndarray) -> None:
+    edges = np.histogram_bin_edges(values, BINS)
+    for label, name in enumerate(CLASSES):
+        part, colour = values[labels == label], CLASS_COLOURS[name]
+        axes.hist(part, edges, density=True, color=colour, alpha=FILL)
+        axes.hist(part, edges, density=True, color=colour, histtype="step", linewidth=1, zorder=3)
+    axes.locator_params(axis="x", nbins=5)
+
+
+def _class_handles(scores: pd.DataFrame) -> list[Patch]:
+    return [
+        Patch(
+            facecolor=to_rgba(colour, FILL),
+            edgecolor=colour,
+            label=f"{name} ({(scores['label'] == name).sum()} images)",
+        )
+        for name, colour in CLASS_COLOURS.items()
+    ]
+
+
+def _stacked(axes: Axes, values: pd.Series, groups: pd.Series, colours: Mapping[str, str], edges: np.ndarray) -> None:
+    parts = {name: values[groups == name] for name in colours}
+    parts = {name: part for name, part in parts.items() if len(part)}
+    labels = [f"{name} ({len(part)})" for name, part in parts.items()]
+    axes.hist(list(parts.values()), edges, stacked=True, color=[colours[name] for name in parts], label=labels)
+    axes.set_ylabel("images per bin")
+
+
+def _mark_thresholds(axes: Axes, p_abnormal: pd.Series, kept: pd.Series) -> None:
+    """A line at the last image kept on each side: the confidence threshold, seen on the axis of p_abnormal."""
+    ends = [p_abnormal[kept == f"kept as {name}"].agg(end) for name, end in (("normal", "max"), ("abnormal", "min"))]
+    for place, end in enumerate(end for end in ends if np.isfinite(end)):
+        axes.axvline(end, color="black", linewidth=0.8, linestyle="--", label="_" if place else "threshold")
+
+
+def _legend(axes: Axes, title: str) -> None:
+    """Above the axes, so that it hides no bar."""
+    axes.legend(title=title, title_fontsize=7, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, borderaxespad=0.2)

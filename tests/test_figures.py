@@ -1,0 +1,150 @@
+"""Figures are files that open, are the same bytes every time, and cope with holes, boxes and single epochs."""
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scipy.integrate import trapezoid
+
+from amae.errors import InputError
+from amae.figures import (
+    choose_examples,
+    plot_gallery,
+    plot_histograms,
+    plot_precision_recall,
+    plot_pseudo_labels,
+    plot_roc,
+    plot_training,
+    title_rows,
+)
+from amae.figures.curves import GRID, _precision_on_grid, _roc_on_grid
+from amae.figures.gallery import BACKGROUND, BOX, HIDDEN_GREY, _masked
+
+IMAGES = 40
+
+
+@pytest.fixture
+def scores() -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    labels = np.arange(IMAGES) % 2
+    columns = {name: rng.normal(labels).astype(str) for name in ("stage1", "inter", "own_score")}
+    ids = [f"image-{i:02}" for i in range(IMAGES)]
+    return pd.DataFrame({"image_id": ids, "label": np.where(labels, "abnormal", "normal")} | columns)
+
+
+@pytest.fixture
+def pseudo() -> pd.DataFrame:
+    p = np.linspace(0.02, 0.98, 50)
+    kept = np.abs(p - 0.5) > 0.25
+    label = np.where(p > 0.5, "abnormal", "normal")
+    columns = {"p_abnormal": p, "predicted": label, "kept": kept, "pseudo_label": np.where(kept, label, "")}
+    return pd.DataFrame({"image_id": [f"u{i}" for i in range(50)]} | columns).astype(str)
+
+
+@pytest.fixture
+def reconstructions(scores) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    rng = np.random.default_rng(1)
+    mu_a, mu_b = rng.random((2, IMAGES, 16, 16)).astype(np.float16)
+    mu_a[:, :4, :4] = mu_b[:, :4, :4] = np.nan
+    ids = scores["image_id"].to_numpy(str)
+    maps = {"image_id": ids, "mu_a": mu_a, "mu_b": mu_b, "visible": rng.random((IMAGES, 4, 4)) < 0.25}
+    return {name: rng.integers(0, 255, (32, 32), np.uint8) for name in ids}, maps
+
+
+def assert_same_file_twice(draw, folder: Path) -> np.ndarray:
+    """Draw twice, under other settings the second time; returns the picture (rows, columns, 3)."""
+    draw(folder / "one.png")
+    with matplotlib.rc_context({"font.size": 20, "lines.linewidth": 5}):
+        draw(folder / "two.png")
+    assert (folder / "one.png").read_bytes() == (folder / "two.png").read_bytes()
+    assert sorted(path.name for path in folder.iterdir()) == ["one.png", "two.png"]
+    with Image.open(folder / "one.png") as image:
+        assert not {"Software", "Creation Time"} & set(image.info)
+        picture = np.asarray(image.convert("RGB"))
+    assert picture.std() > 5
+    return picture
+
+
+def has_colour(picture: np.ndarray, colour: str) -> bool:
+    wanted = np.round(255 * np.array(matplotlib.colors.to_rgb(colour)))
+    return bool((np.abs(picture - wanted).max(axis=-1) <= 2).any())
+
+
+def test_training_curves(tmp_path):
+    history = pd.DataFrame({"epoch": ["1", "2", "3"], "step": ["4", "8", "12"], "lr": "1e-4", "loss": ["3", "2", "1"]})
+    histories = {"stage 1": history, "module A": history, "module B": history, "pre-training": history[:1]}
+    assert_same_file_twice(lambda path: plot_training(histories, path), tmp_path)
+
+
+@pytest.mark.parametrize("plot", [plot_roc, plot_precision_recall])
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_curves(plot, seeds, scores, tmp_path):
+    assert_same_file_twice(lambda path: plot(dict.fromkeys(range(seeds), scores), path), tmp_path)
+
+
+def test_areas_under_the_drawn_curves_are_the_reported_ones(scores):
+    labels, values = (scores["label"] == "abnormal").to_numpy(int), scores["inter"].to_numpy(float)
+    pairs = values[labels == 1][:, None] > values[labels == 0]
+    assert trapezoid(_roc_on_grid(labels, values), GRID) == pytest.approx(pairs.mean(), abs=0.01)
+    order = np.argsort(-values)
+    hits = labels[order] == 1
+    expected = (np.cumsum(hits) / np.arange(1, IMAGES + 1))[hits].mean()
+    assert trapezoid(_precision_on_grid(labels, values), GRID) == pytest.approx(expected, abs=0.01)
+
+
+def test_histograms(scores, tmp_path):
+    constant = scores.assign(inter="0.5")  # a collapsed score is a result too
+    assert_same_file_twice(lambda path: plot_histograms(constant, path), tmp_path)
+
+
+@pytest.mark.parametrize("truth", ["known", "partly", "unknown", "none"])
+def test_pseudo_labels(truth, pseudo, tmp_path):
+    hidden = pd.DataFrame({"image_id": pseudo["image_id"], "label": ["normal", "abnormal"] * 25})
+    if truth == "partly":
+        hidden.loc[:10, "label"] = ""
+    if truth == "unknown":
+        hidden["label"] = ""
+    assert_same_file_twice(lambda path: plot_pseudo_labels(pseudo, None if truth == "none" else hidden, path), tmp_path)
+
+
+def test_gallery_shows_holes_and_boxes(scores, reconstructions, tmp_path):
+    images, maps = reconstructions
+    rows, titles = title_rows(choose_examples(scores, "inter", 1), scores, "inter")
+    boxes = {rows[0]: [(4, 6, 20, 30)]}
+    picture = assert_same_file_twice(lambda path: plot_gallery(rows, images, maps, titles, path, boxes), tmp_path)
+    assert has_colour(picture, BACKGROUND) and has_colour(picture, BOX)
+
+
+def test_gallery_without_a_single_value(scores, reconstructions, tmp_path):
+    images, maps = reconstructions
+    empty = maps | {"mu_a": np.full_like(maps["mu_a"], np.nan)}
+    plot_gallery(["image-03"], images, empty, ["no value"], tmp_path / "gallery.png")
+    assert (tmp_path / "gallery.png").stat().st_size > 1000
+    with pytest.raises(InputError, match="'elsewhere' has no reconstruction"):
+        plot_gallery(["elsewhere"], images, maps, [""], tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
+
+
+def test_masked_input_hides_the_patches_that_are_not_visible():
+    image = np.arange(36, dtype=np.uint8).reshape(6, 6)
+    masked = _masked(image, np.array([[True, False], [False, False]]))
+    assert np.array_equal(masked[:3, :3], image[:3, :3])
+    assert (masked[3:] == HIDDEN_GREY).all() and (masked[:, 3:] == HIDDEN_GREY).all()
+
+
+def test_examples_are_the_extremes(scores):
+    examples = choose_examples(scores, "stage1", 2)
+    ranked = scores.assign(stage1=scores["stage1"].astype(float)).sort_values("stage1")
+    assert examples["most anomalous"] == ranked["image_id"].tolist()[:-3:-1]
+    assert examples["least anomalous"] == ranked["image_id"].tolist()[:2]
+    others = ranked.iloc[2:-2]
+    normal, abnormal = (others[others["label"] == label]["image_id"].tolist() for label in ("normal", "abnormal"))
+    assert examples["normal, scored highest"] == normal[:-3:-1]
+    assert examples["abnormal, scored lowest"] == abnormal[:2]
+    shuffled = scores.sample(frac=1, random_state=0).assign(stage1="1")
+    assert choose_examples(shuffled, "stage1", 3)["most anomalous"] == ["image-00", "image-01", "image-02"]
+    with pytest.raises(InputError, match="no score 'missing'"):
+        choose_examples(scores, "missing", 1)
