@@ -1,0 +1,255 @@
+"""The command line: one sub-command for each rule of the workflow, files in, files out.
+
+A sub-command is a row of COMMANDS. Its code is imported only when it runs, so `amae --help` is quick and torch is
+loaded only by what computes with it.
+"""
+
+import argparse
+import importlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import amae
+from amae.errors import InputError
+from amae.settings import (
+    ModelSettings,
+    ModuleSettings,
+    PretrainSettings,
+    PseudoLabelSettings,
+    ReconstructionSettings,
+    Stage1Settings,
+    add_options,
+)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A sub-command: `function` is module:name, `files` are required paths, `settings` become options."""
+
+    function: str
+    meaning: str
+    files: dict[str, str]
+    settings: tuple[type, ...] = ()
+    options: tuple[str, ...] = ()
+
+
+FILES = {
+    "figure": "picture to write (.png)",
+    "head": "stage 1 head (.safetensors)",
+    "hidden-labels": "labels of the unlabeled images (.csv), for diagnosis only",
+    "history": "training history (.csv)",
+    "images": "packed images (.npy)",
+    "index": "table of the packed images (.csv)",
+    "labels": "table of labels (.csv)",
+    "lungs": "packed lung masks (.npy)",
+    "manifest": "manifest (.csv)",
+    "maps": "mean maps of both modules (.npz)",
+    "metrics": "metrics of one seed (.csv)",
+    "model": "trained autoencoder (.safetensors)",
+    "model-a": "module A (.safetensors)",
+    "model-b": "module B (.safetensors)",
+    "pseudo-labels": "pseudo-labels (.csv)",
+    "reconstruction-scores": "scores from the reconstructions (.csv)",
+    "record": "record of how the result was made (.json)",
+    "rejected": "table of the images that could not be read (.csv)",
+    "scores": "scores of the test images (.csv)",
+    "sheet": "contact sheet (.png)",
+    "stage1-scores": "stage 1 probabilities of T_u and the test images (.csv)",
+    "table": "table (.csv)",
+    "weights": "pre-trained autoencoder f_0, g_0 (.safetensors)",
+}
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "abnormal": {"type": float, "default": 0.4, "help": "share of images with a finding (default: %(default)s)"},
+    "allowed-failures": {"type": int, "default": 0, "help": "unreadable images allowed (default: %(default)s)"},
+    "boxes": {"type": Path, "help": "table of finding boxes to draw, in original pixels (.csv)"},
+    "conversion": {
+        "choices": ["minmax", "voi"],
+        "default": "minmax",
+        "help": "grey levels: minmax as published, voi through the DICOM window (default: %(default)s)",
+    },
+    "count": {"type": int, "default": 1000, "help": "number of images (default: %(default)s)"},
+    "device": {
+        "choices": ["auto", "cpu", "cuda"],
+        "default": "auto",
+        "help": "auto takes a GPU where there is one (default: %(default)s)",
+    },
+    "folder": {"type": Path, "required": True, "help": "folder to write to"},
+    "gpus": {"type": int, "default": 1, "help": "GPUs granted; 0 forces the CPU (default: %(default)s)"},
+    "histories": {"type": Path, "nargs": "+", "required": True, "help": "training histories (.csv)"},
+    "image-size": {"type": int, "default": 224, "help": "side of the square images, in pixels (default: %(default)s)"},
+    "metrics-of-seeds": {"type": Path, "nargs": "+", "required": True, "help": "metrics, one table per seed (.csv)"},
+    "module": {"choices": ["A", "B"], "required": True, "help": "module to train"},
+    "root": {"type": Path, "help": "folder the table's paths start from (default: the table's own)"},
+    "rows": {"type": int, "default": 4, "help": "images of each kind (default: %(default)s)"},
+    "score": {"default": "inter", "help": "score that ranks the images (default: %(default)s)"},
+    "scores-of-seeds": {"type": Path, "nargs": "+", "required": True, "help": "scores, one table per seed (.csv)"},
+    "seeds": {"type": int, "nargs": "+", "required": True, "help": "seeds of these tables, in the same order"},
+    "seed": {"type": int, "default": 0, "help": "seed (default: %(default)s)"},
+    "source": {"type": Path, "required": True, "help": "published .pth or .safetensors file"},
+    "splits": {"help": "splits to draw, as JSON; without it the table's split column counts"},
+    "square": {
+        "choices": ["squash", "pad", "crop"],
+        "default": "squash",
+        "help": "how an image becomes square (default: %(default)s)",
+    },
+    "workers": {"type": int, "default": 1, "help": "processes (default: %(default)s)"},
+}
+
+_COMPUTE = ("seed", "device", "gpus")
+
+COMMANDS = {
+    "simulate": Command(
+        "amae.commands.data:simulate",
+        "simulate chest radiographs as DICOM files, with labels and boxes",
+        {},
+        options=("folder", "count", "seed", "abnormal", "workers"),
+    ),
+    "index": Command(
+        "amae.commands.data:index",
+        "make the manifest from a table of images, and draw the splits",
+        {"table": "table of images: path, and where known label, patient_id, view, split (.csv)", "manifest": ""}
+        | {"hidden-labels": ""},
+        options=("root", "splits"),
+    ),
+    "convert": Command(
+        "amae.commands.data:convert",
+        "pack DICOM, PNG or JPEG files as square 8-bit grey images",
+        {"manifest": "", "images": "", "index": "", "rejected": "", "sheet": ""},
+        options=("image-size", "conversion", "square", "allowed-failures", "workers"),
+    ),
+    "segment-lungs": Command(
+        "amae.commands.data:segment_lungs",
+        "find the lungs of every image",
+        {"images": "", "index": "", "lungs": "", "table": "coverage of every mask (.csv)", "sheet": ""},
+        options=("workers",),
+    ),
+    "pretrain": Command(
+        "amae.commands.train:pretrain",
+        "pre-train a masked autoencoder on T_n and T_u",
+        {"manifest": "", "images": "", "index": "", "weights": "", "history": "", "record": ""},
+        (ModelSettings, PretrainSettings),
+        _COMPUTE,
+    ),
+    "import-weights": Command(
+        "amae.commands.train:import_weights",
+        "check a pre-trained autoencoder, fold it to one channel, and write it as safetensors",
+        {"weights": ""},
+        (ModelSettings,),
+        ("source",),
+    ),
+    "train-stage1": Command(
+        "amae.commands.train:train_stage1",
+        "train the stage 1 head on normal images and synthetic anomalies",
+        {"manifest": "", "images": "", "index": "", "lungs": "", "weights": ""}
+        | {"head": "", "history": "", "record": ""},
+        (Stage1Settings,),
+        _COMPUTE,
+    ),
+    "score-stage1": Command(
+        "amae.commands.train:score_stage1",
+        "score T_u and the test images with stage 1",
+        {"manifest": "", "images": "", "index": "", "weights": "", "head": "", "stage1-scores": ""},
+        options=("device", "gpus"),
+    ),
+    "export-pseudo-labels": Command(
+        "amae.commands.train:export_pseudo_labels",
+        "decide which unlabeled images become pseudo-normal and pseudo-abnormal",
+        {"stage1-scores": "", "pseudo-labels": ""},
+        (PseudoLabelSettings,),
+    ),
+    "train-module": Command(
+        "amae.commands.train:train_module",
+        "adapt the autoencoder as module A or B",
+        {"manifest": "", "images": "", "index": "", "weights": "", "pseudo-labels": ""}
+        | {"model": "", "history": "", "record": ""},
+        (ModuleSettings,),
+        ("module", *_COMPUTE),
+    ),
+    "reconstruct": Command(
+        "amae.commands.train:reconstruct",
+        "reconstruct the test images with both modules, and score them",
+        {"manifest": "", "images": "", "index": "", "model-a": "", "model-b": ""}
+        | {"reconstruction-scores": "", "maps": "", "record": ""},
+        (ReconstructionSettings,),
+        _COMPUTE,
+    ),
+    "compute-metrics": Command(
+        "amae.commands.evaluate:compute_metrics",
+        "join the scores with the test labels, and compute AUC and average precision",
+        {"manifest": "", "stage1-scores": "", "reconstruction-scores": "", "scores": "", "metrics": ""},
+        options=("seed",),
+    ),
+    "summarise-metrics": Command(
+        "amae.commands.evaluate:summarise_metrics",
+        "mean and spread of the metrics over seeds",
+        {"table": "summary to write (.csv)"},
+        options=("metrics-of-seeds",),
+    ),
+    "diagnose-pseudo-labels": Command(
+        "amae.commands.evaluate:diagnose_pseudo_labels",
+        "purity and counts of the pseudo-labels, by the hidden labels",
+        {"pseudo-labels": "", "hidden-labels": "", "table": "diagnosis to write (.csv)", "figure": ""},
+    ),
+    "plot-training": Command(
+        "amae.commands.evaluate:plot_training",
+        "plot the training curves",
+        {"figure": ""},
+        options=("histories",),
+    ),
+    "plot-scores": Command(
+        "amae.commands.evaluate:plot_scores",
+        "plot ROC and precision-recall curves of every score",
+        {"roc": "ROC curves to write (.png)", "precision-recall": "precision-recall curves to write (.png)"},
+        options=("scores-of-seeds", "seeds"),
+    ),
+    "plot-histograms": Command(
+        "amae.commands.evaluate:plot_histograms",
+        "plot the scores of normal and abnormal test images",
+        {"scores": "", "figure": ""},
+    ),
+    "plot-gallery": Command(
+        "amae.commands.evaluate:plot_gallery",
+        "show image, masked input, both reconstructions and the map for telling examples",
+        {"images": "", "index": "", "scores": "", "maps": "", "figure": ""},
+        options=("score", "rows", "boxes"),
+    ),
+}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = argparse.ArgumentParser(prog="amae", description=amae.__doc__)
+    parser.add_argument("--version", action="version", version=amae.__version__)
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        sub = subparsers.add_parser(name, help=command.meaning, description=command.meaning.capitalize() + ".")
+        group = sub.add_argument_group("files")
+        for file, meaning in command.files.items():
+            group.add_argument(f"--{file}", type=Path, required=True, metavar="FILE", help=meaning or FILES[file])
+        for option in command.options:
+            sub.add_argument(f"--{option}", **OPTIONS[option])
+        for settings in command.settings:
+            add_options(sub, settings)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one sub-command. Returns the exit status: 0, or 2 after a user's mistake, told in one line."""
+    options = make_parser().parse_args(arguments)
+    module, function = COMMANDS[options.command].function.split(":")
+    try:
+        getattr(importlib.import_module(module), function)(options)
+    except InputError as error:
+        print(f"amae {options.command}: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"amae {options.command}: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

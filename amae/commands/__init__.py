@@ -1,0 +1,1 @@
+"""What each sub-command does, one function for each: reads its files, calls the method, writes its files."""

@@ -1,0 +1,61 @@
+"""Commands that make the data set: radiographs, manifest, packed images, lung masks."""
+
+import json
+import sys
+from argparse import Namespace
+
+import numpy as np
+
+from amae.errors import InputError
+
+SHEET_IMAGES = 60
+
+
+def simulate(options: Namespace) -> None:
+    """Write simulated radiographs as DICOM files, with labels.csv and boxes.csv."""
+    from amae.data.simulated import simulate_dataset
+
+    simulate_dataset(options.folder, options.count, options.seed, options.abnormal, options.workers)
+
+
+def index(options: Namespace) -> None:
+    """Make the manifest and the table of hidden labels from a table of images."""
+    from amae.data.manifest import build_manifest
+    from amae.data.splits import SplitSettings
+
+    splits = None
+    if options.splits:
+        try:
+            splits = SplitSettings(**json.loads(options.splits))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"--splits: {error}; expected JSON with the keys of datasets.NAME.splits") from None
+    build_manifest(options.table, options.root, options.manifest, options.hidden_labels, splits)
+
+
+def convert(options: Namespace) -> None:
+    """Pack the images of a manifest, and show some of them on a contact sheet."""
+    from amae.data import images as packing
+    from amae.data.sheet import contact_sheet
+
+    packing.convert(
+        options.manifest,
+        options.images,
+        options.index,
+        options.rejected,
+        size=options.image_size,
+        conversion=options.conversion,
+        square=options.square,
+        workers=options.workers,
+        allowed_failures=options.allowed_failures,
+    )
+    images, table = packing.open_images(options.images, options.index)
+    rows = np.unique(np.linspace(0, len(images) - 1, SHEET_IMAGES).round().astype(int))
+    contact_sheet(images[rows], table["image_id"].iloc[rows].tolist(), options.sheet)
+    print(f"{len(images)} images of {options.image_size} px", file=sys.stderr)
+
+
+def segment_lungs(options: Namespace) -> None:
+    """Find the lungs of every packed image."""
+    from amae.lungs import segment_lungs as segment
+
+    segment(options.images, options.index, options.lungs, options.table, options.sheet, options.workers)

@@ -1,0 +1,97 @@
+"""Commands that measure and show, after the fact."""
+
+from argparse import Namespace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from amae.evaluation import tables
+from amae.files import read_csv, write_csv
+
+
+def compute_metrics(options: Namespace) -> None:
+    """Join the scores of the test images with their labels, and measure each score."""
+    from amae.data.manifest import read_manifest
+
+    test = read_manifest(options.manifest, needs=("test",))
+    test = test.loc[test["split"] == "test", ["image_id", "label", "view"]]
+    stage1 = read_csv(options.stage1_scores)[["image_id", "p_abnormal"]].rename(columns={"p_abnormal": "stage1"})
+    reconstruction = read_csv(options.reconstruction_scores)
+    scores = test.merge(stage1, on="image_id").merge(reconstruction, on="image_id")
+    write_csv(scores, options.scores)
+    write_csv(tables.metrics_of_scores(scores[scores["label"] != ""], options.seed), options.metrics)
+
+
+def summarise_metrics(options: Namespace) -> None:
+    """Mean and spread over seeds."""
+    write_csv(tables.summarise([read_csv(path) for path in options.metrics_of_seeds]), options.table)
+
+
+def diagnose_pseudo_labels(options: Namespace) -> None:
+    """Purity and counts of the pseudo-labels, as a table and a picture."""
+    from amae.figures.distributions import plot_pseudo_labels
+
+    pseudo, hidden = read_csv(options.pseudo_labels), read_csv(options.hidden_labels)
+    write_csv(tables.diagnose_pseudo_labels(pseudo, hidden), options.table)
+    plot_pseudo_labels(pseudo, hidden, options.figure)
+
+
+def plot_training(options: Namespace) -> None:
+    """Loss and learning rate of each training, named by its folder."""
+    from amae.figures.curves import plot_training as plot
+
+    plot({path.parent.name: read_csv(path) for path in options.histories}, options.figure)
+
+
+def _labelled(path: Path) -> pd.DataFrame:
+    """The scores of the test images whose label is known."""
+    scores = read_csv(path)
+    return scores[scores["label"] != ""]
+
+
+def plot_scores(options: Namespace) -> None:
+    """ROC and precision-recall curves of every score, all seeds."""
+    from amae.figures.curves import plot_precision_recall, plot_roc
+
+    scores = {seed: _labelled(path) for seed, path in zip(options.seeds, options.scores_of_seeds, strict=True)}
+    plot_roc(scores, options.roc)
+    plot_precision_recall(scores, options.precision_recall)
+
+
+def plot_histograms(options: Namespace) -> None:
+    """Histograms of every score by label."""
+    from amae.figures.distributions import plot_histograms as plot
+
+    plot(_labelled(options.scores), options.figure)
+
+
+def plot_gallery(options: Namespace) -> None:
+    """Images, reconstructions and maps of the most and least anomalous images and of the worst mistakes."""
+    from amae.data.images import open_images
+    from amae.figures import gallery
+
+    scores = _labelled(options.scores)
+    rows, titles = gallery.title_rows(
+        gallery.choose_examples(scores, options.score, options.rows), scores, options.score
+    )
+    images, index = open_images(options.images, options.index)
+    places = dict(zip(index["image_id"], range(len(index)), strict=True))
+    shown = {image_id: images[places[image_id]] for image_id in rows}
+    boxes = packed_boxes(read_csv(options.boxes), index) if options.boxes else None
+    with np.load(options.maps) as maps:
+        gallery.plot_gallery(rows, shown, maps, titles, options.figure, boxes)
+
+
+def packed_boxes(boxes: pd.DataFrame, index: pd.DataFrame) -> dict[str, list[tuple[float, ...]]]:
+    """Boxes in original pixels as (left, top, right, bottom) in packed pixels, by image_id."""
+    table = boxes.merge(index, on="image_id")
+    corners = [
+        table[f"{axis}_{end}"].astype(float) * table[f"scale_{axis}"] + table[f"offset_{axis}"]
+        for end in ("min", "max")
+        for axis in ("x", "y")
+    ]
+    found: dict[str, list[tuple[float, ...]]] = {}
+    for image_id, *box in zip(table["image_id"], *corners, strict=True):
+        found.setdefault(image_id, []).append(tuple(box))
+    return found

@@ -1,0 +1,228 @@
+"""Commands that train and apply networks. None of them is ever given the hidden labels."""
+
+import hashlib
+import json
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from amae.data.images import open_images, select
+from amae.data.manifest import read_manifest
+from amae.device import choose_device
+from amae.errors import InputError
+from amae.files import atomic, read_csv, write_csv
+from amae.fingerprint import fingerprint
+from amae.mae.architecture import Architecture
+from amae.mae.model import MAE
+from amae.mae.weights import convert_weights, load_weights, save_weights
+from amae.provenance import recording
+from amae.settings import (
+    ModelSettings,
+    ModuleSettings,
+    PretrainSettings,
+    PseudoLabelSettings,
+    ReconstructionSettings,
+    Stage1Settings,
+    from_options,
+)
+from amae.training import Resume, finish
+
+
+def _load(options: Namespace, *splits: str) -> tuple[pd.DataFrame, np.ndarray]:
+    """Manifest rows of these splits (image_id, split, row), and all packed images, memory-mapped."""
+    manifest = read_manifest(options.manifest)
+    images, index = open_images(options.images, options.index)
+    return pd.concat([select(manifest, index, split) for split in splits], ignore_index=True), images
+
+
+def _to_device(images: np.ndarray, rows: pd.Series, device: torch.device) -> Tensor:
+    """These packed images as uint8 `(N, H, W)` on the device."""
+    return torch.from_numpy(images[rows.to_numpy()]).to(device)
+
+
+def _load_model(path: Path, size: int, device: torch.device) -> MAE:
+    """A trained autoencoder for images of this size."""
+    model = load_weights(path).to(device)
+    if model.architecture.image_size != size:
+        raise InputError(
+            f"{path}: made for images of {model.architecture.image_size} px, the packed images have {size} px"
+        )
+    return model
+
+
+def _resume(path: Path, record: dict[str, Any], command: str) -> Resume:
+    """Unfinished state beside `path`, bound to settings, seed, inputs and code."""
+    hashes = {role: file["sha256"] for role, file in record["inputs"].items()}
+    what = [record["settings"], record["seed"], hashes, fingerprint(f"{__name__}:{command}")]
+    identity = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+    return Resume(path.with_name(f".{path.stem}.unfinished.pt"), identity)
+
+
+def _files(options: Namespace, *names: str) -> dict[str, Path]:
+    """Input files by role, for the record."""
+    return {name: getattr(options, name) for name in names}
+
+
+def pretrain(options: Namespace) -> None:
+    """Pre-train f_0 and g_0 from scratch on T_n and T_u; their labels play no part."""
+    from amae.modules import train_autoencoder
+
+    sizes, settings = from_options(ModelSettings, options), from_options(PretrainSettings, options)
+    device = choose_device(options.device, options.gpus)
+    chosen, images = _load(options, "train_normal", "train_unlabeled")
+    batch = _to_device(images, chosen["row"], device)
+    inputs = _files(options, "manifest", "images", "index")
+    with recording(
+        options.record, settings=[sizes, settings], seed=options.seed, inputs=inputs, device=device
+    ) as record:
+        mean, std = _grey_statistics(batch)
+        torch.manual_seed(options.seed)
+        model = MAE(Architecture(**vars(sizes), mean=mean, std=std)).to(device)
+        resume = _resume(options.weights, record, "pretrain")
+        lr = settings.lr * settings.batch_size / 256
+        history = train_autoencoder(model, batch, settings, lr, options.seed, resume)
+        record["images"] = len(batch) * settings.epochs
+        made = f"pre-trained by amae pretrain on {len(batch)} images, seed {options.seed}"
+        save_weights(model, options.weights, {"made": made, "settings": json.dumps(vars(settings))})
+        write_csv(history, options.history)
+    finish(resume)
+
+
+def _grey_statistics(images: Tensor) -> tuple[float, float]:
+    """Mean and standard deviation of intensities in [0, 1] over all pixels, rounded to what matters."""
+    counts = torch.bincount(images.flatten().int(), minlength=256).double().cpu()
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    mean = (counts * levels).sum() / counts.sum()
+    std = ((counts * (levels - mean) ** 2).sum() / counts.sum()).sqrt()
+    return round(mean.item(), 4), round(std.item(), 4)
+
+
+def import_weights(options: Namespace) -> None:
+    """Read f_0 and g_0 from a published or a pre-trained file of the configured sizes."""
+    convert_weights(options.source, options.weights, sizes=vars(from_options(ModelSettings, options)))
+
+
+def train_stage1(options: Namespace) -> None:
+    """Train the stage 1 head on T_n."""
+    from amae.lungs import load_lung_masks
+    from amae.stage1 import save_head
+    from amae.stage1 import train_stage1 as train
+
+    settings = from_options(Stage1Settings, options)
+    device = choose_device(options.device, options.gpus)
+    chosen, images = _load(options, "train_normal")
+    inputs = _files(options, "manifest", "images", "index", "lungs", "weights")
+    with recording(options.record, settings=settings, seed=options.seed, inputs=inputs, device=device) as record:
+        encoder = _load_model(options.weights, images.shape[1], device)
+        masks = load_lung_masks(options.lungs, chosen["row"].to_numpy(), images.shape[1])
+        resume = _resume(options.head, record, "train_stage1")
+        lungs = torch.from_numpy(masks).to(device)
+        batch = _to_device(images, chosen["row"], device)
+        head, history = train(encoder, batch, lungs, settings, options.seed, resume)
+        record["images"] = 2 * len(batch) * settings.epochs
+        save_head(head, options.head)
+        write_csv(history, options.history)
+    finish(resume)
+
+
+def score_stage1(options: Namespace) -> None:
+    """Score T_u and the test images with stage 1."""
+    from amae.stage1 import load_head
+    from amae.stage1 import score_stage1 as score
+
+    device = choose_device(options.device, options.gpus)
+    chosen, images = _load(options, "train_unlabeled", "test")
+    encoder = _load_model(options.weights, images.shape[1], device)
+    head = load_head(options.head, encoder.architecture.width).to(device)
+    p = score(encoder, head, _to_device(images, chosen["row"], device)).cpu().numpy()
+    write_csv(chosen[["image_id", "split"]].assign(p_normal=p[:, 0], p_abnormal=p[:, 1]), options.stage1_scores)
+
+
+def export_pseudo_labels(options: Namespace) -> None:
+    """Write the pseudo-labels of T_u."""
+    from amae.pseudolabels import pseudo_label
+
+    scores = read_csv(options.stage1_scores)
+    scores = scores[scores["split"] == "train_unlabeled"].astype({"p_normal": float, "p_abnormal": float})
+    write_csv(pseudo_label(scores, from_options(PseudoLabelSettings, options)), options.pseudo_labels)
+
+
+def train_module(options: Namespace) -> None:
+    """Adapt f_0 and g_0 as module A or B."""
+    from dataclasses import replace
+
+    from amae.modules import equal_epochs, module_lr, train_autoencoder, training_images
+
+    settings = from_options(ModuleSettings, options)
+    device = choose_device(options.device, options.gpus)
+    chosen, images = _load(options, "train_normal", "train_unlabeled")
+    pseudo_labels = read_csv(options.pseudo_labels)
+    ids = training_images(options.module, chosen, pseudo_labels, settings)
+    effective = settings
+    if settings.equal_updates and options.module == "B":
+        of_a = training_images("A", chosen, pseudo_labels, settings)
+        epochs, warmup = equal_epochs(settings, len(ids), len(of_a))
+        effective = replace(settings, epochs=epochs, warmup_epochs=warmup)
+    rows = chosen.set_index("image_id").loc[ids, "row"]
+    print(f"module {options.module}: {len(ids)} images, {effective.epochs} epochs", file=sys.stderr)
+    inputs = _files(options, "manifest", "images", "index", "weights", "pseudo_labels")
+    what = {"module": options.module, **vars(effective)}
+    with recording(options.record, settings=what, seed=options.seed, inputs=inputs, device=device) as record:
+        model = _load_model(options.weights, images.shape[1], device)
+        resume = _resume(options.model, record, "train_module")
+        batch = _to_device(images, rows, device)
+        history = train_autoencoder(
+            model,
+            batch,
+            effective,
+            module_lr(settings),
+            options.seed,
+            resume,
+            masks=settings.masks,
+            loss_on=settings.loss_on,
+        )
+        record["images"] = len(batch) * effective.epochs
+        made = f"module {options.module}, trained by amae train-module on {len(ids)} images, seed {options.seed}"
+        save_weights(model, options.model, {"made": made})
+        write_csv(history, options.history)
+    finish(resume)
+
+
+def reconstruct(options: Namespace) -> None:
+    """Reconstruct the test images with both modules, and score them."""
+    from amae.reconstruct import draw_orders, hidden_counts
+    from amae.reconstruct import reconstruct as run
+    from amae.scores import reconstruction_scores
+
+    settings = from_options(ReconstructionSettings, options)
+    device = choose_device(options.device, options.gpus)
+    chosen, images = _load(options, "test")
+    ids, batch = chosen["image_id"].tolist(), _to_device(images, chosen["row"], device)
+    inputs = _files(options, "manifest", "images", "index", "model_a", "model_b")
+    with recording(options.record, settings=settings, seed=options.seed, inputs=inputs, device=device) as record:
+        models = [_load_model(path, images.shape[1], device) for path in (options.model_a, options.model_b)]
+        a = models[0].architecture
+        orders = draw_orders(ids, options.seed, a.patches, settings)
+        (mu_a, error_a), (mu_b, _) = [run(model, batch, orders, settings) for model in models]
+        scores = reconstruction_scores(batch.cpu().numpy(), mu_a.numpy(), mu_b.numpy(), error_a.numpy(), a.patch_size)
+        record["images"] = len(ids)
+        visible = a.visible(settings.mask_ratio)
+        seen = np.zeros((len(ids), a.patches), bool)
+        np.put_along_axis(seen, orders[:, 0, :visible].numpy(), True, axis=1)
+        grid = (len(ids), a.grid, a.grid)
+        with atomic(options.maps) as temporary:
+            np.savez(
+                temporary,
+                image_id=np.array(ids),
+                mu_a=mu_a.numpy().astype(np.float16),
+                mu_b=mu_b.numpy().astype(np.float16),
+                hidden=hidden_counts(orders, visible).reshape(grid),
+                visible=seen.reshape(grid),
+            )
+        write_csv(chosen[["image_id"]].join(scores), options.reconstruction_scores)

@@ -1,0 +1,108 @@
+"""From radiographs to packed images and lung masks."""
+
+
+rule simulate_radiographs:
+    """Simulate chest radiographs as DICOM files, with a table of labels and one of finding boxes."""
+    output:
+        dicom=directory(f"{DATA}/raw/dicom"),
+        labels=f"{DATA}/raw/labels.csv",
+        boxes=f"{DATA}/raw/boxes.csv",
+    log:
+        f"{LOGS}/simulate_radiographs.log",
+    benchmark:
+        f"{LOGS}/simulate_radiographs.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 64
+    params:
+        images=quoted_setting("images"),
+        seed=quoted_setting("seed"),
+        abnormal=quoted_setting("abnormal"),
+        code=code("data:simulate"),
+    shell:
+        "amae simulate --folder $(dirname {output.labels:q}) --count {params.images} --seed {params.seed}"
+        " --abnormal {params.abnormal} --workers {threads} 2>&1 | tee {log:q}"
+
+
+rule index_images:
+    """Make the manifest; the hidden labels of the unlabeled images go to a table of their own."""
+    input:
+        table=table_of_images,
+    output:
+        manifest=f"{DATA}/manifest.csv",
+        hidden=f"{DATA}/hidden_labels.csv",
+    log:
+        f"{LOGS}/index_images.log",
+    benchmark:
+        f"{LOGS}/index_images.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        options=index_options,
+        code=code("data:index"),
+    shell:
+        "amae index --table {input.table:q} --manifest {output.manifest:q} --hidden-labels {output.hidden:q}"
+        " {params.options} 2>&1 | tee {log:q}"
+
+
+rule convert_images:
+    """Convert DICOM, PNG or JPEG files to one packed array of square 8-bit images."""
+    input:
+        manifest=f"{DATA}/manifest.csv",
+        raw=raw_images,
+    output:
+        images=f"{DATA}/images.npy",
+        index=f"{DATA}/images.csv",
+        sheet=report(
+            f"{DATA}/contact_sheet.png",
+            caption="../report/contact_sheet.rst",
+            category="1 Data",
+            labels={"data set": "{dataset}", "figure": "contact sheet"},
+        ),
+    log:
+        f"{LOGS}/convert_images.log",
+    benchmark:
+        f"{LOGS}/convert_images.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 64
+    params:
+        size=SETTINGS["mae"].image_size,
+        conversion=quoted_setting("conversion"),
+        square=quoted_setting("square"),
+        allowed=quoted_setting("allowed_failures"),
+        rejected=f"{DATA}/rejected.csv",
+        code=code("data:convert"),
+    shell:
+        "amae convert --manifest {input.manifest:q} --images {output.images:q} --index {output.index:q}"
+        " --rejected {params.rejected:q} --sheet {output.sheet:q} --image-size {params.size}"
+        " --conversion {params.conversion} --square {params.square} --allowed-failures {params.allowed}"
+        " --workers {threads} 2>&1 | tee {log:q}"
+
+
+rule segment_lungs:
+    """Find the lungs of every image, once."""
+    input:
+        images=f"{DATA}/images.npy",
+        index=f"{DATA}/images.csv",
+    output:
+        lungs=f"{DATA}/lungs.npy",
+        table=f"{DATA}/lungs.csv",
+        sheet=report(
+            f"{DATA}/lungs.png",
+            caption="../report/lung_outlines.rst",
+            category="1 Data",
+            labels={"data set": "{dataset}", "figure": "lung outlines"},
+        ),
+    log:
+        f"{LOGS}/segment_lungs.log",
+    benchmark:
+        f"{LOGS}/segment_lungs.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 64
+    params:
+        code=code("data:segment_lungs"),
+    shell:
+        "amae segment-lungs --images {input.images:q} --index {input.index:q} --lungs {output.lungs:q}"
+        " --table {output.table:q} --sheet {output.sheet:q} --workers {threads} 2>&1 | tee {log:q}"

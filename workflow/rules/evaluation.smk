@@ -1,0 +1,203 @@
+"""Metrics and figures."""
+
+
+rule compute_metrics:
+    """AUC and average precision of every score, with intervals, for all test images and by view."""
+    input:
+        manifest=f"{DATA}/manifest.csv",
+        stage1=f"{RUN}/stage1/scores.csv",
+        reconstruction=f"{RUN}/reconstruction/scores.csv",
+    output:
+        scores=f"{RUN}/scores.csv",
+        metrics=report(
+            f"{RUN}/metrics.csv",
+            caption="../report/metrics.rst",
+            category="4 Results",
+            labels={"data set": "{dataset}", "seed": "{seed}", "figure": "metrics"},
+        ),
+    log:
+        f"{LOGS}/seed{{seed}}/compute_metrics.log",
+    benchmark:
+        f"{LOGS}/seed{{seed}}/compute_metrics.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code("evaluate:compute_metrics"),
+    shell:
+        "amae compute-metrics --manifest {input.manifest:q} --stage1-scores {input.stage1:q}"
+        " --reconstruction-scores {input.reconstruction:q} --scores {output.scores:q}"
+        " --metrics {output.metrics:q} --seed {wildcards.seed} 2>&1 | tee {log:q}"
+
+
+rule summarise_metrics:
+    """Mean and spread of the metrics over the seeds."""
+    input:
+        metrics=of_every_seed(f"{RUN}/metrics.csv"),
+    output:
+        summary=report(
+            f"{DATA}/summary.csv",
+            caption="../report/summary.rst",
+            category="4 Results",
+            labels={"data set": "{dataset}", "figure": "summary over seeds"},
+        ),
+    log:
+        f"{LOGS}/summarise_metrics.log",
+    benchmark:
+        f"{LOGS}/summarise_metrics.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code("evaluate:summarise_metrics"),
+    shell:
+        "amae summarise-metrics --metrics-of-seeds {input.metrics:q} --table {output.summary:q} 2>&1 | tee {log:q}"
+
+
+rule diagnose_pseudo_labels:
+    """Purity and counts of the pseudo-labels by the hidden labels: a diagnosis that no training reads."""
+    input:
+        pseudo_labels=f"{RUN}/pseudo_labels.csv",
+        hidden=f"{DATA}/hidden_labels.csv",
+    output:
+        table=f"{RUN}/pseudo_label_purity.csv",
+        figure=report(
+            f"{RUN}/pseudo_labels.png",
+            caption="../report/pseudo_labels.rst",
+            category="2 Training",
+            labels={
+                "data set": "{dataset}",
+                "seed": "{seed}",
+                "figure": "pseudo-labels",
+            },
+        ),
+    log:
+        f"{LOGS}/seed{{seed}}/diagnose_pseudo_labels.log",
+    benchmark:
+        f"{LOGS}/seed{{seed}}/diagnose_pseudo_labels.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code("evaluate:diagnose_pseudo_labels"),
+    shell:
+        "amae diagnose-pseudo-labels --pseudo-labels {input.pseudo_labels:q} --hidden-labels {input.hidden:q}"
+        " --table {output.table:q} --figure {output.figure:q} 2>&1 | tee {log:q}"
+
+
+rule plot_training:
+    """Training curves of stage 1 and of both modules."""
+    input:
+        histories=expand(
+            f"{RUN}/{{part}}/history.csv",
+            part=["stage1", "module_A", "module_B"],
+            allow_missing=True,
+        ),
+    output:
+        figure=report(
+            f"{RUN}/training.png",
+            caption="../report/training_curves.rst",
+            category="2 Training",
+            labels={
+                "data set": "{dataset}",
+                "seed": "{seed}",
+                "figure": "training curves",
+            },
+        ),
+    log:
+        f"{LOGS}/seed{{seed}}/plot_training.log",
+    benchmark:
+        f"{LOGS}/seed{{seed}}/plot_training.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code("evaluate:plot_training"),
+    shell:
+        "amae plot-training --histories {input.histories:q} --figure {output.figure:q} 2>&1 | tee {log:q}"
+
+
+rule plot_scores:
+    """ROC and precision-recall curves of every score over all seeds."""
+    input:
+        scores=of_every_seed(f"{RUN}/scores.csv"),
+    output:
+        roc=report(
+            f"{DATA}/roc.png",
+            caption="../report/roc.rst",
+            category="4 Results",
+            labels={"data set": "{dataset}", "figure": "ROC curves"},
+        ),
+        precision_recall=report(
+            f"{DATA}/precision_recall.png",
+            caption="../report/precision_recall.rst",
+            category="4 Results",
+            labels={"data set": "{dataset}", "figure": "precision-recall curves"},
+        ),
+    log:
+        f"{LOGS}/plot_scores.log",
+    benchmark:
+        f"{LOGS}/plot_scores.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        seeds=config["seeds"],
+        code=code("evaluate:plot_scores"),
+    shell:
+        "amae plot-scores --scores-of-seeds {input.scores:q} --seeds {params.seeds} --roc {output.roc:q}"
+        " --precision-recall {output.precision_recall:q} 2>&1 | tee {log:q}"
+
+
+rule plot_histograms:
+    """Histograms of every score for normal and abnormal test images."""
+    input:
+        scores=f"{RUN}/scores.csv",
+    output:
+        figure=report(
+            f"{RUN}/histograms.png",
+            caption="../report/histograms.rst",
+            category="4 Results",
+            labels={
+                "data set": "{dataset}",
+                "seed": "{seed}",
+                "figure": "score histograms",
+            },
+        ),
+    log:
+        f"{LOGS}/seed{{seed}}/plot_histograms.log",
+    benchmark:
+        f"{LOGS}/seed{{seed}}/plot_histograms.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code("evaluate:plot_histograms"),
+    shell:
+        "amae plot-histograms --scores {input.scores:q} --figure {output.figure:q} 2>&1 | tee {log:q}"
+
+
+rule plot_gallery:
+    """Image, masked input, both reconstructions and the map for telling examples."""
+    input:
+        images=f"{DATA}/images.npy",
+        index=f"{DATA}/images.csv",
+        scores=f"{RUN}/scores.csv",
+        maps=f"{RUN}/reconstruction/maps.npz",
+        boxes=boxes_of,
+    output:
+        figure=report(
+            f"{RUN}/gallery.png",
+            caption="../report/gallery.rst",
+            category="3 Reconstructions",
+            labels={"data set": "{dataset}", "seed": "{seed}", "figure": "gallery"},
+        ),
+    log:
+        f"{LOGS}/seed{{seed}}/plot_gallery.log",
+    benchmark:
+        f"{LOGS}/seed{{seed}}/plot_gallery.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        boxes=boxes_option,
+        score=config["gallery"]["score"],
+        rows=config["gallery"]["rows"],
+        code=code("evaluate:plot_gallery"),
+    shell:
+        "amae plot-gallery --images {input.images:q} --index {input.index:q} --scores {input.scores:q}"
+        " --maps {input.maps:q} --figure {output.figure:q} --score {params.score:q} --rows {params.rows}"
+        " {params.boxes} 2>&1 | tee {log:q}"

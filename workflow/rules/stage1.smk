@@ -1,0 +1,81 @@
+"""Stage 1 and the pseudo-labels (Sec. 2.1 and 2.2)."""
+
+
+rule train_stage1:
+    """Train the head that tells normal images from synthetic anomalies, on frozen features."""
+    input:
+        manifest=f"{DATA}/manifest.csv",
+        images=f"{DATA}/images.npy",
+        index=f"{DATA}/images.csv",
+        lungs=f"{DATA}/lungs.npy",
+        weights=f"{DATA}/mae.safetensors",
+    output:
+        head=f"{RUN}/stage1/head.safetensors",
+        history=f"{RUN}/stage1/history.csv",
+        record=f"{RUN}/stage1/run.json",
+    log:
+        f"{LOGS}/seed{{seed}}/train_stage1.log",
+    benchmark:
+        f"{LOGS}/seed{{seed}}/train_stage1.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 64
+    resources:
+        gpu=1,
+        device=config["device"],
+    params:
+        settings=options(SETTINGS["stage1"]),
+        code=code("train:train_stage1"),
+    shell:
+        "amae train-stage1 --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
+        " --lungs {input.lungs:q} --weights {input.weights:q} --head {output.head:q}"
+        " --history {output.history:q} --record {output.record:q} {params.settings} --seed {wildcards.seed}"
+        " --device {resources.device} --gpus {resources.gpu} 2>&1 | tee {log:q}"
+
+
+rule score_stage1:
+    """Score the unlabeled and the test images with stage 1."""
+    input:
+        manifest=f"{DATA}/manifest.csv",
+        images=f"{DATA}/images.npy",
+        index=f"{DATA}/images.csv",
+        weights=f"{DATA}/mae.safetensors",
+        head=f"{RUN}/stage1/head.safetensors",
+    output:
+        scores=f"{RUN}/stage1/scores.csv",
+    log:
+        f"{LOGS}/seed{{seed}}/score_stage1.log",
+    benchmark:
+        f"{LOGS}/seed{{seed}}/score_stage1.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 64
+    resources:
+        gpu=1,
+        device=config["device"],
+    params:
+        code=code("train:score_stage1"),
+    shell:
+        "amae score-stage1 --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
+        " --weights {input.weights:q} --head {input.head:q} --stage1-scores {output.scores:q}"
+        " --device {resources.device} --gpus {resources.gpu} 2>&1 | tee {log:q}"
+
+
+rule export_pseudo_labels:
+    """Decide which unlabeled images become pseudo-normal and pseudo-abnormal, in a table to read."""
+    input:
+        scores=f"{RUN}/stage1/scores.csv",
+    output:
+        pseudo_labels=f"{RUN}/pseudo_labels.csv",
+    log:
+        f"{LOGS}/seed{{seed}}/export_pseudo_labels.log",
+    benchmark:
+        f"{LOGS}/seed{{seed}}/export_pseudo_labels.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        settings=options(SETTINGS["pseudo_labels"]),
+        code=code("train:export_pseudo_labels"),
+    shell:
+        "amae export-pseudo-labels --stage1-scores {input.scores:q} --pseudo-labels {output.pseudo_labels:q}"
+        " {params.settings} 2>&1 | tee {log:q}"

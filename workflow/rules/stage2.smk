@@ -1,0 +1,65 @@
+"""Stage 2: modules A and B, and the reconstruction of the test images (Sec. 2.2 and 2.3)."""
+
+
+rule train_module:
+    """Adapt the pre-trained autoencoder as module A (normal images) or B (pseudo-abnormal images)."""
+    input:
+        manifest=f"{DATA}/manifest.csv",
+        images=f"{DATA}/images.npy",
+        index=f"{DATA}/images.csv",
+        weights=f"{DATA}/mae.safetensors",
+        pseudo_labels=f"{RUN}/pseudo_labels.csv",
+    output:
+        model=f"{RUN}/module_{{module}}/mae.safetensors",
+        history=f"{RUN}/module_{{module}}/history.csv",
+        record=f"{RUN}/module_{{module}}/run.json",
+    log:
+        f"{LOGS}/seed{{seed}}/train_module_{{module}}.log",
+    benchmark:
+        f"{LOGS}/seed{{seed}}/train_module_{{module}}.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 64
+    resources:
+        gpu=1,
+        device=config["device"],
+    params:
+        settings=options(SETTINGS["modules"]),
+        code=code("train:train_module"),
+    shell:
+        "amae train-module --module {wildcards.module} --manifest {input.manifest:q} --images {input.images:q}"
+        " --index {input.index:q} --weights {input.weights:q} --pseudo-labels {input.pseudo_labels:q}"
+        " --model {output.model:q} --history {output.history:q} --record {output.record:q} {params.settings}"
+        " --seed {wildcards.seed} --device {resources.device} --gpus {resources.gpu} 2>&1 | tee {log:q}"
+
+
+rule reconstruct_test:
+    """Reconstruct the test images with both modules under the same masks, and score them."""
+    input:
+        manifest=f"{DATA}/manifest.csv",
+        images=f"{DATA}/images.npy",
+        index=f"{DATA}/images.csv",
+        model_a=f"{RUN}/module_A/mae.safetensors",
+        model_b=f"{RUN}/module_B/mae.safetensors",
+    output:
+        scores=f"{RUN}/reconstruction/scores.csv",
+        maps=f"{RUN}/reconstruction/maps.npz",
+        record=f"{RUN}/reconstruction/run.json",
+    log:
+        f"{LOGS}/seed{{seed}}/reconstruct_test.log",
+    benchmark:
+        f"{LOGS}/seed{{seed}}/reconstruct_test.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 64
+    resources:
+        gpu=1,
+        device=config["device"],
+    params:
+        settings=options(SETTINGS["reconstruction"]),
+        code=code("train:reconstruct"),
+    shell:
+        "amae reconstruct --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
+        " --model-a {input.model_a:q} --model-b {input.model_b:q} --reconstruction-scores {output.scores:q}"
+        " --maps {output.maps:q} --record {output.record:q} {params.settings} --seed {wildcards.seed}"
+        " --device {resources.device} --gpus {resources.gpu} 2>&1 | tee {log:q}"
