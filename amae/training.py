@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from timm.scheduler import CosineLRScheduler
 from torch import Tensor, nn
 
 from amae.device import precision
@@ -47,6 +46,14 @@ class Schedule:
         """Steps of an epoch over so many items."""
         whole = items // self.batch_size
         return whole if self.drop_last and whole else math.ceil(items / self.batch_size)
+
+    def rate(self, step: int, batches: int) -> float:
+        """Learning rate of a step, counted from 0, where an epoch has `batches` steps."""
+        warmup = self.warmup_epochs * batches
+        if step < warmup:
+            return step * (self.lr / warmup)
+        angle = math.pi * (step - warmup) / max(1, self.epochs * batches - warmup)
+        return self.final_lr + 0.5 * (self.lr - self.final_lr) * (1 + math.cos(angle))
 
 
 @dataclass(frozen=True)
@@ -98,19 +105,10 @@ def train(
     device = next(module.parameters()).device
     batches = schedule.batches(items)
     optimiser = make_optimiser(module, schedule)
-    warmup = schedule.warmup_epochs * batches
-    lr = CosineLRScheduler(
-        optimiser,
-        t_initial=max(1, schedule.epochs * batches - warmup),
-        lr_min=schedule.final_lr,
-        warmup_t=warmup,
-        warmup_prefix=True,
-        t_in_epochs=False,
-    )
     history = _load(resume, module, optimiser, device)
     saved, cost = time.perf_counter(), 0.0
     for epoch in range(len(history), schedule.epochs):
-        loss, rate = _epoch(module, loss_of, items, schedule, epoch, seed, optimiser, lr)
+        loss, rate = _epoch(module, loss_of, items, schedule, epoch, seed, optimiser)
         if not math.isfinite(loss):
             raise InputError(f"epoch {epoch + 1}: the loss is {loss}, at learning rate {rate:.3g}; choose a lower lr")
         history.append({"epoch": epoch + 1, "step": (epoch + 1) * batches, "lr": rate, "loss": loss})
@@ -130,7 +128,6 @@ def _epoch(
     epoch: int,
     seed: int,
     optimiser: torch.optim.Optimizer,
-    lr: CosineLRScheduler,
 ) -> tuple[float, float]:
     """One pass over the items in random order: the mean loss, and the last learning rate."""
     device = next(module.parameters()).device
@@ -140,14 +137,16 @@ def _epoch(
     module.train()
     parts = order.split(schedule.batch_size)[: schedule.batches(items)]
     for number, ids in enumerate(parts):
-        lr.step_update(epoch * len(parts) + number)
+        rate = schedule.rate(epoch * len(parts) + number, len(parts))
+        for group in optimiser.param_groups:
+            group["lr"] = rate
         with precision(device):
             loss = loss_of(ids, generator)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
         total += loss.detach() * len(ids)
-    return total.item() / sum(map(len, parts)), optimiser.param_groups[0]["lr"]
+    return total.item() / sum(map(len, parts)), rate
 
 
 def finish(resume: Resume) -> None:

@@ -6,6 +6,7 @@ import torch
 
 from amae.errors import InputError
 from amae.mae.architecture import Architecture
+from amae.mae.block import Block
 from amae.mae.model import MAE, gather_tokens, masked_loss, sincos_positions
 
 TINY = Architecture(64, 8, width=64, depth=2, heads=4, decoder_width=48, decoder_depth=2, decoder_heads=4, channels=3)
@@ -81,3 +82,17 @@ def test_hidden_pixels_never_reach_the_prediction():
 def test_contradictory_sizes_are_refused():
     with pytest.raises(InputError, match=r"image_size 65 is not a multiple of mae\.patch_size 8"):
         Architecture(65, 8, 64, 2, 4, 48, 2, 4)
+
+
+def test_block_is_that_of_timm():
+    published = pytest.importorskip("timm.models.vision_transformer").Block(48, 4, qkv_bias=True)
+    block = Block(48, 4, 4.0)
+    block.load_state_dict(published.state_dict())
+    published.norm1.eps = published.norm2.eps = 1e-6
+    x = torch.randn(2, 9, 48, generator=torch.Generator().manual_seed(0))
+    ours, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    assert torch.equal(block(ours), published(theirs))
+    block(ours).square().sum().backward()
+    published(theirs).square().sum().backward()
+    assert torch.equal(ours.grad, theirs.grad)
+    assert torch.equal(block.attn.qkv.weight.grad, published.attn.qkv.weight.grad)

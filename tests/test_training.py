@@ -102,3 +102,16 @@ def test_epochs_and_seeds_draw_different_numbers():
         for epoch in range(4)
     }
     assert len(draws) == 16
+
+
+@pytest.mark.parametrize(("warmup_epochs", "final_lr"), [(2, 0.0), (0, 0.01)])
+def test_rate_is_that_of_timm(warmup_epochs, final_lr):
+    """timm's cosine schedule by step, with the warm-up before it, is the published MAE's."""
+    scheduler = pytest.importorskip("timm.scheduler")
+    schedule = Schedule(6, warmup_epochs, 4, 0.1, 0.05, final_lr=final_lr)
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
+    steps = {"t_initial": (6 - warmup_epochs) * 5, "warmup_t": warmup_epochs * 5, "warmup_prefix": True}
+    published = scheduler.CosineLRScheduler(optimiser, lr_min=final_lr, t_in_epochs=False, **steps)
+    for step in range(30):
+        published.step_update(step)
+        assert schedule.rate(step, 5) == optimiser.param_groups[0]["lr"]

@@ -5,14 +5,12 @@ Parameter names are those of the published MAE code, so published files load by 
 and the same cut is the input of the encoder and the target of the decoder.
 """
 
-from functools import partial
-
 import torch
 import torch.nn.functional as F
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from amae.mae.architecture import Architecture
+from amae.mae.block import Block
 
 
 def sincos_positions(width: int, grid: int) -> Tensor:
@@ -36,16 +34,17 @@ class MAE(nn.Module):
         """Build with MAE's initialisation, from torch's global generator (seed it to repeat)."""
         super().__init__()
         a = self.architecture = architecture
-        block = partial(Block, mlp_ratio=a.mlp_ratio, qkv_bias=True, norm_layer=partial(nn.LayerNorm, eps=1e-6))
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(a.channels, a.width, a.patch_size, a.patch_size)})
         self.cls_token = nn.Parameter(torch.zeros(1, 1, a.width))
         self.register_buffer("pos_embed", sincos_positions(a.width, a.grid))
-        self.blocks = nn.ModuleList([block(a.width, a.heads) for _ in range(a.depth)])
+        self.blocks = nn.ModuleList([Block(a.width, a.heads, a.mlp_ratio) for _ in range(a.depth)])
         self.norm = nn.LayerNorm(a.width, eps=1e-6)
         self.decoder_embed = nn.Linear(a.width, a.decoder_width)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, a.decoder_width))
         self.register_buffer("decoder_pos_embed", sincos_positions(a.decoder_width, a.grid))
-        self.decoder_blocks = nn.ModuleList([block(a.decoder_width, a.decoder_heads) for _ in range(a.decoder_depth)])
+        self.decoder_blocks = nn.ModuleList(
+            [Block(a.decoder_width, a.decoder_heads, a.mlp_ratio) for _ in range(a.decoder_depth)]
+        )
         self.decoder_norm = nn.LayerNorm(a.decoder_width, eps=1e-6)
         self.decoder_pred = nn.Linear(a.decoder_width, a.patch_values)
         self._initialise()
