@@ -22,12 +22,12 @@ from skimage.measure import label, regionprops
 from skimage.morphology import dilation, footprint_rectangle, opening
 from skimage.segmentation import clear_border
 
-from amae.data.images import open_images
+from amae.data.packed import MASK_SIZE as SIZE
+from amae.data.packed import load_lung_masks, open_images
 from amae.data.sheet import contact_sheet
 from amae.files import atomic, write_csv
 
-SIZE = 256  # pixels; every constant of the recipe is meant at this size
-MINIMUM_AREA = 400  # pixels at SIZE
+MINIMUM_AREA = 400  # pixels; every constant of the recipe is meant at SIZE
 
 # Both lung fields fill roughly a quarter of a well-framed frontal radiograph. Under 5 % most of the lungs is
 # missing; over 60 % the mask must hold something else (a negative image, air around the body that stays off the
@@ -118,23 +118,6 @@ def segment_lungs(
         f"listed in {table_path}",
         file=sys.stderr,
     )
-
-
-def load_lung_masks(lungs_path: str | Path, rows: np.ndarray, size: int) -> np.ndarray:
-    """Masks of the given rows of a packed mask file at a model's image size, bool (B, size, size).
-
-    A pixel belongs to the mask when at least half of its area does.
-    """
-    packed = np.load(lungs_path, mmap_mode="r")
-    # Overlap of the new pixels with the stored ones, in units that make it whole: exact in float32.
-    edges = np.minimum(np.arange(size + 1)[:, None] * SIZE, (np.arange(SIZE) + 1) * size)
-    edges = np.maximum(edges, np.arange(SIZE) * size)
-    overlap = np.diff(edges, axis=0).astype(np.float32)  # (size, SIZE)
-    masks = np.empty((len(rows), size, size), dtype=bool)
-    for i, row in enumerate(rows):
-        mask = np.unpackbits(packed[row], axis=-1)
-        masks[i] = mask if size == SIZE else 2 * (overlap @ mask @ overlap.T) >= SIZE * SIZE
-    return masks
 
 
 def draw_outlines(images: np.ndarray, lungs_path: str | Path, table: pd.DataFrame, sheet_path: str | Path) -> None:

@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from amae.data.packed import load_lung_masks
 from amae.errors import InputError
-from amae.lungs import at_size, load_lung_masks, lung_mask, mask_flag, segment_lungs
+from amae.lungs import at_size, lung_mask, mask_flag, segment_lungs
 
 ROW, COLUMN = np.mgrid[:256, :256]
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amae.data.manifest import build_manifest, overlap_warning, read_manifest
+from amae.data.manifest import build_manifest, list_candidates, overlap_warning, read_manifest
 from amae.data.splits import SplitSettings, draw_splits, unlabeled_counts
 from amae.errors import InputError
 
@@ -252,3 +252,24 @@ def test_own_table_without_splits_end_to_end(tmp_path: Path) -> None:
     assert hidden["label"].value_counts().to_dict() == {"abnormal": 6, "normal": 4}
     assert set(hidden["image_id"]) == set(frame.loc[frame["split"] == "train_unlabeled", "image_id"])
     assert overlap_warning(frame) == ""
+
+
+def test_candidates_hold_the_unlabeled_images_of_every_ratio(tmp_path: Path) -> None:
+    table = pool(60, 50, 0, 40)
+    table["path"] = table["image_id"] + ".png"
+    table.to_csv(tmp_path / "table.csv", index=False)
+    for path in table["path"]:
+        (tmp_path / path).touch()
+    candidates, members = None, set()
+    for ratio in (0, 0.3, 1):
+        settings = SplitSettings(10, 10, ratio, 5, 5, seed=1)
+        build_manifest(tmp_path / "table.csv", None, tmp_path / "m.csv", tmp_path / "h.csv", settings)
+        list_candidates(tmp_path / "table.csv", None, tmp_path / "c.csv", settings)
+        manifest, found = read_manifest(tmp_path / "m.csv"), read_manifest(tmp_path / "c.csv")
+        assert candidates is None or found.equals(candidates)
+        candidates = found
+        rows = set(manifest[["image_id", "split"]].itertuples(index=False, name=None))
+        assert rows <= set(found[["image_id", "split"]].itertuples(index=False, name=None))
+        members |= rows
+    assert len(members) == len(candidates) == 10 + 10 + 20
+    assert (candidates.loc[candidates["split"] == "train_unlabeled", "label"] == "").all()

@@ -3,10 +3,14 @@
 import json
 import sys
 from argparse import Namespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from amae.errors import InputError
+
+if TYPE_CHECKING:
+    from amae.data.splits import SplitSettings
 
 SHEET_IMAGES = 60
 
@@ -18,26 +22,39 @@ def simulate(options: Namespace) -> None:
     simulate_dataset(options.folder, options.count, options.seed, options.abnormal, options.workers)
 
 
+def list_images(options: Namespace) -> None:
+    """List every image that a data set uses at any anomaly ratio."""
+    from amae.data.manifest import list_candidates
+
+    list_candidates(options.table, options.root, options.candidates, _splits(options))
+
+
 def index(options: Namespace) -> None:
     """Make the manifest and the table of hidden labels from a table of images."""
     from amae.data.manifest import build_manifest
+
+    build_manifest(options.table, options.root, options.manifest, options.hidden_labels, _splits(options))
+
+
+def _splits(options: Namespace) -> "SplitSettings | None":
+    """The splits to draw, if any."""
     from amae.data.splits import SplitSettings
 
-    splits = None
-    if options.splits:
-        try:
-            splits = SplitSettings(**json.loads(options.splits))
-        except (TypeError, ValueError) as error:
-            raise InputError(f"--splits: {error}; expected JSON with the keys of datasets.NAME.splits") from None
-    build_manifest(options.table, options.root, options.manifest, options.hidden_labels, splits)
+    if not options.splits:
+        return None
+    try:
+        return SplitSettings(**json.loads(options.splits))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"--splits: {error}; expected JSON with the keys of datasets.NAME.splits") from None
 
 
 def convert(options: Namespace) -> None:
     """Pack the images of a manifest, and show some of them on a contact sheet."""
-    from amae.data import images as packing
+    from amae.data.images import convert as pack
+    from amae.data.packed import open_images
     from amae.data.sheet import contact_sheet
 
-    packing.convert(
+    pack(
         options.manifest,
         options.images,
         options.index,
@@ -48,7 +65,7 @@ def convert(options: Namespace) -> None:
         workers=options.workers,
         allowed_failures=options.allowed_failures,
     )
-    images, table = packing.open_images(options.images, options.index)
+    images, table = open_images(options.images, options.index)
     rows = np.unique(np.linspace(0, len(images) - 1, SHEET_IMAGES).round().astype(int))
     contact_sheet(images[rows], table["image_id"].iloc[rows].tolist(), options.sheet)
     print(f"{len(images)} images of {options.image_size} px", file=sys.stderr)

@@ -1,8 +1,4 @@
-"""Image files to one packed array: uint8 (N, S, S) in manifest order, which `np.load(path, mmap_mode="r")` opens.
-
-A pixel coordinate of the original (edges at integers, after EXIF rotation) becomes `coordinate * scale + offset` in the
-packed image; scales and offsets stand in the index table, so boxes map exactly.
-"""
+"""Image files to one packed array: uint8 (N, S, S) in manifest order, with an index table (`amae.data.packed`)."""
 
 import sys
 import warnings
@@ -12,31 +8,21 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps
 
 from amae.data.dicom import CONVERSIONS, minmax, read_grey
-from amae.data.manifest import SPLITS, overlap_warning, read_manifest
+from amae.data.manifest import overlap_warning, read_manifest
+from amae.data.packed import Geometry
 from amae.errors import InputError
-from amae.files import atomic, read_csv, write_csv
+from amae.files import atomic, write_csv
 
 SQUARES = ("squash", "pad", "crop")
 REJECTED_COLUMNS = ["image_id", "path", "reason"]
 GREY_TOLERANCE = 2  # grey levels between the channels of a JPEG that holds a grey picture as colour
-
-
-class Geometry(NamedTuple):
-    """Original matrix, and how its pixel coordinates map: packed = original * scale + offset."""
-
-    rows: int
-    columns: int
-    scale_x: float
-    scale_y: float
-    offset_x: float
-    offset_y: float
 
 
 def read_image(path: str | Path, conversion: str, square: str, size: int) -> tuple[np.ndarray, Geometry]:
@@ -126,47 +112,6 @@ def convert(
         write_csv(pd.DataFrame(rejected, columns=REJECTED_COLUMNS), rejected_path)
         _check_rejected(rejected, len(index), allowed_failures, rejected_path)
         write_csv(pd.DataFrame(index, columns=["image_id", *Geometry._fields]), index_path)
-
-
-def open_images(images_path: str | Path, index_path: str | Path) -> tuple[np.ndarray, pd.DataFrame]:
-    """Open a packed array read-only, uint8 (N, S, S), with its index table of N rows.
-
-    Raises InputError when either is missing or the two do not belong together.
-    """
-    try:
-        images = np.load(images_path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(f"{images_path}: no such file; make it with `amae convert`") from None
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{images_path}: not a packed image array ({error})") from None
-    if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1] != images.shape[2]:
-        raise InputError(f"{images_path}: found {images.dtype} {images.shape}, expected uint8 (N, S, S)")
-    index = read_csv(index_path)
-    missing = [column for column in ("image_id", *Geometry._fields) if column not in index]
-    if missing:
-        raise InputError(f"{index_path}: column {missing[0]} is missing")
-    if len(index) != len(images):
-        raise InputError(f"{index_path} has {len(index)} rows, {images_path} {len(images)} images; convert them again")
-    whole = dict.fromkeys(("rows", "columns"), "int64")
-    return images, index.astype(whole | dict.fromkeys(Geometry._fields[2:], "float64"))
-
-
-def select(manifest: pd.DataFrame, index: pd.DataFrame, split: str) -> pd.DataFrame:
-    """Manifest rows of one split that have an image, in manifest order, with their place in the array as column `row`.
-
-    `images[select(manifest, index, "test")["row"]]` are the images. Raises InputError for an empty split and for an
-    index that does not belong to the manifest.
-    """
-    if split not in SPLITS:
-        raise InputError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
-    unknown = index.loc[~index["image_id"].isin(manifest["image_id"]), "image_id"]
-    if len(unknown):
-        raise InputError(f"image {unknown.iloc[0]} of the index is not in the manifest; convert the images again")
-    rows = pd.Series(np.arange(len(index)), index=index["image_id"])
-    chosen = manifest[(manifest["split"] == split) & manifest["image_id"].isin(rows.index)]
-    if chosen.empty:
-        raise InputError(f"split {split} is empty: no readable image of the manifest belongs to it")
-    return chosen.assign(row=rows[chosen["image_id"]].to_numpy()).reset_index(drop=True)
 
 
 def _read_picture(path: str | Path) -> np.ndarray:

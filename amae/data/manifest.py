@@ -69,27 +69,51 @@ def build_manifest(
     that their order tells nothing. Ids and paths stay as they are even if they spell a finding: training never reads
     them. Raises InputError for a table that cannot be used, before anything is written.
     """
-    table = _normalise(read_csv(table_path), table_path, Path(table_path).parent if root is None else Path(root))
-    given = table["split"] != ""
-    if given.any():
-        if not given.all():
-            print(f"{table_path}: {int((~given).sum())} rows without a split are left out", file=sys.stderr)
-    elif splits is None:
-        raise InputError(f"{table_path}: no column split with entries, and no settings to draw splits with")
-    else:
-        table["split"] = draw_splits(table, splits)
-    table = table[table["split"] != ""]
-    # the index keeps the rows of the table, which messages name
-    table = table.iloc[np.lexsort((table["image_id"], table["split"].map(SPLITS.index)))].copy()
-    unlabeled = table["split"] == "train_unlabeled"
-    hidden = table.loc[unlabeled & (table["label"] != ""), ["image_id", "label"]]
-    table.loc[unlabeled, [column for column in table if column not in VISIBLE_UNLABELED]] = ""
+    table, hidden = _hide_labels(_split_table(table_path, root, splits, every_ratio=False))
     _check_values(table, table_path)
     _check_files(table, table_path)
     if warning := overlap_warning(table):
         print(warning, file=sys.stderr)
     write_csv(hidden, hidden_path)
     write_csv(table, manifest_path)
+
+
+def list_candidates(
+    table_path: str | Path, root: str | Path | None, candidates_path: str | Path, splits: SplitSettings | None = None
+) -> None:
+    """Write a manifest whose train_unlabeled holds every image that T_u has at any anomaly ratio.
+
+    Its images are converted once for all ratios. Arguments and errors as for `build_manifest`.
+    """
+    candidates, _ = _hide_labels(_split_table(table_path, root, splits, every_ratio=True))
+    _check_values(candidates, table_path)
+    _check_files(candidates, table_path)
+    write_csv(candidates, candidates_path)
+
+
+def _split_table(
+    table_path: str | Path, root: str | Path | None, splits: SplitSettings | None, every_ratio: bool
+) -> pd.DataFrame:
+    """The table in a manifest's form, with the splits that it gives or that are drawn."""
+    table = _normalise(read_csv(table_path), table_path, Path(table_path).parent if root is None else Path(root))
+    given = table["split"] != ""
+    if given.any():
+        if not given.all():
+            print(f"{table_path}: {int((~given).sum())} rows without a split are left out", file=sys.stderr)
+        return table
+    if splits is None:
+        raise InputError(f"{table_path}: no column split with entries, and no settings to draw splits with")
+    return table.assign(split=draw_splits(table, splits, every_ratio))
+
+
+def _hide_labels(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows with a split, in an order and with columns that tell nothing of T_u; and the known labels of T_u."""
+    table = table[table["split"] != ""]
+    table = table.iloc[np.lexsort((table["image_id"], table["split"].map(SPLITS.index)))]
+    unlabeled = table["split"] == "train_unlabeled"
+    hidden = table.loc[unlabeled & (table["label"] != ""), ["image_id", "label"]]
+    table.loc[unlabeled, [column for column in table if column not in VISIBLE_UNLABELED]] = ""
+    return table, hidden
 
 
 def _normalise(table: pd.DataFrame, path: str | Path, root: Path) -> pd.DataFrame:

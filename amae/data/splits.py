@@ -30,14 +30,15 @@ class SplitSettings:
             )
 
 
-def draw_splits(table: pd.DataFrame, settings: SplitSettings) -> pd.Series:
+def draw_splits(table: pd.DataFrame, settings: SplitSettings, every_ratio: bool = False) -> pd.Series:
     """Split of each row of a table with columns image_id, label (normal | abnormal | "") and patient_id.
 
     Returns train_normal, train_unlabeled, test or "" (unused), aligned with the table. The result depends on the set
     of rows and the settings only, not on the row order, and test and training normals do not depend on the anomaly
     ratio. Test patients are drawn patient by patient, so that one with many images is no likelier to be drawn; their
-    other images are left out of training. A row without patient_id counts as a patient of its own. Raises InputError
-    that says what the pool can serve when it cannot serve the sizes.
+    other images are left out of training. A row without patient_id counts as a patient of its own. With `every_ratio`
+    train_unlabeled holds what T_u would hold at any anomaly ratio. Raises InputError that says what the pool can serve
+    when it cannot serve the sizes.
     """
     table = table.sort_values("image_id", kind="stable")
     label = table["label"].to_numpy(dtype=str)
@@ -51,11 +52,13 @@ def draw_splits(table: pd.DataFrame, settings: SplitSettings) -> pd.Series:
         name: np.random.default_rng([settings.seed, 1, stream]).permutation(np.flatnonzero(pool & (label == name)))
         for stream, name in enumerate(("normal", "abnormal", ""))
     }
-    _check_pool({name: len(rows) for name, rows in order.items()}, settings)
+    if not every_ratio:
+        _check_pool({name: len(rows) for name, rows in order.items()}, settings)
     split = np.full(len(table), "", dtype=object)
     split[test] = "test"
     split[order["normal"][: settings.train_normal]] = "train_normal"
-    for name, count in unlabeled_counts(settings).items():
+    counts = unlabeled_counts(settings)
+    for name, count in (dict.fromkeys(counts, settings.unlabeled) if every_ratio else counts).items():
         skip = settings.train_normal if name == "normal" else 0
         split[order[name][skip : skip + count]] = "train_unlabeled"
     return pd.Series(split, index=table.index, name="split")

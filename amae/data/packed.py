@@ -1,0 +1,87 @@
+"""What the commands that train and score read: packed images with their index table, and packed lung masks.
+
+Images are uint8 (N, S, S), opened as a memory map. A pixel coordinate of the original (edges at integers, after EXIF
+rotation) becomes `coordinate * scale + offset` in the packed image; scales and offsets stand in the index table, so
+boxes map exactly.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from amae.data.manifest import SPLITS
+from amae.errors import InputError
+from amae.files import load_arrays, read_csv
+
+MASK_SIZE = 256  # pixels of a stored lung mask
+
+
+class Geometry(NamedTuple):
+    """Original matrix, and how its pixel coordinates map: packed = original * scale + offset."""
+
+    rows: int
+    columns: int
+    scale_x: float
+    scale_y: float
+    offset_x: float
+    offset_y: float
+
+
+def open_images(images_path: str | Path, index_path: str | Path) -> tuple[np.ndarray, pd.DataFrame]:
+    """Open a packed array read-only, uint8 (N, S, S), with its index table of N rows.
+
+    Raises InputError when either is missing or the two do not belong together.
+    """
+    try:
+        images = np.load(images_path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise InputError(f"{images_path}: no such file; make it with `amae convert`") from None
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(f"{images_path}: not a packed image array ({error})") from None
+    if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1] != images.shape[2]:
+        raise InputError(f"{images_path}: found {images.dtype} {images.shape}, expected uint8 (N, S, S)")
+    index = read_csv(index_path)
+    missing = [column for column in ("image_id", *Geometry._fields) if column not in index]
+    if missing:
+        raise InputError(f"{index_path}: column {missing[0]} is missing")
+    if len(index) != len(images):
+        raise InputError(f"{index_path} has {len(index)} rows, {images_path} {len(images)} images; convert them again")
+    whole = dict.fromkeys(("rows", "columns"), "int64")
+    return images, index.astype(whole | dict.fromkeys(Geometry._fields[2:], "float64"))
+
+
+def select(manifest: pd.DataFrame, index: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Manifest rows of one split that have an image, in manifest order, with their place in the array as column `row`.
+
+    `images[select(manifest, index, "test")["row"]]` are the images. The index may hold images that are not in the
+    manifest. Raises InputError for an empty split.
+    """
+    if split not in SPLITS:
+        raise InputError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
+    rows = pd.Series(np.arange(len(index)), index=index["image_id"])
+    chosen = manifest[(manifest["split"] == split) & manifest["image_id"].isin(rows.index)]
+    if chosen.empty:
+        raise InputError(f"split {split} is empty: no readable image of the manifest belongs to it")
+    return chosen.assign(row=rows[chosen["image_id"]].to_numpy()).reset_index(drop=True)
+
+
+def load_lung_masks(lungs_path: str | Path, rows: np.ndarray, size: int) -> np.ndarray:
+    """Masks of the given rows of a packed mask file at a model's image size, bool (B, size, size).
+
+    A pixel belongs to the mask when at least half of its area does. Raises InputError for a file that holds no masks of
+    these rows.
+    """
+    packed = load_arrays(lungs_path, mmap_mode="r")
+    if packed.shape[1:] != (MASK_SIZE, MASK_SIZE // 8) or len(packed) <= rows.max(initial=-1):
+        raise InputError(f"{lungs_path}: {packed.shape} masks do not fit the images; segment the lungs again")
+    # Overlap of the new pixels with the stored ones, in units that make it whole: exact in float32.
+    edges = np.minimum(np.arange(size + 1)[:, None] * MASK_SIZE, (np.arange(MASK_SIZE) + 1) * size)
+    edges = np.maximum(edges, np.arange(MASK_SIZE) * size)
+    overlap = np.diff(edges, axis=0).astype(np.float32)  # (size, MASK_SIZE)
+    masks = np.empty((len(rows), size, size), dtype=bool)
+    for i, row in enumerate(rows):
+        mask = np.unpackbits(packed[row], axis=-1)
+        masks[i] = mask if size == MASK_SIZE else 2 * (overlap @ mask @ overlap.T) >= MASK_SIZE * MASK_SIZE
+    return masks
