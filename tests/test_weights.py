@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from amae.errors import InputError
 from amae.mae import weights as w
 from amae.mae.architecture import Architecture
+from amae.mae.checkpoints import read_description
 from amae.mae.model import MAE
 
 TINY = Architecture(
@@ -63,7 +64,7 @@ def test_round_trip(tmp_path: Path) -> None:
     loaded = w.load_any(tmp_path / "a.safetensors", sizes={"width": 32, "depth": 2})
     assert torch.equal(before, torch.random.get_rng_state())
     assert loaded.architecture == model.architecture
-    assert w.read_description(tmp_path / "a.safetensors") == {"made_by": "test", "epochs": "3"}
+    assert read_description(tmp_path / "a.safetensors") == {"made_by": "test", "epochs": "3"}
     for (name, a), (other, b) in zip(model.state_dict().items(), loaded.state_dict().items(), strict=True):
         assert name == other and torch.equal(a, b) and b.device.type == "cpu"
     trainable = [name for name, parameter in loaded.named_parameters() if parameter.requires_grad]
@@ -135,11 +136,11 @@ def test_half_precision_becomes_float32(tmp_path: Path) -> None:
 def test_conversion_records_the_source(tmp_path: Path) -> None:
     source = published(tmp_path / "mae.pth")
     model = w.convert_weights(source, tmp_path / "a.safetensors", sizes=SIZES)
-    first = w.read_description(tmp_path / "a.safetensors")
+    first = read_description(tmp_path / "a.safetensors")
     assert first["source"] == "mae.pth" and first["source_sha256"] == sha256(source.read_bytes()).hexdigest()
     again = w.convert_weights(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
     assert torch.equal(again.decoder_pred.weight, model.decoder_pred.weight)
-    assert w.read_description(tmp_path / "b.safetensors")["made_by"] == first["made_by"]
+    assert read_description(tmp_path / "b.safetensors")["made_by"] == first["made_by"]
 
 
 def refused(path: Path, *parts: str, **options: Any) -> None:

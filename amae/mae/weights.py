@@ -1,33 +1,38 @@
-"""Weight files: this project's own (safetensors that describe themselves), and published MAE checkpoints (pickles).
+"""Weights of masked autoencoders: this project's own files, and published MAE checkpoints.
 
 A published file has three input channels. A grey image copied to three channels meets nothing but linear layers at both
-ends of the network, so the file folds exactly into a model of one channel. Pickles are read with a list of allowed
-globals and execute nothing. A file that does not fill the model exactly is refused, with the keys that say so.
+ends of the network, so the file folds exactly into a model of one channel. A file that does not fill the model exactly
+is refused, with the keys that say so.
 """
 
-import argparse
 import dataclasses
-import json
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from amae.errors import InputError
-from amae.files import atomic, sha256
 from amae.mae.architecture import Architecture
+from amae.mae.checkpoints import (
+    describe_source,
+    differing_shapes,
+    is_safetensors,
+    list_differences,
+    read_checkpoint,
+    read_safetensors,
+    write_safetensors,
+)
 from amae.mae.model import MAE
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # the files of MAE
 CHEST_MEAN, CHEST_STD = (0.5056, 0.5056, 0.5056), (0.252, 0.252, 0.252)  # those of Medical-MAE, for NIH's images
+NORMALISATIONS = {"chest": (CHEST_MEAN, CHEST_STD), "imagenet": (IMAGENET_MEAN, IMAGENET_STD)}
 
-_METADATA = "amae"  # one entry: safetensors writes several in random order
+BACKBONE = "mae"
+
 _HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}  # of ViT-Ti, S, B, L, H by width; shapes do not tell
 _DECODER_HEADS = {512: 16}
 _FIXED_KEYS = {
@@ -41,14 +46,14 @@ _BLOCK_KEY = re.compile(r"(decoder_)?blocks\.\d+\.(norm[12]|attn\.(qkv|proj)|mlp
 def save_weights(model: MAE, path: str | Path, description: Mapping[str, str]) -> None:
     """Write a model with its architecture, mean and std, and how it was made. Equal models give equal bytes."""
     about = {"architecture": dataclasses.asdict(model.architecture), "description": dict(description)}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with atomic(path) as temporary:
-        save_file(tensors, temporary, {_METADATA: json.dumps(about, sort_keys=True)})
+    write_safetensors(model, path, {"backbone": BACKBONE, **about})
 
 
 def load_weights(path: str | Path, device: torch.device | str = "cpu") -> MAE:
     """Read a model that `save_weights` wrote. Raises InputError for any other file, naming the keys that differ."""
-    about, state = _read_own(path)
+    about, state = read_safetensors(path)
+    if (found := about.get("backbone", BACKBONE)) != BACKBONE:  # files of the first version do not say
+        raise InputError(f"{path}: a {found} encoder, which serves stage 1 alone; this step needs a masked autoencoder")
     try:
         architecture = Architecture(**about["architecture"])
     except (TypeError, KeyError, ZeroDivisionError) as error:
@@ -56,11 +61,6 @@ def load_weights(path: str | Path, device: torch.device | str = "cpu") -> MAE:
             f"{path}: its architecture is not one of this version ({error}); make the file again"
         ) from None
     return _filled(architecture, state, path).to(device)
-
-
-def read_description(path: str | Path) -> dict[str, str]:
-    """How a file of `save_weights` was made."""
-    return _read_own(path)[0].get("description", {})
 
 
 def import_published(
@@ -103,7 +103,7 @@ def load_any(
     sizes: Mapping[str, int] | None = None,
 ) -> MAE:
     """Read a weight file of either kind, told apart by content; `mean` and `std` as in `import_published`."""
-    if not _is_safetensors(path):
+    if not is_safetensors(path):
         return import_published(path, mean=mean, std=std, sizes=sizes).to(device)
     model = load_weights(path, device)
     _check_sizes(model.architecture, sizes, path)
@@ -116,32 +116,8 @@ def convert_weights(source: str | Path, target: str | Path, **options: Any) -> M
     `options` as in `load_any`.
     """
     model = load_any(source, **options)
-    kept = read_description(source) if _is_safetensors(source) else {"made_by": "folded from a published checkpoint"}
-    save_weights(model, target, {**kept, "source": Path(source).name, "source_sha256": sha256(source)})
+    save_weights(model, target, describe_source(source, "folded from a published checkpoint"))
     return model
-
-
-def _is_safetensors(path: str | Path) -> bool:
-    """Whether a file begins as safetensors do: the length of a JSON header in 8 bytes, then the header."""
-    try:
-        with Path(path).open("rb") as file:
-            return file.read(9)[8:] == b"{"
-    except OSError as error:
-        raise InputError(f"{path}: cannot be opened as a weight file ({error.strerror})") from None
-
-
-def _read_own(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if not _is_safetensors(path):
-        raise InputError(f"{path}: not a safetensors file; a published checkpoint must be converted first")
-    try:
-        with safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {}).get(_METADATA, "null"))
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError) as error:
-        raise InputError(f"{path}: not a readable safetensors file ({error})") from None
-    if not isinstance(about, dict):
-        raise InputError(f"{path}: safetensors without a description of the model; it holds {_some(state)}")
-    return about, state
 
 
 def _filled(architecture: Architecture, state: Mapping[str, Tensor], path: str | Path) -> MAE:
@@ -156,13 +132,8 @@ def _filled(architecture: Architecture, state: Mapping[str, Tensor], path: str |
 def _check_state(architecture: Architecture, state: Mapping[str, Tensor], path: str | Path) -> None:
     """Raise InputError where keys or shapes are not those of a model of this architecture."""
     with torch.device("meta"):
-        expected = {name: tuple(tensor.shape) for name, tensor in MAE(architecture).state_dict().items()}
-    shapes = {
-        name: f"{name} {tuple(state[name].shape)} instead of {expected[name]}"
-        for name in expected.keys() & state.keys()
-        if tuple(state[name].shape) != expected[name]
-    }
-    _refuse(path, expected.keys() - state.keys(), state.keys() - expected.keys(), shapes.values())
+        expected = MAE(architecture).state_dict()
+    _refuse(path, expected.keys() - state.keys(), state.keys() - expected.keys(), differing_shapes(expected, state))
 
 
 def _check_sizes(architecture: Architecture, sizes: Mapping[str, int] | None, path: str | Path) -> None:
@@ -174,29 +145,18 @@ def _check_sizes(architecture: Architecture, sizes: Mapping[str, int] | None, pa
 
 def _refuse(path: str | Path, missing: Any, unexpected: Any, shapes: Any = ()) -> None:
     """Raise InputError if any of the three lists of keys is not empty."""
-    parts = {"missing": missing, "unexpected": unexpected, "of other shape": shapes}
-    listed = [f"{what}: {_some(keys)}" for what, keys in parts.items() if keys]
-    if not listed:
+    differences = list_differences(missing, unexpected, shapes)
+    if not differences:
         return
     encoder_only = "decoder_embed.weight" in missing
     kind = "an encoder only, without the decoder" if encoder_only else "not the masked autoencoder expected"
-    raise InputError(f"{path}: {kind}; keys {'; keys '.join(listed)}. Use a file of the whole masked autoencoder")
-
-
-def _some(keys: Any) -> str:
-    """The first keys of many, and how many more."""
-    names = sorted(keys)
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+    raise InputError(f"{path}: {kind}; {differences}. Use a file of the whole masked autoencoder")
 
 
 def _published_state(path: str | Path) -> dict[str, Tensor]:
     """The state dict of a published checkpoint, if it is one of a masked autoencoder trained on plain pixels."""
-    content = _unpickle(path)
-    state = content.get("model", content) if isinstance(content, dict) else None
-    if not isinstance(state, dict) or not state or not all(isinstance(each, Tensor) for each in state.values()):
-        found = f"a dict with {_some(map(str, content))}" if isinstance(content, dict) else type(content).__name__
-        raise InputError(f"{path}: holds no state dict, neither at the top nor as 'model'; found {found}")
-    if getattr(content.get("args"), "norm_pix_loss", False):
+    state, args = read_checkpoint(path)
+    if getattr(args, "norm_pix_loss", False):
         raise InputError(
             f"{path}: trained with norm_pix_loss=True, so it predicts normalised patches, not pixels; use a file "
             f"trained with norm_pix_loss=False (MAE's files for visualisation are)"
@@ -204,28 +164,7 @@ def _published_state(path: str | Path) -> dict[str, Tensor]:
     blocks = {key for key in state if _BLOCK_KEY.fullmatch(key)}
     firsts = {name for name in ("blocks.0.mlp.fc1.weight", "decoder_blocks.0.mlp.fc1.weight") if name not in blocks}
     _refuse(path, (_FIXED_KEYS - state.keys()) | firsts, state.keys() - _FIXED_KEYS - blocks)
-    return {name: tensor.detach() for name, tensor in state.items()}
-
-
-def _unpickle(path: str | Path) -> Any:
-    """Read a pickle that may hold tensors, plain values and the arguments of a script, and executes nothing."""
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols that are then refused
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be opened as a weight file ({error.strerror})") from None
-    except Exception as error:  # a damaged file can raise nearly anything
-        refused = re.search(r"GLOBAL (\S+) (?:was not|whose)", str(error))
-        if refused:
-            raise InputError(
-                f"{path}: refused, nothing of it executed: it needs the global {refused[1]}, which weights do not. If "
-                f"you trust the file, save its state dict alone with torch.save"
-            ) from None
-        reason = str(error).partition(". ")[0].partition("\n")[0]
-        raise InputError(
-            f"{path}: not a torch checkpoint, or a damaged one ({type(error).__name__}: {reason})"
-        ) from None
+    return state
 
 
 def _infer(state: Mapping[str, Tensor], sizes: Mapping[str, int], path: str | Path) -> Architecture:

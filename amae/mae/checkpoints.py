@@ -1,0 +1,117 @@
+"""Files of weights, whatever the network: this project's safetensors, which describe themselves, and torch pickles.
+
+Pickles are read with a list of allowed globals and execute nothing.
+"""
+
+import argparse
+import json
+import re
+import warnings
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from amae.errors import InputError
+from amae.files import atomic, sha256
+
+_METADATA = "amae"  # one entry: safetensors writes several in random order
+
+
+def write_safetensors(model: nn.Module, path: str | Path, about: Mapping[str, Any]) -> None:
+    """Write a model's state with what describes it. Equal models and descriptions give equal bytes."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic(path) as temporary:
+        save_file(tensors, temporary, {_METADATA: json.dumps(about, sort_keys=True)})
+
+
+def read_safetensors(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """What `write_safetensors` wrote: the description and the state dict. Raises InputError for any other file."""
+    if not is_safetensors(path):
+        raise InputError(f"{path}: not a safetensors file; a published checkpoint must be converted first")
+    try:
+        with safe_open(path, "pt") as file:
+            about = json.loads((file.metadata() or {}).get(_METADATA, "null"))
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, ValueError) as error:
+        raise InputError(f"{path}: not a readable safetensors file ({error})") from None
+    if not isinstance(about, dict):
+        raise InputError(f"{path}: safetensors without a description of the model; it holds {some(state)}")
+    return about, state
+
+
+def read_description(path: str | Path) -> dict[str, str]:
+    """How a file of this project was made."""
+    return read_safetensors(path)[0].get("description", {})
+
+
+def describe_source(path: str | Path, made_by: str) -> dict[str, str]:
+    """How a file converted from another was made: the source's own description or `made_by`, its name and SHA-256."""
+    kept = read_description(path) if is_safetensors(path) else {"made_by": made_by}
+    return {**kept, "source": Path(path).name, "source_sha256": sha256(path)}
+
+
+def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Any]:
+    """The state dict of a torch pickle, at the top or as `model` or `state_dict`, and its `args` if it has them."""
+    content = _unpickle(path)
+    state = content
+    for name in ("model", "state_dict"):
+        state = state.get(name, state) if isinstance(state, dict) else None
+    if not isinstance(state, dict) or not state or not all(isinstance(each, Tensor) for each in state.values()):
+        found = f"a dict with {some(map(str, content))}" if isinstance(content, dict) else type(content).__name__
+        raise InputError(
+            f"{path}: holds no state dict, neither at the top nor as 'model' or 'state_dict'; found {found}"
+        )
+    return {name: tensor.detach() for name, tensor in state.items()}, content.get("args")
+
+
+def is_safetensors(path: str | Path) -> bool:
+    """Whether a file begins as safetensors do: the length of a JSON header in 8 bytes, then the header."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(9)[8:] == b"{"
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened as a weight file ({error.strerror})") from None
+
+
+def differing_shapes(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """Keys that two state dicts share with tensors of other shapes, each with both shapes."""
+    shapes = {name: (tuple(state[name].shape), tuple(expected[name].shape)) for name in expected.keys() & state.keys()}
+    return [f"{name} {found} instead of {wanted}" for name, (found, wanted) in shapes.items() if found != wanted]
+
+
+def list_differences(missing: Collection[str], unexpected: Collection[str], shapes: Collection[str] = ()) -> str:
+    """Keys that keep a state dict from filling a model, in words; empty where there are none."""
+    parts = {"missing": missing, "unexpected": unexpected, "of other shape": shapes}
+    return "; ".join(f"keys {what}: {some(keys)}" for what, keys in parts.items() if keys)
+
+
+def some(keys: Any) -> str:
+    """The first keys of many, and how many more."""
+    names = sorted(keys)
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
+
+
+def _unpickle(path: str | Path) -> Any:
+    """Read a pickle that may hold tensors, plain values and the arguments of a script, and executes nothing."""
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols that are then refused
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be opened as a weight file ({error.strerror})") from None
+    except Exception as error:  # a damaged file can raise nearly anything
+        refused = re.search(r"GLOBAL (\S+) (?:was not|whose)", str(error))
+        if refused:
+            raise InputError(
+                f"{path}: refused, nothing of it executed: it needs the global {refused[1]}, which weights do not. If "
+                f"you trust the file, save its state dict alone with torch.save"
+            ) from None
+        reason = str(error).partition(". ")[0].partition("\n")[0]
+        raise InputError(
+            f"{path}: not a torch checkpoint, or a damaged one ({type(error).__name__}: {reason})"
+        ) from None
