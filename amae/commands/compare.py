@@ -1,0 +1,163 @@
+"""Commands that train and apply the comparators. None of them is ever given a label of an unlabeled image."""
+
+import difflib
+import hashlib
+import json
+import shutil
+from argparse import Namespace
+from dataclasses import asdict, fields
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from amae.commands.train import _load, _load_model, _to_device
+from amae.comparators import TestData, TrainingData, column, load_method
+from amae.device import choose_device
+from amae.errors import InputError
+from amae.files import atomic, write_csv
+from amae.fingerprint import fingerprint
+from amae.provenance import recording
+from amae.training import Resume
+
+_METADATA = "amae"  # one entry: safetensors writes several in random order
+_MEANING = {
+    "lungs": "lung masks (--lungs, made by `amae segment-lungs`)",
+    "encoder": "a pre-trained autoencoder (--weights, made by `amae pretrain` or `amae import-weights`)",
+}
+
+
+def fit_comparator(options: Namespace) -> None:
+    """Train a comparator: protocol N on T_n, protocol Y on T_n and T_u."""
+    method, settings = _method(options)
+    device = choose_device(options.device, options.gpus)
+    what = {"method": options.method, "protocol": options.protocol, **asdict(settings)}
+    needed = {"lungs": "lungs", "encoder": "weights"}
+    files = {name: getattr(options, name) for name in ("manifest", "images", "index")}
+    files |= {option: getattr(options, option) for need, option in needed.items() if need in method.NEEDS}
+    with recording(options.record, settings=what, seed=options.seed, inputs=files, device=device) as record:
+        resume = _resume(options.state, record, options.method)
+        state, history = method.fit(_training_data(options, method, device), settings, options.seed, resume)
+        save_state(state, options.state, options.method, options.protocol, settings)
+        write_csv(history, options.history)
+    shutil.rmtree(resume.path.parent, ignore_errors=True)
+
+
+def score_comparator(options: Namespace) -> None:
+    """Score the test images with a trained comparator: one column for each of its scores, named by `column`."""
+    device = choose_device(options.device, options.gpus)
+    state, name, settings = load_state(options.state, device)
+    method = load_method(name)
+    _require(options, name, method.NEEDS & {"encoder"})
+    chosen, images = _load(options, "test")
+    encoder = _load_model(options.weights, images.shape[1], device) if "encoder" in method.NEEDS else None
+    data = TestData(_to_device(images, chosen["row"], device), chosen["view"].tolist(), encoder)
+    scores = method.score(state, data, settings)
+    columns = {column(name, score): values.cpu().numpy() for score, values in scores.items()}
+    write_csv(pd.DataFrame({"image_id": chosen["image_id"], **columns}), options.scores)
+
+
+def compare(options: Namespace) -> None:
+    """Train a comparator and score the test images with it."""
+    fit_comparator(options)
+    score_comparator(options)
+
+
+def read_settings(kind: type, text: str) -> Any:
+    """Settings of a comparator from JSON: an object with those that differ from the defaults.
+
+    Raises InputError, naming the key, for anything that is not such an object.
+    """
+    try:
+        given = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"--settings {text!r}: not JSON ({error})") from None
+    if not isinstance(given, dict):
+        raise InputError(f'--settings {text!r}: expected an object, such as {{"epochs": 20}}')
+    types = {field.name: field.type for field in fields(kind)}
+    for key, value in given.items():
+        if key not in types:
+            close = difflib.get_close_matches(key, types, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(types) or 'none'}"
+            raise InputError(f"--settings: key {key}: unknown; {hint}")
+        allowed = (int, float) if types[key] is float else types[key]
+        if not isinstance(value, allowed) or (isinstance(value, bool) and types[key] is not bool):
+            raise InputError(f"--settings: key {key}: found {value!r}, expected a value of type {types[key].__name__}")
+    try:
+        return kind(**{key: types[key](value) for key, value in given.items()})
+    except InputError as error:
+        raise InputError(f"--settings: key {error}") from None
+
+
+def save_state(state: dict[str, Tensor], path: str | Path, method: str, protocol: str, settings: Any) -> None:
+    """Write a trained comparator as safetensors with its method, protocol and settings."""
+    about = {"kind": "comparator", "method": method, "protocol": protocol, "settings": asdict(settings)}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    with atomic(path) as temporary:
+        save_file(tensors, temporary, {_METADATA: json.dumps(about, sort_keys=True)})
+
+
+def load_state(path: str | Path, device: torch.device) -> tuple[dict[str, Tensor], str, Any]:
+    """Read a trained comparator: its state on the device, method and settings; InputError if the file is not one."""
+    try:
+        with safe_open(path, "pt") as file:
+            about = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
+            state = {name: file.get_tensor(name).to(device) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: not a trained comparator ({error})") from None
+    if about.get("kind") != "comparator":
+        raise InputError(f"{path}: not a trained comparator, but {about.get('kind', 'something else')}")
+    try:
+        return state, about["method"], load_method(about["method"]).Settings(**about["settings"])
+    except (InputError, TypeError) as error:
+        raise InputError(f"{path}: not of this version ({error}); make it again with `amae fit-comparator`") from None
+
+
+def _method(options: Namespace) -> tuple[ModuleType, Any]:
+    """The method and its settings, once they and the protocol are found to fit together."""
+    method = load_method(options.method)
+    if options.protocol not in method.PROTOCOLS:
+        known = " or ".join(method.PROTOCOLS)
+        raise InputError(f"method {options.method}: found protocol {options.protocol!r}, expected {known}")
+    _require(options, options.method, method.NEEDS)
+    return method, read_settings(method.Settings, options.settings or "{}")
+
+
+def _require(options: Namespace, method: str, needs: frozenset[str]) -> None:
+    """Raise InputError for a file that the method needs and that is not given."""
+    for need, option in [("lungs", "lungs"), ("encoder", "weights")]:
+        if need in needs and getattr(options, option, None) is None:
+            raise InputError(f"method {method} needs {_MEANING[need]}")
+
+
+def _training_data(options: Namespace, method: ModuleType, device: torch.device) -> TrainingData:
+    """Images of T_n and, under protocol Y, T_u, with what the method needs beside them."""
+    splits = ["train_normal", "train_unlabeled"] if options.protocol == "Y" else ["train_normal"]
+    chosen, images = _load(options, *splits)
+    rows = [chosen.loc[chosen["split"] == split, "row"] for split in ("train_normal", "train_unlabeled")]
+    normal, unlabeled = (_to_device(images, each, device) for each in rows)
+    lungs = [_lungs(options.lungs, each, images, device) for each in rows] if "lungs" in method.NEEDS else [None, None]
+    encoder = _load_model(options.weights, images.shape[1], device) if "encoder" in method.NEEDS else None
+    return TrainingData(normal, unlabeled, *lungs, encoder=encoder)
+
+
+def _lungs(path: Path, rows: pd.Series, images: np.ndarray, device: torch.device) -> Tensor:
+    """Lung masks at the images' size, bool `(N, H, W)`."""
+    from amae.data.packed import load_lung_masks
+
+    return torch.from_numpy(load_lung_masks(path, rows.to_numpy(), images.shape[1])).to(device)
+
+
+def _resume(path: Path, record: dict[str, Any], method: str) -> Resume:
+    """Unfinished trainings in a folder beside `path`, bound to settings, seed, inputs and code."""
+    hashes = {role: file["sha256"] for role, file in record["inputs"].items()}
+    code = [fingerprint(f"amae.comparators.{method}:fit"), fingerprint(f"{__name__}:fit_comparator")]
+    what = [record["settings"], record["seed"], hashes, code]
+    identity = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+    return Resume(path.with_name(f".{path.stem}.unfinished") / "training.pt", identity)

@@ -1,0 +1,88 @@
+"""Positive-unlabeled probe: a logistic regression that tells T_u from T_n in the frozen features of f_0.
+
+An image that looks as if it came from T_u rather than T_n is likely abnormal, as T_u differs from T_n by its abnormal
+images alone. A reference that the paper does not report. Source of the idea: Elkan and Noto 2008.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from amae.errors import InputError
+from amae.settings import _Checked, _setting
+
+if TYPE_CHECKING:
+    from numpy import ndarray
+    from torch import Tensor
+
+    from amae.comparators import Fitted, Scores, TestData, TrainingData
+    from amae.training import Resume
+
+TITLE = "Positive-unlabeled probe"
+NEEDS = frozenset({"unlabeled", "encoder"})
+PROTOCOLS = {"Y": "score"}
+
+
+@dataclass(frozen=True)
+class Settings(_Checked):
+    """The probe of T_n against T_u."""
+
+    c: float = _setting(1.0, "inverse strength of the L2 penalty, scikit-learn's C", 1e-9)
+    iterations: int = _setting(1000, "most iterations of L-BFGS", 1)
+    folds: int = _setting(5, "folds of the out-of-fold probabilities of T_u", 2)
+
+
+def fit(data: "TrainingData", settings: Settings, seed: int, resume: "Resume") -> "Fitted":
+    """Fit the probe; nothing is random. State: mean and std of T_n, weight and bias, float64."""
+    import torch
+
+    from amae.comparators._shared import no_history
+    from amae.stage1 import frozen_features
+
+    normal, unlabeled = (frozen_features(data.encoder, x).cpu().numpy() for x in (data.normal, data.unlabeled))
+    scaler, probe = _fit(normal, unlabeled, settings)
+    state = {"mean": scaler.mean_, "std": scaler.scale_, "weight": probe.coef_[0], "bias": probe.intercept_}
+    return {name: torch.from_numpy(value).double() for name, value in state.items()}, no_history()
+
+
+def score(state: dict[str, "Tensor"], data: "TestData", settings: Settings) -> "Scores":
+    """Log-odds of T_u against T_n, float64 `(N,)`: they rank as the probability does, but do not saturate."""
+    from amae.stage1 import frozen_features
+
+    features = frozen_features(data.encoder, data.images).double()
+    state = {name: value.to(features.device) for name, value in state.items()}
+    return {"score": (features - state["mean"]) / state["std"] @ state["weight"] + state["bias"]}
+
+
+def out_of_fold(normal: "ndarray", unlabeled: "ndarray", settings: Settings) -> "ndarray":
+    """Probability that each image of T_u is told from T_n by a probe that never saw it, float64 `(M,)`.
+
+    `normal` `(N, D)` and `unlabeled` `(M, D)`: frozen features. Folds are runs of neighbouring rows, not shuffled: they
+    need no seed, and where rows are sorted by patient they keep most patients in one fold.
+    """
+    import numpy as np
+    from sklearn.model_selection import KFold
+
+    if min(len(normal), len(unlabeled)) < settings.folds:
+        raise InputError(f"folds: found {settings.folds}, but T_n has {len(normal)} and T_u {len(unlabeled)} images")
+    probabilities = np.empty(len(unlabeled))
+    splits = zip(KFold(settings.folds).split(normal), KFold(settings.folds).split(unlabeled), strict=True)
+    for (normal_rows, _), (rows, held_out) in splits:
+        scaler, probe = _fit(normal[normal_rows], unlabeled[rows], settings)
+        probabilities[held_out] = probe.predict_proba(scaler.transform(_double(unlabeled[held_out])))[:, 1]
+    return probabilities
+
+
+def _fit(normal: "ndarray", unlabeled: "ndarray", settings: Settings) -> tuple[Any, Any]:
+    """scikit-learn's scaler, fitted to T_n, and logistic regression of T_n (0) against T_u (1)."""
+    import numpy as np
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(_double(normal))
+    features = scaler.transform(_double(np.concatenate([normal, unlabeled])))
+    source = np.repeat([0, 1], [len(normal), len(unlabeled)])
+    return scaler, LogisticRegression(C=settings.c, max_iter=settings.iterations).fit(features, source)
+
+
+def _double(features: "ndarray") -> "ndarray":
+    return features.astype("float64")

@@ -1,0 +1,47 @@
+"""View only: what the projection alone tells, without a look at the image.
+
+Bedridden patients are X-rayed from front to back (AP), so on some benchmarks the view nearly gives the label away. A
+reference that the paper does not report.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from amae.errors import InputError
+from amae.settings import _Checked
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from amae.comparators import Fitted, Scores, TestData, TrainingData
+    from amae.training import Resume
+
+TITLE = "View only"
+NEEDS = frozenset({"view"})
+PROTOCOLS = {"N": "score"}
+VIEWS = {"AP": 1.0, "PA": 0.0}
+UNKNOWN = 0.5  # any value between the two ranks as the mean of the known views would
+
+
+@dataclass(frozen=True)
+class Settings(_Checked):
+    """The view as a score; there is nothing to set."""
+
+
+def fit(data: "TrainingData", settings: Settings, seed: int, resume: "Resume") -> "Fitted":
+    """Nothing is learned; the state is the table of values."""
+    import torch
+
+    from amae.comparators._shared import no_history
+
+    return {"values": torch.tensor([VIEWS["PA"], UNKNOWN, VIEWS["AP"]])}, no_history()
+
+
+def score(state: dict[str, "Tensor"], data: "TestData", settings: Settings) -> "Scores":
+    """1 for AP, 0 for PA, in between for any other view or none: float32 `(N,)`."""
+    import torch
+
+    views = [view.strip().upper() for view in data.views]
+    if not VIEWS.keys() & set(views):
+        raise InputError("no test image has the view AP or PA in the manifest's column view; leave view_only out")
+    return {"score": torch.tensor([VIEWS.get(view, UNKNOWN) for view in views])}
