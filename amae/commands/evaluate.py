@@ -3,11 +3,14 @@
 from argparse import Namespace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from amae.evaluation import tables
-from amae.files import read_csv, write_csv
+from amae.files import load_arrays, read_csv, write_csv
+
+METRICS = ["seed", "score", "group", "normal", "abnormal", "auc", "ap", "chi2"]
+PSEUDO_LABELS = ["image_id", "p_normal", "p_abnormal", "predicted", "threshold", "kept", "pseudo_label"]
+BOXES = ["image_id", "x_min", "y_min", "x_max", "y_max"]
 
 
 def compute_metrics(options: Namespace) -> None:
@@ -16,23 +19,38 @@ def compute_metrics(options: Namespace) -> None:
 
     test = read_manifest(options.manifest, needs=("test",))
     test = test.loc[test["split"] == "test", ["image_id", "label", "view"]]
-    stage1 = read_csv(options.stage1_scores)[["image_id", "p_abnormal"]].rename(columns={"p_abnormal": "stage1"})
-    reconstruction = read_csv(options.reconstruction_scores)
+    columns = ["image_id", "p_abnormal"]
+    stage1 = read_csv(options.stage1_scores, columns)[columns].rename(columns={"p_abnormal": "stage1"})
+    reconstruction = read_csv(options.reconstruction_scores, ["image_id"])
     scores = test.merge(stage1, on="image_id").merge(reconstruction, on="image_id")
     write_csv(scores, options.scores)
     write_csv(tables.metrics_of_scores(scores[scores["label"] != ""], options.seed), options.metrics)
 
 
+def measure_scores(options: Namespace) -> None:
+    """Metrics of several tables of scores in one; a score is named by its table's folder: ddad_Y/ddad_inter."""
+    from amae.data.manifest import read_manifest
+
+    test = read_manifest(options.manifest, needs=("test",))
+    scores = test.loc[(test["split"] == "test") & (test["label"] != ""), ["image_id", "label", "view"]]
+    for path in options.score_tables:
+        table = read_csv(path, ["image_id"]).drop(columns=["split", "p_normal"], errors="ignore")
+        names = {name: f"{path.parent.name}/{name}" for name in table if name != "image_id"}
+        scores = scores.merge(table.rename(columns=names), on="image_id")
+    write_csv(tables.metrics_of_scores(scores, options.seed), options.metrics)
+
+
 def summarise_metrics(options: Namespace) -> None:
     """Mean and spread over seeds."""
-    write_csv(tables.summarise([read_csv(path) for path in options.metrics_of_seeds]), options.table)
+    write_csv(tables.summarise([read_csv(path, METRICS) for path in options.metrics_of_seeds]), options.table)
 
 
 def diagnose_pseudo_labels(options: Namespace) -> None:
     """Purity and counts of the pseudo-labels, as a table and a picture."""
     from amae.figures.distributions import plot_pseudo_labels
 
-    pseudo, hidden = read_csv(options.pseudo_labels), read_csv(options.hidden_labels)
+    pseudo = read_csv(options.pseudo_labels, PSEUDO_LABELS)
+    hidden = read_csv(options.hidden_labels, ["image_id", "label"])
     write_csv(tables.diagnose_pseudo_labels(pseudo, hidden), options.table)
     plot_pseudo_labels(pseudo, hidden, options.figure)
 
@@ -41,12 +59,12 @@ def plot_training(options: Namespace) -> None:
     """Loss and learning rate of each training, named by its folder."""
     from amae.figures.curves import plot_training as plot
 
-    plot({path.parent.name: read_csv(path) for path in options.histories}, options.figure)
+    plot({path.parent.name: read_csv(path, ["epoch", "lr", "loss"]) for path in options.histories}, options.figure)
 
 
 def _labelled(path: Path) -> pd.DataFrame:
     """The scores of the test images whose label is known."""
-    scores = read_csv(path)
+    scores = read_csv(path, ["image_id", "label"])
     return scores[scores["label"] != ""]
 
 
@@ -68,7 +86,7 @@ def plot_histograms(options: Namespace) -> None:
 
 def plot_gallery(options: Namespace) -> None:
     """Images, reconstructions and maps of the most and least anomalous images and of the worst mistakes."""
-    from amae.data.images import open_images
+    from amae.data.packed import open_images
     from amae.figures import gallery
 
     scores = _labelled(options.scores)
@@ -78,8 +96,8 @@ def plot_gallery(options: Namespace) -> None:
     images, index = open_images(options.images, options.index)
     places = dict(zip(index["image_id"], range(len(index)), strict=True))
     shown = {image_id: images[places[image_id]] for image_id in rows}
-    boxes = packed_boxes(read_csv(options.boxes), index) if options.boxes else None
-    with np.load(options.maps) as maps:
+    boxes = packed_boxes(read_csv(options.boxes, BOXES), index) if options.boxes else None
+    with load_arrays(options.maps) as maps:
         gallery.plot_gallery(rows, shown, maps, titles, options.figure, boxes)
 
 

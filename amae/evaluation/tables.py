@@ -135,23 +135,20 @@ def is_kept(pseudo: pd.DataFrame) -> pd.Series:
 
 
 def hidden_labels_of(pseudo: pd.DataFrame, hidden: pd.DataFrame) -> pd.Series:
-    """Hidden label of each row of `pseudo` ("" where unknown). Raises InputError where the images differ."""
-    if hidden.empty:
-        return pd.Series("", index=pseudo.index)
-    for one, other, names in (
-        (pseudo, hidden, ("pseudo-labels", "hidden labels")),
-        (hidden, pseudo, ("hidden labels", "pseudo-labels")),
-    ):
-        alone = one.loc[~one["image_id"].isin(other["image_id"]), "image_id"]
-        if len(alone):
-            raise InputError(
-                f"{names[0]}: {len(alone)} of {len(one)} images are not in the table of {names[1]}, the first is "
-                f"{alone.iloc[0]!r}; expected both tables to list the unlabeled training images of the same manifest"
-            )
+    """Hidden label of each row of `pseudo`, "" where unknown; a row of `hidden` whose image was unreadable is left out.
+
+    Raises InputError where the two have no image in common, or an image has two labels.
+    """
+    if len(hidden) and not pseudo["image_id"].isin(hidden["image_id"]).any():
+        raise InputError(
+            f"hidden labels: none of the {len(hidden)} images is in the table of pseudo-labels, which begins with "
+            f"{pseudo['image_id'].iloc[0]!r}; expected the unlabeled training images of the same manifest"
+        )
     repeated = hidden["image_id"][hidden["image_id"].duplicated()]
     if len(repeated):
         raise InputError(f"hidden labels: image_id {repeated.iloc[0]!r} appears more than once; expected one row each")
-    return pseudo["image_id"].map(hidden.set_index("image_id")["label"]).fillna("")
+    labels = dict(zip(hidden["image_id"], hidden["label"], strict=True))
+    return pd.Series([labels.get(image_id, "") for image_id in pseudo["image_id"]], index=pseudo.index, dtype=str)
 
 
 def _agreement(labels: pd.Series, truth: pd.Series, rows: pd.Series) -> float | None:

@@ -51,7 +51,7 @@ def plot_pseudo_labels(pseudo: pd.DataFrame, hidden: pd.DataFrame | None, path: 
     kept; it is a diagnostic that no training sees.
     """
     p_abnormal = pseudo["p_abnormal"].astype(float)
-    truth = hidden_labels_of(pseudo, pseudo.iloc[:0] if hidden is None else hidden)
+    truth = pd.Series("", pseudo.index) if hidden is None else hidden_labels_of(pseudo, hidden)
     truth = truth.where(truth.isin(CLASSES), "unknown")
     known = (truth != "unknown").any()
     kept = ("kept as " + pseudo["pseudo_label"]).where(is_kept(pseudo), "not kept")

@@ -1,0 +1,223 @@
+"""Commands that make the tables and figures of a paper, the audit of a benchmark, and the localisation results."""
+
+import json
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from amae.errors import InputError
+from amae.files import atomic, read_csv, write_csv
+
+
+def localise(options: Namespace) -> None:
+    """Measure every anomaly map against the boxes."""
+    from amae.evaluation.localisation import MAPS, localisation_metrics, packed_boxes
+
+    images, index, made = _reconstructions(options)
+    boxes, findings = packed_boxes(read_csv(options.boxes), index)
+    label = read_csv(options.manifest).set_index("image_id")["label"]
+    tables = []
+    for name in MAPS:
+        values = _map(name, images, index, made)
+        table = localisation_metrics(values, made["ids"], label[made["ids"]], boxes, findings, options.seed)
+        table.insert(0, "seed", options.seed)
+        table.insert(1, "map", name)
+        tables.append(table)
+    write_csv(pd.concat(tables, ignore_index=True), options.table)
+
+
+def plot_localisation(options: Namespace) -> None:
+    """Boxes and maps of images with boxes, evenly spaced from the highest to the lowest of a score."""
+    from amae.evaluation.localisation import MAPS, packed_boxes
+    from amae.evaluation.tables import read_scores, score_columns
+    from amae.figures.localisation import plot_localisation as plot
+    from amae.figures.style import score_name
+
+    images, index, made = _reconstructions(options)
+    boxes, findings = packed_boxes(read_csv(options.boxes), index)
+    scores = read_csv(options.scores)
+    scores = read_scores(scores[scores["label"] != ""])
+    if options.score not in score_columns(scores):
+        raise InputError(f"{options.scores}: no score {options.score!r}; it has {', '.join(score_columns(scores))}")
+    ranked = scores.sort_values([options.score, "image_id"], ascending=[False, True], ignore_index=True)
+    boxed = ranked[ranked["image_id"].isin(set(boxes) & set(made["ids"])) & (ranked["label"] == "abnormal")]
+    if boxed.empty:
+        raise InputError(f"{options.boxes}: no abnormal test image has a box")
+    places = np.unique(np.linspace(0, len(boxed) - 1, min(options.rows, len(boxed))).round().astype(int))
+    shown = boxed.iloc[places]
+    at = [made["ids"].index(image_id) for image_id in shown["image_id"]]
+    part = {"ids": shown["image_id"].tolist(), "patch": made["patch"]} | {n: made[n][at] for n in ("mu_a", "mu_b")}
+    titles = [
+        f"{image_id[:20]}\n{', '.join(sorted(set(findings[image_id]) - {''}))}\n{score_name(options.score)}:\n"
+        f"{value:.3g} (rank {rank + 1} of {len(ranked)})"
+        for rank, image_id, value in zip(shown.index, shown["image_id"], shown[options.score], strict=True)
+    ]
+    plot(
+        images[_rows(index, part["ids"])],
+        {name: _map(name, images, index, part) for name in MAPS},
+        [boxes[image_id] for image_id in part["ids"]],
+        titles,
+        options.figure,
+    )
+
+
+def audit(options: Namespace) -> None:
+    """Shortcuts beside the scores, all in the groups that nobody reports, as a table and a text."""
+    from amae.data.manifest import read_manifest
+    from amae.data.packed import open_images
+    from amae.evaluation.audit import audit_table, audit_text, shortcut_scores
+
+    manifest = read_manifest(options.manifest, needs=("test",))
+    images, index = open_images(options.images, options.index)
+    scores = shortcut_scores(images, manifest, index)
+    for path in options.score_tables:
+        table = read_csv(path).drop(columns=["label", "view"], errors="ignore")
+        twice = (set(table) & set(scores)) - {"image_id"}
+        if twice:
+            raise InputError(f"{path}: score {sorted(twice)[0]!r} is in another table too; expected each score once")
+        missing = scores.loc[~scores["image_id"].isin(table["image_id"]), "image_id"]
+        if len(missing):
+            raise InputError(f"{path}: {len(missing)} test images have no score, the first is {missing.iloc[0]!r}")
+        scores = scores.merge(table, on="image_id")
+    scores = manifest[["image_id", "label"]].merge(scores, on="image_id")
+    exposure = None
+    if "in_pretraining" in manifest and (manifest["in_pretraining"] != "").any():
+        exposure = manifest.loc[manifest["in_pretraining"] == "yes", "image_id"].tolist()
+    table = audit_table(scores, manifest, exposure)
+    write_csv(table, options.table)
+    with atomic(options.text) as temporary:
+        temporary.write_text(audit_text(table, options.dataset), encoding="utf-8")
+
+
+def tabulate_results(options: Namespace) -> None:
+    """Methods side by side with what was printed, as CSV, Markdown and LaTeX."""
+    from amae.evaluation import results
+
+    table = results.results_table(
+        _replicates(options.methods),
+        read_csv(options.published),
+        options.dataset,
+        options.anomaly_ratio,
+        options.reference,
+    )
+    write_csv(table, options.table)
+    caption = (
+        f"{options.dataset}: AUC and average precision in percent, mean ± 1.96 sd over seeds, [95 % bootstrap interval "
+        "over images], the printed value and the difference to it. Protocol N: trained on normal images only; Y: "
+        f"normal and unlabeled images, anomaly ratio {options.anomaly_ratio}."
+    )
+    if options.reference:
+        caption += f" Welch test against {options.reference}: ns p > 0.05, ** p ≤ 0.05, *** p ≤ 0.01."
+    text = results.readable(table)
+    results.write_markdown(text, options.markdown, caption)
+    results.write_latex(text, options.latex, caption, f"tab:results-{options.dataset}")
+
+
+def tabulate_costs(options: Namespace) -> None:
+    """What each method takes, from the records of its jobs, as CSV, Markdown and LaTeX."""
+    from amae.evaluation import results
+
+    paths = {method: [Path(path) for path in of_method] for method, of_method in _json(options.records).items()}
+    records = {method: [_record(path) for path in of_method] for method, of_method in paths.items()}
+    sizes = {method: _bytes_of({path.parent for path in of_method}) for method, of_method in paths.items()}
+    table = results.cost_table(records, sizes)
+    write_csv(table, options.table)
+    caption = (
+        "Jobs, wall-clock hours in total, largest peak memory of a job, and size of the files that a method makes."
+    )
+    results.write_markdown(results.readable_costs(table), options.markdown, caption)
+    results.write_latex(results.readable_costs(table), options.latex, caption, "tab:costs")
+
+
+def plot_sweep(options: Namespace) -> None:
+    """AUC against the anomaly ratio, with what was printed."""
+    from amae.figures.sweep import plot_sweep as plot
+
+    frame = _replicates(options.methods)
+    published = read_csv(options.published)
+    chosen = (published["dataset"] == options.dataset) & (published["metric"] == "auc")
+    plot(frame, options.figure, published[chosen & published["method"].isin(frame["method"])])
+
+
+def plot_comparison(options: Namespace) -> None:
+    """AUC of methods with Welch tests against one of them."""
+    from amae.figures.sweep import plot_comparison as plot
+
+    plot(_replicates(options.methods), options.figure, options.reference)
+
+
+def plot_histogram_panels(options: Namespace) -> None:
+    """Histograms of one score, one panel for each table of scores."""
+    from amae.figures.sweep import plot_histogram_panels as plot
+
+    panels = {heading: read_csv(path) for heading, path in _json(options.panels).items()}
+    plot({name: table[table["label"] != ""] for name, table in panels.items()}, options.score, options.figure)
+
+
+def _replicates(text: str) -> pd.DataFrame:
+    """Rows for the tables from a JSON list of {method, protocol, taxonomy, score, metrics [, note, anomaly_ratio]}."""
+    from amae.evaluation.results import replicates_of
+
+    tables = []
+    for method in _json(text):
+        try:
+            files, ratio = method.pop("metrics"), method.pop("anomaly_ratio", "")
+            tables.append(replicates_of([read_csv(path) for path in files], **method).assign(anomaly_ratio=ratio))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"--methods: {method} ({error}); expected the keys method, protocol, taxonomy, score and metrics (a "
+                "list of files), and at most note and anomaly_ratio"
+            ) from None
+    if not tables:
+        raise InputError("--methods: no method given")
+    return pd.concat(tables, ignore_index=True)
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InputError(f"not JSON ({error}): {text[:80]}") from None
+
+
+def _record(path: Path) -> Mapping[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable record ({error})") from None
+
+
+def _bytes_of(folders: set[Path]) -> int:
+    """Size of the files in these folders; a folder inside another is counted once."""
+    files = {file for folder in folders for file in folder.rglob("*") if file.is_file()}
+    return sum(file.stat().st_size for file in files)
+
+
+def _reconstructions(options: Namespace) -> tuple[np.ndarray, pd.DataFrame, dict[str, Any]]:
+    """Packed images, their index, and the mean maps: ids, patch (pixels), mu_a, mu_b `(N, H, W)`."""
+    from amae.data.packed import open_images
+
+    images, index = open_images(options.images, options.index)
+    with np.load(options.maps) as maps:
+        made = {"ids": maps["image_id"].tolist(), "mu_a": maps["mu_a"], "mu_b": maps["mu_b"]}
+        made["patch"] = maps["mu_a"].shape[1] // maps["hidden"].shape[1]
+    if made["mu_a"].shape[1:] != images.shape[1:]:
+        raise InputError(
+            f"{options.maps}: maps of {made['mu_a'].shape[1]} px, the packed images have {images.shape[1]} px"
+        )
+    return images, index, made
+
+
+def _map(name: str, images: np.ndarray, index: pd.DataFrame, made: Mapping[str, Any]) -> np.ndarray:
+    from amae.evaluation.localisation import anomaly_map
+
+    return anomaly_map(name, images[_rows(index, made["ids"])], made["mu_a"], made["mu_b"], made["patch"])
+
+
+def _rows(index: pd.DataFrame, ids: Sequence[str]) -> np.ndarray:
+    """Places of these images in the packed array."""
+    return pd.Series(np.arange(len(index)), index=index["image_id"])[list(ids)].to_numpy()

@@ -1,0 +1,255 @@
+"""What a benchmark hides: shortcuts that need no lungs, and how every score fares in the groups that nobody reports.
+
+No sign, threshold or choice here is taken from test labels: an AUC below 0.5 stays below 0.5.
+"""
+
+import re
+from collections.abc import Collection, Iterator
+
+import numpy as np
+import pandas as pd
+from scipy.fft import fft2
+
+from amae.errors import InputError
+from amae.evaluation.metrics import auc, average_precision, bootstrap_interval
+from amae.evaluation.tables import CLASSES, SMALLEST_GROUP, is_abnormal, read_scores, score_columns
+
+# Each property is a score as it is, "more of it" = higher. What an image has of it says nothing about lungs.
+PROPERTIES = {
+    "original_size": "pixels of the original matrix, rows * columns",
+    "aspect_ratio": "width / height of the original matrix",
+    "mean_intensity": "mean of the packed image, 0 to 1",
+    "spectral_slope": "slope of log power against log spatial frequency (less steep = higher)",
+    "high_frequency": "share of the power above half the Nyquist frequency",
+}
+UNUSUAL = "unusual_"  # prefix: |z|, the distance from the mean of T_n in its standard deviations, in either direction
+VIEWS = {"AP": 1.0, "PA": 0.0}  # AP is the view of patients too ill to stand; any other is scored the mean of these
+SHORTCUTS = {
+    "view_only": "1 for AP, 0 for PA, their mean for any other view",
+    **PROPERTIES,
+    **{f"{UNUSUAL}{name}": f"|z| against T_n of: {meaning}" for name, meaning in PROPERTIES.items()},
+}
+MANY = 6  # scores: with more, the text gives their range
+AGES = ((0, 18), (18, 40), (40, 60), (60, 80), (80, 121))  # years, the upper end excluded
+# How the names of groups begin, and what a difference between such a group and the whole may mean.
+_MEANINGS = {
+    "view=": "Within one view nothing is gained by telling views apart: a loss in every view is what that was worth.",
+    "patient not": "Images of patients whom no training image shows cannot be recognised: a loss there may be what the "
+    "overlap of patients was worth.",
+    "not seen": "On images that the pre-training has not seen, a loss may be what that exposure was worth; it came "
+    "without labels, but may differ by class.",
+    "sex=": "By sex, a difference means that the score serves one group less well, or that its findings are harder.",
+    "age=": "By age, likewise.",
+}
+SIGN_NOTE = (
+    "The sign of every score was fixed beforehand, so a shortcut may reach an AUC below 0.5; turned round it reaches "
+    "1 - AUC, and a model free to choose its sign can use it that well."
+)
+
+
+def shortcut_scores(images: np.ndarray, manifest: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
+    """One row per labelled test image: image_id and one column for each of SHORTCUTS.
+
+    images: uint8 (N, S, S), one for each row of `index` (as `convert` writes them); manifest: with split, label, view.
+    Only T_n and the test images are looked at, and of T_n no label. `view_only` is left out where no test image has a
+    known view. Raises InputError where no test image has a label.
+    """
+    table = manifest.merge(index.assign(row=np.arange(len(index))), on="image_id", suffixes=("_in_manifest", ""))
+    normal = table[table["split"] == "train_normal"]
+    test = table[(table["split"] == "test") & table["label"].isin(CLASSES)]
+    if test.empty:
+        raise InputError("audit: the manifest has no labelled test image; expected normal and abnormal ones")
+    reference, found = _properties(images, normal), _properties(images, test)
+    made = {"image_id": test["image_id"].to_numpy()}
+    views = test["view"].map(VIEWS)
+    if views.notna().any():
+        made["view_only"] = views.fillna(views.mean()).to_numpy()
+    made |= found
+    for name, values in found.items() if len(normal) else ():
+        centre, spread = reference[name].mean(), reference[name].std()
+        made[f"{UNUSUAL}{name}"] = np.abs(values - centre) / (spread if spread > 0 else 1)
+    return pd.DataFrame(made)
+
+
+def spectrum(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Spectral slope (N,) and share of high frequencies (N,) of square images (N, S, S); power is |FFT|^2.
+
+    A Hann window keeps the edges of the image out of its spectrum. The slope is that of log radially averaged power
+    against log frequency, from 2 cycles per image to Nyquist, octaves weighing the same; the share is of the power
+    above half the Nyquist frequency, without the mean. An image without any contrast has slope 0 and share 0.
+    """
+    size = images.shape[1]
+    window = np.hanning(size + 1)[:-1].astype(np.float32)
+    cycles = np.fft.fftfreq(size, 1 / size)
+    radius = np.hypot(cycles[:, None], cycles)
+    ring = radius.round().astype(int).ravel()
+    pixels = np.bincount(ring)
+    used = np.arange(2, size // 2 + 1)
+    weights = 1 / used / (1 / used).sum()
+    x = np.log(used) - weights @ np.log(used)
+    slope, share = np.zeros((2, len(images)))
+    for place, image in enumerate(images):
+        grey = np.asarray(image, np.float32) / 255
+        power = np.abs(fft2((grey - grey.mean()) * window[:, None] * window)) ** 2
+        power[0, 0] = 0
+        if power.sum() <= 1e-9 * power.size:  # rounding alone
+            continue
+        mean = np.bincount(ring, weights=power.ravel()) / pixels
+        slope[place] = weights @ (x * np.log(mean[used] + 1e-12)) / (weights @ x**2)
+        share[place] = power[radius > size / 4].sum() / power.sum()
+    return slope, share
+
+
+def audit_table(scores: pd.DataFrame, manifest: pd.DataFrame, exposure: Collection[str] | None = None) -> pd.DataFrame:
+    """Every score in every group of test images, in long form, one row per score and group.
+
+    scores: image_id, label and score columns, the shortcuts among them; manifest: with split, patient_id, view and,
+    where known, sex and age; exposure: image_ids that the pre-training has seen. Columns: score, group, normal and
+    abnormal (counts), auc, auc_low, auc_high, ap, ap_low, ap_high (95 % bootstrap intervals over images), note. A group
+    with fewer than 10 images of a class keeps its counts, and its metrics are empty.
+    """
+    scores = read_scores(scores.drop(columns="view", errors="ignore"))
+    known = manifest.set_index("image_id").loc[scores["image_id"]]
+    training = manifest.loc[manifest["split"] != "test", "patient_id"]
+    rows = []
+    for group, members in _groups(known, training, exposure):
+        part = scores[members]
+        labels = is_abnormal(part)
+        for column in score_columns(scores):
+            row = {"score": column, "group": group, "normal": int((labels == 0).sum()), "abnormal": int(labels.sum())}
+            row |= _measure(labels, part[column].to_numpy())
+            rows.append(row | {"note": f"turned round: {1 - row['auc']:.3f}" if row.get("auc", 1) < 0.5 else ""})
+    metrics = [f"{name}{end}" for name in ("auc", "ap") for end in ("", "_low", "_high")]
+    table = pd.DataFrame(rows, columns=["score", "group", *CLASSES, *metrics, "note"])
+    return table.astype(dict.fromkeys(metrics, float))
+
+
+def audit_text(table: pd.DataFrame, dataset: str) -> str:
+    """What `audit_table` says about a data set, in plain words with its numbers (Markdown, a few paragraphs)."""
+    table = table.assign(method=~table["score"].isin(SHORTCUTS))
+    whole = table[table["group"] == "all"]
+    normal, abnormal = whole[list(CLASSES)].astype(int).iloc[0]
+    parts = [
+        f"**What {dataset} hides.** The test set holds {normal} normal and {abnormal} abnormal images. Beside an "
+        "AUC stands its 95 % bootstrap interval over images and, in a group, the change against all images."
+    ]
+    parts[0] += " " + _about_shortcuts(whole)
+    for marks, meaning in _MEANINGS.items():
+        groups = [group for group in dict.fromkeys(table["group"]) if group.startswith(marks)]
+        told = [_about_group(table, group) for group in groups]
+        if told:
+            parts.append(f"{meaning} {' '.join(told)}")
+    if not table["group"].str.startswith("patient").any():
+        parts.append("Patients are not known, so that the same patient may be in training and test.")
+    return "\n\n".join(parts) + "\n"
+
+
+def age_in_years(text: str) -> float:
+    """Age from a number of years or a DICOM age string (PS3.5 6.2, AS: 045Y, 018M, 002W); nan where not plausible."""
+    found = re.fullmatch(r"\s*(\d{1,3}(?:\.\d+)?)\s*([YMWD]?)\s*", str(text), re.IGNORECASE)
+    if not found:
+        return np.nan
+    years = float(found[1]) / {"Y": 1, "M": 12, "W": 52.18, "D": 365.25}[found[2].upper() or "Y"]
+    return years if years < AGES[-1][1] else np.nan  # RSNA has patients of 148 and more
+
+
+def _properties(images: np.ndarray, table: pd.DataFrame) -> dict[str, np.ndarray]:
+    chosen = images[table["row"].to_numpy()]
+    slope, share = spectrum(chosen)
+    return {
+        "original_size": (table["rows"] * table["columns"]).to_numpy(float),
+        "aspect_ratio": (table["columns"] / table["rows"]).to_numpy(float),
+        "mean_intensity": chosen.mean(axis=(1, 2), dtype=np.float64) / 255,
+        "spectral_slope": slope,
+        "high_frequency": share,
+    }
+
+
+def _groups(
+    known: pd.DataFrame, training: pd.Series, exposure: Collection[str] | None
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Name and members (bool, one per test image) of each group; where a fact is unknown, an image is in none."""
+    yield "all", np.ones(len(known), bool)
+    for column in ("view", "sex"):
+        if column in known:
+            values = known[column].str.strip().str.upper()
+            for value in sorted(set(values) - {""}):
+                yield f"{column}={value}", (values == value).to_numpy()
+    patient = known["patient_id"]
+    if (patient != "").any() and (training != "").any():
+        seen = patient.isin(set(training) - {""})
+        yield "patient not in training", (~seen & (patient != "")).to_numpy()
+        yield "patient in training", seen.to_numpy()
+    if exposure is not None:
+        seen = known.index.isin(list(exposure))
+        yield "not seen in pre-training", ~seen
+        yield "seen in pre-training", seen
+    ages = known["age"].map(age_in_years).to_numpy(float) if "age" in known else np.full(len(known), np.nan)
+    for low, high in AGES:
+        members = (ages >= low) & (ages < high)
+        if members.any():
+            yield f"age={low}-{high - 1}", members
+
+
+def _measure(labels: np.ndarray, values: np.ndarray) -> dict[str, float]:
+    if min((labels == 0).sum(), labels.sum()) < SMALLEST_GROUP:
+        return {}
+    row = {}
+    for name, metric in (("auc", auc), ("ap", average_precision)):
+        row[name] = metric(labels, values)
+        row[f"{name}_low"], row[f"{name}_high"] = bootstrap_interval(labels, values, metric)
+    return row
+
+
+def _about_shortcuts(whole: pd.DataFrame) -> str:
+    """Which shortcuts tell the classes apart, the strongest first, and which scores do no better than it."""
+    shortcuts, methods = whole[~whole["method"]].dropna(subset="auc"), whole[whole["method"]].dropna(subset="auc")
+    telling = shortcuts[(shortcuts["auc_low"] > 0.5) | (shortcuts["auc_high"] < 0.5)]
+    if shortcuts.empty:
+        return "No shortcut was measured."
+    if telling.empty:
+        return (
+            f"None of {len(shortcuts)} shortcuts that need no lungs tells the classes apart (all intervals hold 0.5)."
+        )
+    reach = np.maximum(telling["auc"], 1 - telling["auc"])
+    telling = telling.assign(reach=reach).sort_values("reach", ascending=False)
+    listed = "; ".join(f"`{row.score}` {_interval(row)}" for row in telling.itertuples())
+    best = telling.iloc[0]
+    behind = methods[methods["auc"] <= best["reach"]]["score"]
+    verb = "tells" if len(telling) == 1 else "tell"
+    turned = f", turned round {best['reach']:.3f}" if best["auc"] < 0.5 else ""
+    text = (
+        f"{len(telling)} of {len(shortcuts)} shortcuts that need no lungs {verb} the classes apart by AUC: {listed}. "
+        f"{SIGN_NOTE} The strongest is `{best['score']}` ({SHORTCUTS[best['score']]}), AUC {best['auc']:.3f}{turned}"
+    )
+    if methods.empty:
+        return text + "."
+    names = f": {', '.join(f'`{name}`' for name in behind)}" if len(behind) else ""
+    return f"{text}; {len(behind)} of {len(methods)} scores do no better{names}."
+
+
+def _about_group(table: pd.DataFrame, group: str) -> str:
+    """AUC of the scores in one group beside that over all images."""
+    part = table[(table["group"] == group) & table["method"]]
+    if part.empty:
+        return ""
+    head = f"*{group}* ({int(part['normal'].iloc[0])} normal, {int(part['abnormal'].iloc[0])} abnormal):"
+    part = part.dropna(subset="auc")
+    if part.empty:
+        return f"{head} too few for an AUC."
+    whole = table[table["group"] == "all"].set_index("score")["auc"]
+    changes = part["auc"].to_numpy() - whole[part["score"]].to_numpy()
+    if len(part) <= MANY:
+        told = [
+            f"`{row.score}` {_interval(row)}, {change:+.3f}"
+            for row, change in zip(part.itertuples(), changes, strict=True)
+        ]
+        return f"{head} {'; '.join(told)}."
+    return (
+        f"{head} AUC {part['auc'].min():.3f} to {part['auc'].max():.3f} over {len(part)} scores, changed against all "
+        f"images by {changes.min():+.3f} to {changes.max():+.3f} (median {np.median(changes):+.3f})."
+    )
+
+
+def _interval(row: tuple) -> str:
+    return f"{row.auc:.3f} ({row.auc_low:.3f} to {row.auc_high:.3f})"

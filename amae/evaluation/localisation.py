@@ -1,0 +1,316 @@
+"""Do anomaly maps point at the findings? Pixel AUC and average precision, AUPRO and pointing game against boxes.
+
+Maps are float (N, H, W), higher = more abnormal, nan (a patch that no mask hid) scored 0. Boxes are (left, top, right,
+bottom) in packed pixels, edges at integers; a pixel lies in a box if its centre does.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from amae.errors import InputError
+from amae.evaluation.tables import SMALLEST_GROUP
+from amae.scores import discrepancy_map
+
+Box = tuple[float, float, float, float]
+
+MAPS = {
+    "inter": "|mu_A - mu_B| (Eq. 4)",
+    "error_a": "squared error of module A's mean map",
+    "error_ratio": "log(e_A / e_B) per pixel (this project's own)",
+    "error_ratio_patch": "log(e_A / e_B) per patch (this project's own)",
+}
+FALSE_POSITIVE_LIMIT = 0.3  # AUPRO up to here, as Bergmann et al. (CVPR 2020) define it
+LEVELS = 4096  # grey levels of a quantised map, by rank: a step of the false positive rate is 1/4096
+SAMPLE = 2**22  # pixels that the ranks are taken from
+RESAMPLES = 1000
+_TINY = 1e-8  # squared intensity, as in the scores
+
+
+class _Counts(NamedTuple):
+    """What each boxed image adds; sums over images give every metric. Levels run from the lowest up."""
+
+    positives: np.ndarray  # (M, L) pixels in any box
+    overlap: np.ndarray  # (M, L) sum over boxes of the share of the box
+    regions: np.ndarray  # (M,) boxes
+    hits: np.ndarray  # (M,) 1 where the maximum lies in a box
+    areas: np.ndarray  # (M,) share of the image in any box: what pointing at random hits
+
+
+def anomaly_map(name: str, images: np.ndarray, mu_a: np.ndarray, mu_b: np.ndarray, patch: int) -> np.ndarray:
+    """One of MAPS as float32 (N, H, W).
+
+    images: uint8 (N, H, W); mu_a, mu_b: float (N, H, W) in [0, 1]; patch: in pixels. A patch that was never hidden is 0
+    in `inter`, nan in `error_a`, and the mean of its image in the ratios, where 0 may be the highest value of all; the
+    scores leave it out of their means, which is the same. Raises KeyError for another name.
+    """
+    MAPS[name]
+    made = np.empty(mu_a.shape, np.float32)
+    for part in _batches(len(made)):
+        a, b = np.asarray(mu_a[part], np.float32), np.asarray(mu_b[part], np.float32)
+        if name == "inter":
+            made[part] = discrepancy_map(a, b)
+            continue
+        target = np.asarray(images[part], np.float32) / 255
+        error_a, error_b = (a - target) ** 2, (b - target) ** 2
+        if name == "error_ratio_patch":
+            error_a, error_b = _patch_means(error_a, patch), _patch_means(error_b, patch)
+        if name == "error_a":
+            made[part] = error_a
+            continue
+        ratio = np.log((error_a + _TINY) / (error_b + _TINY))
+        made[part] = np.where(np.isnan(ratio), np.nanmean(ratio, axis=(1, 2), keepdims=True), ratio)
+    return made
+
+
+def packed_boxes(boxes: pd.DataFrame, index: pd.DataFrame) -> tuple[dict[str, list[Box]], dict[str, list[str]]]:
+    """Boxes by image_id in packed pixels, and what each box shows ("" where the table has no column finding).
+
+    boxes: image_id, x_min, y_min, x_max, y_max in pixels of the original (edges at integers), finding if known; rows
+    without coordinates, and images that the index does not hold, are passed over. index: as `convert` writes it.
+    Raises InputError for a missing column, a coordinate that is no number, or a box without area.
+    """
+    missing = [name for name in ("image_id", "x_min", "y_min", "x_max", "y_max") if name not in boxes]
+    if missing:
+        raise InputError(f"table of boxes: missing column {', '.join(missing)} (found: {', '.join(boxes)})")
+    table = boxes[boxes["x_min"].astype(str) != ""].merge(index, on="image_id", suffixes=("_of_box", ""))
+    for column in ("x_min", "y_min", "x_max", "y_max"):
+        table[column] = pd.to_numeric(table[column], errors="coerce")
+    wrong = table[~((table["x_max"] > table["x_min"]) & (table["y_max"] > table["y_min"]))]
+    if len(wrong):
+        found = wrong.iloc[0]
+        raise InputError(
+            f"table of boxes: image {found['image_id']!r} has x from {found['x_min']} to {found['x_max']} and y from "
+            f"{found['y_min']} to {found['y_max']}; expected numbers with x_max > x_min and y_max > y_min"
+        )
+    corners = [
+        table[f"{axis}_{end}"] * table[f"scale_{axis}"] + table[f"offset_{axis}"]
+        for end in ("min", "max")
+        for axis in "xy"
+    ]
+    shown = table["finding"].astype(str) if "finding" in table else pd.Series("", index=table.index)
+    places: dict[str, list[Box]] = {}
+    findings: dict[str, list[str]] = {}
+    for image_id, finding, *box in zip(table["image_id"], shown, *corners, strict=True):
+        places.setdefault(image_id, []).append(tuple(box))
+        findings.setdefault(image_id, []).append(finding)
+    return places, findings
+
+
+def box_pixels(box: Box, height: int, width: int) -> tuple[slice, slice]:
+    """Rows and columns of the pixels whose centre lies in a box; empty where the box is outside the image.
+
+    A box too thin for any centre keeps the pixel at its own centre, so that no finding disappears by resizing.
+    """
+    left, top, right, bottom = box
+    return _span(top, bottom, height), _span(left, right, width)
+
+
+def localisation_metrics(
+    maps: np.ndarray,
+    image_ids: Sequence[str],
+    labels: Sequence[str],
+    boxes: Mapping[str, Sequence[Box]],
+    findings: Mapping[str, Sequence[str]] | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """How well maps (N, H, W) find the boxes; one row for all boxes and one per finding shown by at least 10 images.
+
+    Columns: finding ("all" or its name), normal and boxed (images), boxes; then pixel_auc, pixel_ap, aupro, pointing,
+    each with _low and _high (95 % bootstrap interval over images, normal and boxed images resampled separately); and
+    what chance reaches, pixel_ap_chance and pointing_chance (it reaches 0.5 in pixel_auc and 0.15 in aupro).
+
+    * pixel_auc, pixel_ap: every pixel is a case, positive inside a box; normal images count with all their pixels.
+    * aupro: mean over boxes of the share of the box found, against the false positive rate over all other pixels, up to
+      a rate of 0.3, divided by 0.3. Every box is one region, overlapping boxes too.
+    * pointing: share of boxed images whose maximum lies in a box; of several equal maxima the share that does.
+
+    For one finding, only its boxes are positive, and pixels in the boxes of others are left out. An abnormal image
+    without a box says nothing about where it is abnormal, so it is left out, as are images without a label.
+    Raises InputError where no image has a box, or a normal image has one.
+    """
+    chosen, is_boxed = _choose_images(image_ids, labels, boxes, maps.shape[1:])
+    levels, count = quantise(maps)
+    ids = [image_ids[place] for place in chosen]
+    outside = np.stack([_outside(levels[i], boxes.get(name, ()), count) for i, name in zip(chosen, ids, strict=True)])
+    weights = _weights(is_boxed, seed)
+    negatives = weights @ outside
+    positions, boxed_ids = chosen[is_boxed], [name for name, yes in zip(ids, is_boxed, strict=True) if yes]
+    rows = []
+    for finding, regions in _groups(boxed_ids, boxes, findings):
+        has_box = np.array([bool(of_image) for of_image in regions])
+        counts = _count(maps, levels, count, positions[has_box], [of_image for of_image in regions if of_image])
+        row = {"finding": finding, "normal": int((~is_boxed).sum())}
+        row |= {"boxed": int((counts.regions > 0).sum()), "boxes": int(counts.regions.sum())}
+        rows.append(row | _measure(counts, negatives, weights[:, is_boxed][:, has_box]))
+    return pd.DataFrame(rows)
+
+
+def quantise(maps: np.ndarray, levels: int = LEVELS) -> tuple[np.ndarray, int]:
+    """Maps as levels uint16 (N, H, W) that keep the order (equal stays equal), and their number.
+
+    Levels hold about the same number of pixels each. Where the maps have no more distinct values than levels, every
+    value has its own, and all metrics are exact.
+    """
+    values = maps.reshape(-1)
+    step = max(1, values.size // SAMPLE)
+    while (
+        math.gcd(step, values.size) > 1
+    ):  # a stride that shares a factor with the width would sample some columns only
+        step += 1
+    sample = np.sort(np.nan_to_num(values[::step]))
+    edges = np.unique(sample)
+    if len(edges) > levels:
+        edges = np.unique(sample[np.linspace(0, len(sample) - 1, levels).round().astype(int)])
+    made = np.empty(maps.shape, np.uint16)
+    for part in _batches(len(maps)):
+        made[part] = np.searchsorted(edges, np.nan_to_num(maps[part]), side="right")
+    return made, len(edges) + 1
+
+
+def _count(
+    maps: np.ndarray, levels: np.ndarray, count: int, positions: np.ndarray, regions: Sequence[Sequence[Box]]
+) -> _Counts:
+    """Counts of the images at `positions`, whose boxes are `regions`."""
+    shape = levels.shape[1:]
+    positives, overlap = np.zeros((2, len(positions), count))
+    numbers, hits, areas = np.zeros((3, len(positions)))
+    for row, (place, boxes) in enumerate(zip(positions, regions, strict=True)):
+        slices = [where for where in (box_pixels(box, *shape) for box in boxes) if _has_pixels(where)]
+        if not slices:
+            continue
+        inside = np.zeros(shape, bool)
+        for where in slices:
+            inside[where] = True
+            found = np.bincount(levels[place][where].ravel(), minlength=count)
+            overlap[row] += found / found.sum()
+        positives[row] = np.bincount(levels[place][inside], minlength=count)
+        values = np.nan_to_num(maps[place])
+        numbers[row], hits[row], areas[row] = len(slices), inside[values == values.max()].mean(), inside.mean()
+    return _Counts(positives, overlap, numbers, hits, areas)
+
+
+def _measure(counts: _Counts, negatives: np.ndarray, weights: np.ndarray) -> dict[str, float]:
+    """Every metric with its interval; row 0 of `negatives` and `weights` is the test set, the others are resamples."""
+    negatives = negatives[:, ::-1]  # from the highest level down
+    positives = (weights @ counts.positives)[:, ::-1]
+    images, regions = weights @ (counts.regions > 0), weights @ counts.regions
+    with np.errstate(invalid="ignore", divide="ignore"):  # a resample may hold no image of a rare finding
+        overlap = (weights @ counts.overlap)[:, ::-1] / regions[:, None]
+        found = {
+            "pixel_auc": _pixel_auc(negatives, positives),
+            "pixel_ap": _pixel_average_precision(negatives, positives),
+            "aupro": _aupro(negatives, overlap),
+            "pointing": weights @ counts.hits / images,
+        }
+    row = {}
+    for name, values in found.items():
+        row[name] = values[0]
+        row[f"{name}_low"], row[f"{name}_high"] = np.nanpercentile(values[1:], [2.5, 97.5])
+    row["pixel_ap_chance"] = positives[0].sum() / (positives[0].sum() + negatives[0].sum())
+    row["pointing_chance"] = counts.areas[counts.regions > 0].mean()
+    return {name: float(value) for name, value in row.items()}
+
+
+def _pixel_auc(negatives: np.ndarray, positives: np.ndarray) -> np.ndarray:
+    """Share of pairs in order, a tie counting half: counts per level from the highest down, (R, L) -> (R,)."""
+    above = np.cumsum(positives, axis=1) - 0.5 * positives
+    return (negatives * above).sum(axis=1) / (negatives.sum(axis=1) * positives.sum(axis=1))
+
+
+def _pixel_average_precision(negatives: np.ndarray, positives: np.ndarray) -> np.ndarray:
+    """Sum over levels of (step of recall) * precision, (R, L) -> (R,)."""
+    true_positives = np.cumsum(positives, axis=1)
+    called = true_positives + np.cumsum(negatives, axis=1)
+    return (positives * true_positives / np.maximum(called, 1)).sum(axis=1) / positives.sum(axis=1)
+
+
+def _aupro(negatives: np.ndarray, overlap: np.ndarray) -> np.ndarray:
+    """Area under mean overlap (steps that sum to 1) against false positive rate, up to the limit, (R, L) -> (R,)."""
+    start = np.zeros((len(negatives), 1))
+    rate = np.hstack([start, np.cumsum(negatives, axis=1) / negatives.sum(axis=1, keepdims=True)])
+    found = np.hstack([start, np.cumsum(overlap, axis=1)])
+    clipped = np.minimum(rate, FALSE_POSITIVE_LIMIT)
+    width, step = np.diff(clipped, axis=1), np.diff(rate, axis=1)
+    # where the limit cuts a step, the overlap is interpolated at the limit
+    rise = np.diff(found, axis=1) * width / np.where(step > 0, step, 1)
+    return (width * (found[:, :-1] + 0.5 * rise)).sum(axis=1) / FALSE_POSITIVE_LIMIT
+
+
+def _weights(is_boxed: np.ndarray, seed: int) -> np.ndarray:
+    """How often each image counts: (1 + RESAMPLES, M), first every image once, then the resamples."""
+    rng = np.random.default_rng([seed])
+    weights = np.ones((1 + RESAMPLES, len(is_boxed)))
+    for members in (np.flatnonzero(~is_boxed), np.flatnonzero(is_boxed)):
+        if len(members):
+            weights[1:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), RESAMPLES)
+    return weights
+
+
+def _choose_images(
+    image_ids: Sequence[str], labels: Sequence[str], boxes: Mapping[str, Sequence[Box]], shape: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the normal and the boxed images, and which of them are boxed."""
+    boxed = np.array(
+        [any(_has_pixels(box_pixels(box, *shape)) for box in boxes.get(image_id, ())) for image_id in image_ids], bool
+    )
+    normal = np.asarray(labels) == "normal"
+    if (boxed & normal).any():
+        name = image_ids[int(np.argmax(boxed & normal))]
+        raise InputError(
+            f"localisation: image {name!r} is labelled normal and has a box; correct the label or the boxes"
+        )
+    abnormal = boxed & (np.asarray(labels) == "abnormal")
+    if not abnormal.any():
+        raise InputError(
+            f"localisation: none of the {len(image_ids)} test images is labelled abnormal and has a box; expected a "
+            "table of boxes whose image_id are those of the manifest"
+        )
+    chosen = np.flatnonzero(normal | abnormal)
+    return chosen, abnormal[chosen]
+
+
+def _groups(
+    ids: Sequence[str], boxes: Mapping[str, Sequence[Box]], findings: Mapping[str, Sequence[str]] | None
+) -> Iterator[tuple[str, list[list[Box]]]]:
+    """Name and boxes of each image, for all boxes and for each finding with enough images."""
+    yield "all", [list(boxes[image_id]) for image_id in ids]
+    names = {name for image_id in ids for name in (findings or {}).get(image_id, ())} - {""}
+    for name in sorted(names):
+        chosen = [[box for box, shown in zip(boxes[i], findings.get(i, ()), strict=True) if shown == name] for i in ids]
+        if sum(bool(of_image) for of_image in chosen) >= SMALLEST_GROUP:
+            yield name, chosen
+
+
+def _outside(levels: np.ndarray, boxes: Sequence[Box], count: int) -> np.ndarray:
+    """Pixels (H, W) outside all boxes, per level."""
+    keep = np.ones(levels.shape, bool)
+    for box in boxes:
+        keep[box_pixels(box, *levels.shape)] = False
+    return np.bincount(levels[keep], minlength=count).astype(np.float64)
+
+
+def _span(low: float, high: float, size: int) -> slice:
+    start, stop = math.ceil(low - 0.5), math.ceil(high - 0.5)
+    if start == stop:
+        start = math.floor((low + high) / 2)
+        stop = start + 1
+    return slice(min(max(start, 0), size), min(max(stop, 0), size))
+
+
+def _has_pixels(where: tuple[slice, slice]) -> bool:
+    return all(part.stop > part.start for part in where)
+
+
+def _patch_means(error: np.ndarray, patch: int) -> np.ndarray:
+    """Every pixel takes the mean of its patch: (N, H, W) to (N, H, W)."""
+    n, height, width = error.shape
+    means = error.reshape(n, height // patch, patch, width // patch, patch).mean((2, 4))
+    return means.repeat(patch, axis=1).repeat(patch, axis=2)
+
+
+def _batches(count: int, size: int = 64) -> Iterator[slice]:
+    return (slice(start, min(start + size, count)) for start in range(0, count, size))

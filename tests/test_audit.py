@@ -1,0 +1,226 @@
+"""Shortcut scores against pictures whose answer is known, groups against counts by hand, and the published figures."""
+
+from argparse import Namespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from amae.commands.experiments import audit
+from amae.errors import InputError
+from amae.evaluation.audit import SHORTCUTS, age_in_years, audit_table, audit_text, shortcut_scores, spectrum
+from amae.evaluation.metrics import auc
+
+SIZE = 64
+
+
+def noise_of_slope(rng: np.random.Generator, exponent: float, size: int = 128) -> np.ndarray:
+    """An image whose power falls as 1/f^exponent, phases at random."""
+    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size))
+    amplitude = np.where(frequency > 0, np.maximum(frequency, 1e-9), np.inf) ** (-exponent / 2)
+    image = np.fft.ifft2(np.fft.fft2(rng.normal(size=(size, size))) * amplitude).real
+    return np.round(255 * (image - image.min()) / np.ptp(image)).astype(np.uint8)
+
+
+@pytest.fixture
+def data(rng) -> tuple[np.ndarray, pd.DataFrame, pd.DataFrame]:
+    """Packed images, manifest and index of 30 T_n, 10 T_u and 80 test images; one manifest row has no image."""
+    splits = ["train_normal"] * 30 + ["train_unlabeled"] * 10 + ["test"] * 80
+    number = np.arange(120)
+    test = number >= 40
+    abnormal = test & (number % 2 == 1)
+    manifest = pd.DataFrame(
+        {
+            "image_id": [f"i{i:03}" for i in number],
+            "path": [f"{i}.png" for i in number],
+            "split": splits,
+            "label": np.select([~test & (number >= 30), abnormal], ["", "abnormal"], "normal"),
+            "patient_id": [f"p{i % 70}" for i in number],  # test image 70 and later: the patients of 0 to 49
+            "view": np.where(number % 4 < 2, "PA", "AP"),
+            "sex": np.where(number < 100, "F", "M"),
+            "age": [f"{20 + i % 50:03}Y" for i in number],
+        }
+    )
+    index = pd.DataFrame({"image_id": manifest["image_id"], "rows": 400 + number, "columns": 500})
+    images = rng.integers(0, 256, (120, SIZE, SIZE)).astype(np.uint8)
+    extra = manifest.iloc[[-1]].assign(image_id="unreadable")
+    return images, pd.concat([manifest, extra], ignore_index=True), index
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0, 3.0])
+def test_slope_of_noise_with_a_known_spectrum(rng, exponent):
+    images = np.stack([noise_of_slope(rng, exponent) for _ in range(8)])
+    slope, share = spectrum(images)
+    assert slope.mean() == pytest.approx(-exponent, abs=0.15)
+    size = images.shape[1]
+    radius = np.hypot(np.fft.fftfreq(size, 1 / size)[:, None], np.fft.fftfreq(size, 1 / size))
+    expected = np.where(radius > 0, np.maximum(radius, 0.5), np.inf) ** -exponent
+    # most of a steep spectrum's power lies in a few coefficients, so that its share varies from image to image
+    assert share.mean() == pytest.approx(expected[radius > size / 4].sum() / expected.sum(), rel=0.2, abs=0.01)
+
+
+def test_spectrum_without_contrast_and_of_a_sine():
+    flat = np.full((SIZE, SIZE), 77, np.uint8)
+    x = np.arange(SIZE) / SIZE
+    fine, coarse = (np.round(127 + 100 * np.sin(2 * np.pi * n * x) * np.ones((SIZE, 1))) for n in (24, 4))
+    slope, share = spectrum(np.stack([flat, fine, coarse]).astype(np.uint8))
+    assert (slope[0], share[0]) == (0, 0)
+    assert share[1] > 0.99 and share[2] < 0.01
+
+
+def test_shortcuts_by_hand(data):
+    images, manifest, index = data
+    table = shortcut_scores(images, manifest, index)
+    assert list(table) == ["image_id", *SHORTCUTS] and len(table) == 80
+    row, place = table.iloc[5], 45
+    assert row["image_id"] == "i045" and row["view_only"] == 0
+    assert row["original_size"] == 445 * 500 and row["aspect_ratio"] == pytest.approx(500 / 445)
+    assert row["mean_intensity"] == pytest.approx(images[place].mean() / 255)
+    sizes = 500 * (400 + np.arange(30))
+    assert row["unusual_original_size"] == pytest.approx((445 * 500 - sizes.mean()) / sizes.std())
+
+
+def test_shortcuts_see_no_training_label_and_no_unlabeled_image(data):
+    images, manifest, index = data
+    expected = shortcut_scores(images, manifest, index)
+    changed = images.copy()
+    changed[30:40] = 0
+    manifest.loc[manifest["split"] != "test", "label"] = ""
+    pd.testing.assert_frame_equal(shortcut_scores(changed, manifest, index), expected)
+
+
+def test_unknown_views_are_the_mean_and_no_view_is_no_score(data):
+    images, manifest, index = data
+    manifest.loc[[40, 41], "view"] = ["", "LL"]
+    known = manifest.iloc[42:120]["view"]
+    table = shortcut_scores(images, manifest, index)
+    assert table["view_only"][:2].tolist() == pytest.approx([(known == "AP").mean()] * 2)
+    assert "view_only" not in shortcut_scores(images, manifest.assign(view=""), index)
+    with pytest.raises(InputError, match="no labelled test image"):
+        shortcut_scores(images, manifest[manifest["split"] != "test"], index)
+
+
+def test_constant_property_of_training_gives_no_division_by_zero(data):
+    images, manifest, index = data
+    index["rows"] = np.where(np.arange(120) < 40, 500, index["rows"])
+    assert np.isfinite(shortcut_scores(images, manifest, index)["unusual_aspect_ratio"]).all()
+
+
+def scores_of(manifest: pd.DataFrame, **columns) -> pd.DataFrame:
+    test = manifest[(manifest["split"] == "test") & (manifest["image_id"] != "unreadable")]
+    return test[["image_id", "label", "view"]].assign(**columns).reset_index(drop=True)
+
+
+def test_groups_counted_by_hand(data, rng):
+    manifest = data[1]
+    scores = scores_of(manifest, inter=rng.random(80), view_only=1.0)
+    exposure = [f"i{i:03}" for i in range(0, 60)]
+    table = audit_table(scores, manifest, exposure)
+    counts = table[table["score"] == "inter"].set_index("group")[["normal", "abnormal"]]
+    assert counts.loc["all"].tolist() == [40, 40]
+    assert counts.loc["view=AP"].tolist() == counts.loc["view=PA"].tolist() == [20, 20]
+    # test images 40 to 69 are of patients of their own; 70 to 109 share theirs with training images 0 to 39
+    assert counts.loc["patient in training"].tolist() == [20, 20]
+    assert counts.loc["patient not in training"].tolist() == [20, 20]
+    assert counts.loc["seen in pre-training"].tolist() == [10, 10]
+    assert counts.loc["not seen in pre-training"].tolist() == [30, 30]
+    assert counts.loc["sex=F"].tolist() == [30, 30] and counts.loc["sex=M"].tolist() == [10, 10]
+    # ages 60 to 69 (images 40 to 49 and 90 to 99), 20 to 39 (50 to 69 and 100 to 119), 40 to 59 (70 to 89)
+    assert counts.loc["age=60-79"].tolist() == [10, 10] and counts.loc["age=18-39"].tolist() == [20, 20]
+    assert counts.loc["age=40-59"].tolist() == [10, 10] and "age=0-17" not in counts.index
+    assert set(audit_table(scores, manifest)["group"]) == set(table["group"]) - {
+        "seen in pre-training",
+        "not seen in pre-training",
+    }
+
+
+def test_metrics_of_groups_and_signs(data, rng):
+    manifest = data[1]
+    scores = scores_of(manifest, inter=rng.random(80))
+    scores["inter"] += scores["label"] == "normal"
+    table = audit_table(scores, manifest).set_index("group")
+    part = scores[scores["view"] == "AP"]
+    assert table.loc["view=AP", "auc"] == pytest.approx(auc(part["label"] == "abnormal", part["inter"]))
+    low, found, high = table.loc["view=AP", ["auc_low", "auc", "auc_high"]]
+    assert low <= found <= high < 0.5
+    assert table.loc["view=AP", "note"] == f"turned round: {1 - found:.3f}"
+    few = audit_table(scores, manifest.assign(sex=np.where(manifest["image_id"] == "i045", "M", "F")))
+    few = few.set_index("group").loc["sex=M"]
+    assert few["abnormal"] == 1 and np.isnan(few["auc"]) and few["note"] == ""
+
+
+def test_view_alone_on_rsna_is_the_published_figure():
+    """817 PA and 183 AP normal images, 239 PA and 761 AP abnormal ones: AUC 0.789, average precision 0.733."""
+    view = np.repeat(["PA", "AP", "PA", "AP"], [817, 183, 239, 761])
+    label = np.repeat(["normal", "abnormal"], 1000)
+    ids = [f"i{i}" for i in range(2000)]
+    empty = dict.fromkeys(("path", "patient_id"), "")
+    manifest = pd.DataFrame({"image_id": ids, "split": "test", "label": label, "view": view, **empty})
+    index = pd.DataFrame({"image_id": ids, "rows": 1024, "columns": 1024})
+    images = np.zeros((2000, 8, 8), np.uint8)
+    shortcuts = shortcut_scores(images, manifest, index)
+    assert "unusual_original_size" not in shortcuts  # there is no T_n
+    scores = manifest[["image_id", "label"]].merge(shortcuts, on="image_id")
+    row = audit_table(scores, manifest).set_index(["score", "group"]).loc[("view_only", "all")]
+    assert (round(row["auc"], 3), round(row["ap"], 3)) == (0.789, 0.733)
+
+
+def test_ages():
+    assert age_in_years("058Y") == age_in_years("58") == age_in_years(" 58 ") == 58
+    assert age_in_years("018M") == 1.5 and age_in_years("026W") == pytest.approx(0.5, abs=0.01)
+    assert age_in_years("000D") == 0
+    for text in ("", "148", "young", "nan"):
+        assert np.isnan(age_in_years(text))
+
+
+def test_text_says_what_the_table_holds(data, rng):
+    images, manifest, index = data
+    abnormal = scores_of(manifest)["label"].to_numpy() == "abnormal"
+    scores = scores_of(manifest, inter=rng.random(80), stage1=rng.random(80) + 0.5 * abnormal)
+    scores = scores.merge(shortcut_scores(images, manifest, index), on="image_id")
+    scores["view_only"] = np.where(abnormal, 0.0, 1.0)
+    text = audit_text(audit_table(scores, manifest), "simulated")
+    assert "What simulated hides" in text and "40 normal and 40 abnormal" in text
+    assert "`view_only` 0.000 (0.000 to 0.000)" in text and "turned round 1.000" in text
+    assert "2 of 2 scores do no better: `inter`, `stage1`" in text
+    assert "*patient not in training* (20 normal, 20 abnormal): `inter`" in text
+    assert "pre-training" not in text and "nan" not in text
+    many = scores.assign(**{f"own{i}": rng.random(80) for i in range(6)})
+    text = audit_text(audit_table(many, manifest.assign(patient_id="")), "simulated")
+    assert "over 8 scores" in text and "Patients are not known" in text
+
+
+def test_text_where_no_shortcut_tells(data, rng):
+    manifest = data[1]
+    scores = scores_of(manifest, inter=rng.random(80), mean_intensity=0.5)
+    assert "None of 1 shortcuts" in audit_text(audit_table(scores, manifest), "x")
+    assert "No shortcut was measured" in audit_text(audit_table(scores[["image_id", "label", "inter"]], manifest), "x")
+
+
+def test_audit_as_a_command(data, rng, tmp_path):
+    images, manifest, index = data
+    index = index.assign(scale_x=1.0, scale_y=1.0, offset_x=0.0, offset_y=0.0)
+    np.save(tmp_path / "images.npy", images)
+    seen = np.where(np.arange(len(manifest)) < 90, "yes", "no")
+    table = manifest.assign(path=[f"{i}.png" for i in range(len(manifest))], in_pretraining=seen)
+    table.to_csv(tmp_path / "manifest.csv", index=False)
+    index.to_csv(tmp_path / "index.csv", index=False)
+    own = scores_of(manifest, own=rng.random(80)).drop(columns="view")
+    scores_of(manifest, inter=rng.random(80)).to_csv(tmp_path / "scores.csv", index=False)
+    own.to_csv(tmp_path / "own.csv", index=False)
+    options = {name: tmp_path / f"{name}.csv" for name in ("manifest", "index", "table")} | {"text": tmp_path / "a.md"}
+    options |= {"images": tmp_path / "images.npy", "score_tables": [tmp_path / "scores.csv", tmp_path / "own.csv"]}
+    audit(Namespace(**options, dataset="simulated"))
+    table = pd.read_csv(tmp_path / "table.csv")
+    assert set(table["score"]) == {*SHORTCUTS, "inter", "own"}
+    assert "*not seen in pre-training* (15 normal, 15 abnormal): `inter`" in (tmp_path / "a.md").read_text()
+    with pytest.raises(InputError, match="score 'own' is in another table too"):
+        audit(Namespace(**options | {"score_tables": [tmp_path / "own.csv"] * 2}, dataset="x"))
+    own[1:].to_csv(tmp_path / "own.csv", index=False)
+    with pytest.raises(InputError, match="1 test images have no score, the first is 'i040'"):
+        audit(Namespace(**options, dataset="x"))

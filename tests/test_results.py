@@ -1,0 +1,283 @@
+"""Result tables: means and spreads by hand, tests by scipy, differences to what was printed, and text that renders."""
+
+import json
+import re
+import shutil
+import subprocess
+from argparse import Namespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import ttest_ind
+
+from amae.commands import experiments
+from amae.errors import InputError
+from amae.evaluation.results import (
+    cost_table,
+    escape_latex,
+    readable,
+    readable_costs,
+    replicates_of,
+    results_table,
+    write_latex,
+    write_markdown,
+)
+from amae.evaluation.tables import metrics_of_scores
+from amae.figures.sweep import plot_comparison, plot_histogram_panels, plot_sweep
+
+AUCS = {"AMAE stage 1": [0.86, 0.87, 0.88, 0.87], "AMAE stage 2": [0.91, 0.92, 0.90, 0.93], "Own_1 & 2": [0.5]}
+PUBLISHED = """source,method,protocol,taxonomy,dataset,metric,anomaly_ratio,value
+AMAE Table 2,AMAE stage 1,N,SSL,rsna,auc,,86.8
+AMAE Table 2,AMAE stage 1,N,SSL,vindr,auc,,74.2
+a figure,AMAE stage 2,Y,Rec.,rsna,auc,0.6,80.0
+AMAE Table 2,AMAE stage 2,Y,Rec.,rsna,auc,0.6,91.4
+the text,AMAE stage 2,Y,Rec.,rsna,auc,0.8,92
+the text,AMAE stage 2,Y,Rec.,rsna,ap,0.6,91.7
+"""
+
+
+@pytest.fixture
+def published(tmp_path) -> pd.DataFrame:
+    (tmp_path / "published.csv").write_text(PUBLISHED)
+    return pd.read_csv(tmp_path / "published.csv", dtype=str, keep_default_na=False)
+
+
+@pytest.fixture
+def replicates() -> pd.DataFrame:
+    rows = []
+    for (method, values), protocol in zip(AUCS.items(), "NYN", strict=True):
+        for seed, value in enumerate(values):
+            row = {"method": method, "protocol": protocol, "taxonomy": "Rec." if protocol == "Y" else "SSL"}
+            row |= {"seed": seed, "auc": value, "auc_low": value - 0.02, "auc_high": value + 0.01, "ap": value + 0.01}
+            rows.append(row | {"note": "ours" if method.startswith("Own") else ""})
+    return pd.DataFrame(rows)
+
+
+def test_means_differences_ranks_by_hand(replicates, published):
+    table = results_table(replicates, published, "rsna").set_index("method")
+    assert list(table.index) == list(AUCS) and table["seeds"].tolist() == [4, 4, 1]
+    first = table.loc["AMAE stage 1"]
+    assert first["auc"] == pytest.approx(87.0)
+    assert first["auc_spread"] == pytest.approx(1.96 * np.std([86, 87, 88, 87], ddof=1))
+    assert (first["auc_low"], first["auc_high"]) == pytest.approx((85.0, 88.0))
+    assert (first["auc_printed"], first["auc_difference"]) == pytest.approx((86.8, 0.2))
+    assert table["auc_rank"].tolist() == [2, 1, 3]
+    assert np.isnan(table.loc["Own_1 & 2", ["auc_spread", "auc_printed", "auc_difference"]].astype(float)).all()
+    assert "ap_low" not in table and "auc_p" not in table
+
+
+def test_printed_figures_and_where_they_come_from(replicates, published):
+    table = results_table(replicates, published, "rsna").set_index("method")
+    second = table.loc["AMAE stage 2"]
+    assert (second["auc_printed"], second["ap_printed"]) == (91.4, 91.7)  # the main table before other sources
+    assert second["notes"] == "AUC in a figure: 80.0; printed AP: the text"
+    assert table.loc["AMAE stage 1", "notes"] == "" and table.loc["Own_1 & 2", "notes"] == "ours"
+    other = results_table(replicates, published, "rsna", anomaly_ratio=0.8).set_index("method")
+    assert other.loc["AMAE stage 2", "auc_printed"] == 92 and other.loc["AMAE stage 1", "auc_printed"] == 86.8
+    assert results_table(replicates, published, "vindr")["auc_printed"].notna().tolist() == [True, False, False]
+
+
+def test_welch_is_that_of_scipy(replicates, published):
+    table = results_table(replicates, published, "rsna", reference="AMAE stage 2").set_index("method")
+    expected = ttest_ind(AUCS["AMAE stage 1"], AUCS["AMAE stage 2"], equal_var=False).pvalue
+    assert table.loc["AMAE stage 1", "auc_p"] == pytest.approx(expected)
+    assert 0.001 < expected < 0.01 and table.loc["AMAE stage 1", "auc_stars"] == "***"
+    assert table.loc[["AMAE stage 2", "Own_1 & 2"], "auc_stars"].tolist() == ["", ""]
+    with pytest.raises(InputError, match="'nobody' is not a method of the table"):
+        results_table(replicates, published, "rsna", reference="nobody")
+
+
+def test_chi_square_is_no_percentage(replicates, published):
+    row = {"source": "AMAE Fig. 3b", "method": "AMAE stage 2", "protocol": "Y", "taxonomy": "Rec.", "dataset": "rsna"}
+    published = pd.concat(
+        [published, pd.DataFrame([row | {"metric": "chi2", "anomaly_ratio": "0.6", "value": "58.37"}])]
+    )
+    table = results_table(replicates.assign(chi2=60.0), published, "rsna", metrics=("chi2",)).set_index("method")
+    assert table.loc["AMAE stage 2", "chi2_difference"] == pytest.approx(1.63)
+    assert readable(table.reset_index(), ("chi2",))["χ² difference"].tolist() == ["", "+1.63", ""]
+
+
+def test_replicates_come_from_metrics_tables():
+    rng = np.random.default_rng(0)
+    labels = np.where(np.arange(40) % 2, "abnormal", "normal")
+    scores = pd.DataFrame({"image_id": [str(i) for i in range(40)], "label": labels, "inter": rng.random(40)})
+    metrics = [metrics_of_scores(scores, seed).astype(str) for seed in (0, 1)]
+    rows = replicates_of(metrics, "inter", "AMAE stage 2", "Y", "Rec.")
+    assert rows["seed"].tolist() == ["0", "1"] and set(rows["method"]) == {"AMAE stage 2"}
+    empty = pd.DataFrame(
+        columns=["source", "method", "protocol", "taxonomy", "dataset", "metric", "anomaly_ratio", "value"]
+    )
+    table = results_table(rows, empty, "x", metrics=("auc", "ap", "chi2"))
+    assert table.loc[0, "auc"] == pytest.approx(100 * float(metrics[0]["auc"].iloc[0]))
+    with pytest.raises(InputError, match="no score 'stage1' in its metrics; they hold inter"):
+        replicates_of(metrics, "stage1", "AMAE stage 1", "N", "SSL")
+
+
+def test_mixed_up_replicates_are_refused(replicates, published):
+    with pytest.raises(InputError, match=r"'AMAE stage 1' .* appears"):
+        results_table(pd.concat([replicates, replicates[:1]]), published, "rsna")
+    with pytest.raises(InputError, match="missing column ap"):
+        results_table(replicates.drop(columns="ap"), published, "rsna")
+
+
+def test_readable_cells(replicates, published):
+    text = readable(results_table(replicates, published, "rsna", reference="AMAE stage 2"))
+    assert text["AUC, %"].tolist()[0] == "87.0 ± 1.6 [85.0, 88.0]"
+    assert text["AP, %"].tolist()[2] == "51.0"  # one seed, no interval
+    assert text["AUC difference"].tolist() == ["+0.2", "+0.1", ""]
+    assert text["AUC Welch"].tolist() == ["***", "", ""]
+    low = replicates.assign(auc=replicates["auc"] - 0.0021)
+    assert readable(results_table(low, published, "rsna"))["AUC difference"].tolist()[:2] == [
+        "0.0",
+        "\N{MINUS SIGN}0.1",
+    ]
+
+
+def test_markdown_renders(replicates, published, tmp_path):
+    text = readable(results_table(replicates, published, "rsna", reference="AMAE stage 2"))
+    text.loc[0, "Notes"] = "a | b\nc"
+    write_markdown(text, tmp_path / "table.md", "RSNA, AR 0.6")
+    lines = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "RSNA, AR 0.6" and len(lines) == 7
+    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines[2:]}) == 1  # the same cells in each row
+    assert r"\*\*\*" in lines[4] and r"a \| b c" in lines[4] and r"Own\_1 & 2" in lines[6]
+    assert lines[3].split("|")[1:6] == [" --- ", " --- ", " --- ", " ---: ", " ---: "]
+
+
+def test_latex_escapes():
+    assert escape_latex(r"50 % of A_1 & B#2, {x}~^\$") == (
+        r"50 \% of A\_1 \& B\#2, \{x\}\textasciitilde{}\textasciicircum{}\textbackslash{}\$"
+    )
+    assert escape_latex("86.8 ± 0.4, χ² \N{MINUS SIGN}1, px²") == r"86.8 $\pm$ 0.4, $\chi^2$ $-$1, px$^2$"
+
+
+def test_latex_table(replicates, published, tmp_path):
+    text = readable(results_table(replicates, published, "rsna"))
+    path = tmp_path / "table.tex"
+    write_latex(text, path, "RSNA & AR 0.6, %", "tab:rsna")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert lines.count(r"\toprule") == lines.count(r"\bottomrule") == 1
+    assert lines.count(r"\midrule") == 3  # under the head, and where the protocol changes: N, Y, N
+    rows = [line for line in lines if line.endswith(r"\\")]
+    assert len(rows) == 4 and {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {len(text.columns) - 1}
+    assert r"\caption{RSNA \& AR 0.6, \%}" in lines and r"Own\_1 \& 2" in rows[-1]
+    assert r"\begin{tabular}{lllrrrrrrrrrl}"[:22] in lines[5]
+    assert path.read_text(encoding="utf-8").isascii()
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")
+def test_latex_compiles(replicates, published, tmp_path):
+    write_latex(readable(results_table(replicates, published, "rsna")), tmp_path / "t.tex", "A_b % c", "tab:x")
+    (tmp_path / "main.tex").write_text(
+        "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\\input{t}\\end{document}"
+    )
+    subprocess.run(
+        ["pdflatex", "-halt-on-error", "main.tex"], cwd=tmp_path, check=True, capture_output=True, timeout=60
+    )
+
+
+def test_costs_by_hand():
+    gpu = {"device": {"type": "cuda", "name": "A GPU"}, "wall_seconds": 1800, "peak_memory_mib": 1024}
+    cpu = {"device": {"type": "cpu", "name": "A CPU", "threads": 1}, "wall_seconds": 360, "peak_memory_mib": 512}
+    records = {"AE": [cpu, cpu], "AMAE": [gpu | {"peak_cuda_mib": 2048}, gpu | {"wall_seconds": 3600}, cpu], "none": []}
+    table = cost_table(records, {"AMAE": 3_000_000_000})
+    assert table["method"].tolist() == ["AE", "AMAE", "AMAE"] and table["jobs"].tolist() == [2, 1, 2]
+    assert table["device"].tolist() == ["A CPU, 1 thread", "A CPU, 1 thread", "A GPU"]
+    assert table["wall_hours"].tolist() == pytest.approx([0.2, 0.1, 1.5])
+    assert table["memory_gib"].tolist() == [0.5, 0.5, 1] and table["cuda_gib"].tolist()[2] == 2
+    assert table["gigabytes"].tolist()[:2] == [0, 3]
+    text = readable_costs(table)
+    assert text.iloc[2].tolist() == ["AMAE", "A GPU", "2", "1.500", "1.00", "2.00", ""]
+    unknown = cost_table({"AE": [{"device": {"name": "A CPU"}}]}, {})
+    assert np.isnan(unknown.loc[0, "wall_hours"]) and unknown.loc[0, "device"] == "A CPU"
+
+
+def test_figures_are_the_same_bytes_twice(replicates, published, tmp_path):
+    sweep = pd.concat([replicates.assign(anomaly_ratio=ratio) for ratio in ("0", "0.6")])
+    scores = pd.DataFrame(
+        {"image_id": ["a", "b", "c", "d"], "label": ["normal", "abnormal"] * 2, "inter": [1, 2, 3, 4]}
+    )
+    panels = {"with": scores, "constant": scores.assign(inter=0.5)}
+    for name in ("one", "two"):
+        plot_sweep(sweep, tmp_path / f"{name}_sweep.png", published)
+        plot_sweep(sweep[sweep["seed"] == 0], tmp_path / f"{name}_single.png")
+        plot_comparison(replicates, tmp_path / f"{name}_comparison.png", "AMAE stage 1")
+        plot_histogram_panels(panels, "inter", tmp_path / f"{name}_panels.png")
+    for path in tmp_path.glob("one_*.png"):
+        assert path.stat().st_size > 5000
+        assert path.read_bytes() == path.with_name(path.name.replace("one", "two")).read_bytes()
+    with pytest.raises(InputError, match="'x' is not among the methods AMAE stage 1"):
+        plot_comparison(replicates, tmp_path / "x.png", "x")
+    with pytest.raises(InputError, match="with: no score 'stage1'; the table has inter"):
+        plot_histogram_panels(panels, "stage1", tmp_path / "x.png")
+
+
+@pytest.fixture
+def options(replicates, published, tmp_path) -> Namespace:
+    """Metrics of every seed as files, and the methods that they belong to."""
+    methods = []
+    for method, part in replicates.groupby("method", sort=False):
+        entry = part[["method", "protocol", "taxonomy"]].iloc[0].to_dict() | {"score": "inter", "metrics": []}
+        for seed in part["seed"]:
+            path = tmp_path / f"{method} {seed}.csv"
+            row = part[part["seed"] == seed].drop(columns=["method", "protocol", "taxonomy", "note"])
+            row.assign(score="inter", group="all", ap_low=0.4, ap_high=0.6).to_csv(path, index=False)
+            entry["metrics"].append(str(path))
+        methods.append(entry)
+    outputs = {"table": "t.csv", "markdown": "t.md", "latex": "t.tex", "figure": "t.png", "published": "published.csv"}
+    paths = {name: tmp_path / file for name, file in outputs.items()}
+    return Namespace(
+        **paths, methods=json.dumps(methods), dataset="rsna", anomaly_ratio=0.6, reference="AMAE stage 2", score="inter"
+    )
+
+
+def test_results_as_commands(options):
+    experiments.tabulate_results(options)
+    table = pd.read_csv(options.table).set_index("method")
+    assert table.loc["AMAE stage 1", "auc_difference"] == pytest.approx(0.2)
+    assert "Welch test against AMAE stage 2" in options.markdown.read_text()
+    assert options.latex.read_text().count("midrule") == 3
+    experiments.plot_comparison(options)
+    experiments.plot_sweep(
+        Namespace(**vars(options) | {"methods": options.methods.replace('"score"', '"anomaly_ratio": 0.6, "score"')})
+    )
+    assert options.figure.stat().st_size > 5000
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        ("[", "not JSON"),
+        ("[]", "no method given"),
+        ('[{"method": "a"}]', "expected the keys"),
+        ("[3]", "expected the keys"),
+    ],
+)
+def test_mistakes_in_methods_are_named(methods, message, options):
+    options.methods = methods
+    with pytest.raises(InputError, match=message):
+        experiments.tabulate_results(options)
+
+
+def test_costs_as_a_command(options, tmp_path):
+    folder = tmp_path / "stage1"
+    folder.mkdir()
+    record = {"device": {"name": "A CPU"}, "wall_seconds": 3600}
+    (folder / "run.json").write_text(json.dumps(record))
+    (folder / "head.bin").write_bytes(bytes(10**6))
+    options.records = json.dumps({"AMAE": [str(folder / "run.json")]})
+    experiments.tabulate_costs(options)
+    row = pd.read_csv(options.table).iloc[0]
+    assert (row["jobs"], row["wall_hours"]) == (1, 1) and row["gigabytes"] == pytest.approx(0.001, rel=0.01)
+    (folder / "run.json").write_text("{")
+    with pytest.raises(InputError, match="not a readable record"):
+        experiments.tabulate_costs(options)
+
+
+def test_histogram_panels_as_a_command(options, tmp_path):
+    scores = pd.DataFrame({"image_id": ["a", "b", "c"], "label": ["normal", "abnormal", ""], "inter": [1, 2, 3]})
+    scores.to_csv(tmp_path / "scores.csv", index=False)
+    options.panels = json.dumps({"with": str(tmp_path / "scores.csv"), "without": str(tmp_path / "scores.csv")})
+    experiments.plot_histogram_panels(options)
+    assert options.figure.stat().st_size > 5000

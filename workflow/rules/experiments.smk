@@ -1,0 +1,224 @@
+"""The paper's tables and figures, what they hide, and where the findings are."""
+
+
+rule tabulate_results:
+    """Methods beside what the papers print: Table 2, the number of masks, or the decisions of the method."""
+    input:
+        published=PUBLISHED,
+        metrics=metrics_files(),
+    output:
+        table=report(
+            f"{DATA}/tables/{{name}}.csv",
+            caption="../report/results.rst",
+            category="5 Experiments",
+            labels={"data set": "{dataset}", "figure": "{name}"},
+        ),
+        markdown=f"{DATA}/tables/{{name}}.md",
+        latex=f"{DATA}/tables/{{name}}.tex",
+    log:
+        f"{DATA}/logs/tabulate_{{name}}.log",
+    benchmark:
+        f"{DATA}/logs/tabulate_{{name}}.benchmark.tsv"
+    wildcard_constraints:
+        name="table2|masks_ablation|sensitivity",
+    conda:
+        "../../environment.yml"
+    params:
+        methods=methods_param(),
+        ratio=main_ratio,
+        code=code("experiments:tabulate_results"),
+    shell:
+        "amae tabulate-results --published {input.published:q} --methods {params.methods:q} {params.ratio}"
+        " --dataset {wildcards.dataset:q} --table {output.table:q} --markdown {output.markdown:q}"
+        " --latex {output.latex:q} 2>&1 | tee {log:q}"
+
+
+rule plot_sweep:
+    """Figure 3a: AUC against the anomaly ratio of the unlabeled set."""
+    input:
+        published=PUBLISHED,
+        metrics=metrics_files("figure3a"),
+    output:
+        figure=report(
+            f"{DATA}/figures/figure3a.png",
+            caption="../report/figure3a.rst",
+            category="5 Experiments",
+            labels={"data set": "{dataset}", "figure": "figure 3a"},
+        ),
+    log:
+        f"{DATA}/logs/plot_sweep.log",
+    benchmark:
+        f"{DATA}/logs/plot_sweep.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        methods=methods_param("figure3a"),
+        code=code("experiments:plot_sweep"),
+    shell:
+        "amae plot-sweep --published {input.published:q} --methods {params.methods:q}"
+        " --dataset {wildcards.dataset:q} --figure {output.figure:q} 2>&1 | tee {log:q}"
+
+
+rule plot_pseudo_label_effect:
+    """Figure 3b: scores of the test images without and with pseudo-labels."""
+    input:
+        scores=panel_files,
+    output:
+        figure=report(
+            f"{DATA}/figures/figure3b.png",
+            caption="../report/figure3b.rst",
+            category="5 Experiments",
+            labels={"data set": "{dataset}", "figure": "figure 3b"},
+        ),
+    log:
+        f"{DATA}/logs/plot_pseudo_label_effect.log",
+    benchmark:
+        f"{DATA}/logs/plot_pseudo_label_effect.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        panels=panels_param,
+        code=code("experiments:plot_histogram_panels"),
+    shell:
+        "amae plot-panels --panels {params.panels:q} --score inter --figure {output.figure:q} 2>&1 | tee {log:q}"
+
+
+rule plot_backbones:
+    """Figure 3c: stage 1 with other backbones, with Welch tests."""
+    input:
+        metrics=metrics_files("figure3c"),
+    output:
+        figure=report(
+            f"{DATA}/figures/figure3c.png",
+            caption="../report/figure3c.rst",
+            category="5 Experiments",
+            labels={"data set": "{dataset}", "figure": "figure 3c"},
+        ),
+    log:
+        f"{DATA}/logs/plot_backbones.log",
+    benchmark:
+        f"{DATA}/logs/plot_backbones.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        methods=methods_param("figure3c"),
+        code=code("experiments:plot_comparison"),
+    shell:
+        "amae plot-comparison --methods {params.methods:q} --reference 'ViT-S MAE' --figure {output.figure:q}"
+        " 2>&1 | tee {log:q}"
+
+
+rule audit_scores:
+    """Shortcuts that need no lungs, and every score by view, for unseen patients, by sex and age."""
+    input:
+        manifest=f"{DATA}/manifest.csv",
+        images=f"{DATA}/images.npy",
+        index=f"{DATA}/images.csv",
+        scores=expand(f"{RUN}/scores.csv", variant="", seed=config["seeds"][0], allow_missing=True),
+    output:
+        table=report(
+            f"{DATA}/tables/audit.csv",
+            caption="../report/audit.rst",
+            category="5 Experiments",
+            labels={"data set": "{dataset}", "figure": "audit"},
+        ),
+        text=f"{DATA}/tables/audit.md",
+    log:
+        f"{DATA}/logs/audit_scores.log",
+    benchmark:
+        f"{DATA}/logs/audit_scores.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code("experiments:audit"),
+    shell:
+        "amae audit --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
+        " --score-tables {input.scores:q} --dataset {wildcards.dataset:q} --table {output.table:q}"
+        " --text {output.text:q} 2>&1 | tee {log:q}"
+
+
+rule measure_localisation:
+    """Anomaly maps against boxes: pixel AUC and AP, AUPRO at 30 % false positives, pointing game."""
+    input:
+        manifest=MANIFEST,
+        images=f"{DATA}/images.npy",
+        index=f"{DATA}/images.csv",
+        maps=f"{RUN}/reconstruction/maps.npz",
+        boxes=boxes_of,
+    output:
+        table=report(
+            f"{RUN}/localisation.csv",
+            caption="../report/localisation.rst",
+            category="5 Experiments",
+            labels={"data set": "{dataset}", "run": "{variant}seed{seed}", "figure": "localisation"},
+        ),
+    log:
+        f"{LOGS}/measure_localisation.log",
+    benchmark:
+        f"{LOGS}/measure_localisation.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code("experiments:localise"),
+    shell:
+        "amae localise --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
+        " --maps {input.maps:q} --boxes {input.boxes:q} --table {output.table:q} --seed {wildcards.seed}"
+        " 2>&1 | tee {log:q}"
+
+
+rule plot_localisation:
+    """Boxes and anomaly maps of test images, from the highest to the lowest score."""
+    input:
+        images=f"{DATA}/images.npy",
+        index=f"{DATA}/images.csv",
+        maps=f"{RUN}/reconstruction/maps.npz",
+        scores=f"{RUN}/scores.csv",
+        boxes=boxes_of,
+    output:
+        figure=report(
+            f"{RUN}/localisation.png",
+            caption="../report/localisation.rst",
+            category="5 Experiments",
+            labels={"data set": "{dataset}", "run": "{variant}seed{seed}", "figure": "boxes and maps"},
+        ),
+    log:
+        f"{LOGS}/plot_localisation.log",
+    benchmark:
+        f"{LOGS}/plot_localisation.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        score=config["gallery"]["score"],
+        rows=2 * config["gallery"]["rows"],
+        code=code("experiments:plot_localisation"),
+    shell:
+        "amae plot-localisation --images {input.images:q} --index {input.index:q} --maps {input.maps:q}"
+        " --scores {input.scores:q} --boxes {input.boxes:q} --figure {output.figure:q} --score {params.score:q}"
+        " --rows {params.rows} 2>&1 | tee {log:q}"
+
+
+rule tabulate_costs:
+    """What each method takes: jobs, hours by device, memory, disk."""
+    input:
+        records=record_files,
+    output:
+        table=report(
+            f"{DATA}/tables/costs.csv",
+            caption="../report/costs.rst",
+            category="5 Experiments",
+            labels={"data set": "{dataset}", "figure": "costs"},
+        ),
+        markdown=f"{DATA}/tables/costs.md",
+        latex=f"{DATA}/tables/costs.tex",
+    log:
+        f"{DATA}/logs/tabulate_costs.log",
+    benchmark:
+        f"{DATA}/logs/tabulate_costs.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        records=records_param,
+        code=code("experiments:tabulate_costs"),
+    shell:
+        "amae tabulate-costs --records {params.records:q} --table {output.table:q}"
+        " --markdown {output.markdown:q} --latex {output.latex:q} 2>&1 | tee {log:q}"
