@@ -50,7 +50,12 @@ FILES = {
     "model": "trained autoencoder (.safetensors)",
     "model-a": "module A (.safetensors)",
     "model-b": "module B (.safetensors)",
+    "markdown": "table to write (.md)",
+    "latex": "table to write (.tex)",
     "pseudo-labels": "pseudo-labels (.csv)",
+    "published": "figures that the papers print (.csv)",
+    "state": "trained comparator (.safetensors)",
+    "text": "text to write (.md)",
     "reconstruction-scores": "scores from the reconstructions (.csv)",
     "record": "record of how the result was made (.json)",
     "rejected": "table of the images that could not be read (.csv)",
@@ -76,12 +81,32 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "default": "auto",
         "help": "auto takes a GPU where there is one (default: %(default)s)",
     },
-    "folder": {"type": Path, "required": True, "help": "folder to write to"},
+    "folder": {"type": Path, "required": True, "help": "folder of the data set, or to write to"},
     "gpus": {"type": int, "default": 1, "help": "GPUs granted; 0 forces the CPU (default: %(default)s)"},
     "histories": {"type": Path, "nargs": "+", "required": True, "help": "training histories (.csv)"},
     "image-size": {"type": int, "default": 224, "help": "side of the square images, in pixels (default: %(default)s)"},
     "metrics-of-seeds": {"type": Path, "nargs": "+", "required": True, "help": "metrics, one table per seed (.csv)"},
-    "module": {"choices": ["A", "B"], "required": True, "help": "module to train"},
+    "module": {"choices": ["A", "B", "pooled"], "required": True, "help": "module to train"},
+    "anomaly-ratio": {"type": float, "help": "abnormal share of T_u; without it, a data set has no T_u"},
+    "dataset": {"required": True, "help": "name of the data set, as in the table of sources"},
+    "lungs": {"type": Path, "help": "packed lung masks, where the method needs them (.npy)"},
+    "metadata": {"type": Path, "help": "folder of further tables: mapping to NIH, pre-training list"},
+    "method": {"required": True, "help": "comparator: a module of amae.comparators"},
+    "methods": {"required": True, "help": "methods, as JSON: method, protocol, taxonomy, score, metrics, note"},
+    "normalisation": {
+        "choices": ["chest", "imagenet"],
+        "default": "chest",
+        "help": "what published weights were trained with (default: %(default)s)",
+    },
+    "panels": {"required": True, "help": "tables of scores by heading, as JSON"},
+    "protocol": {"choices": ["N", "Y"], "required": True, "help": "N: trained on T_n; Y: on T_n and T_u"},
+    "pseudo-labels": {"type": Path, "help": "pseudo-labels, which modules A and B need (.csv)"},
+    "records": {"required": True, "help": "records of jobs by method, as JSON"},
+    "reference": {"help": "method that the others are tested against (Welch)"},
+    "repartition": {"type": Path, "help": "repartition file, or folder of lists (default: in the folder)"},
+    "score-tables": {"type": Path, "nargs": "+", "required": True, "help": "tables of scores (.csv)"},
+    "settings": {"help": "settings of the method that differ from its recipe, as JSON"},
+    "weights": {"type": Path, "help": "pre-trained autoencoder, where the method needs it (.safetensors)"},
     "root": {"type": Path, "help": "folder the table's paths start from (default: the table's own)"},
     "rows": {"type": int, "default": 4, "help": "images of each kind (default: %(default)s)"},
     "score": {"default": "inter", "help": "score that ranks the images (default: %(default)s)"},
@@ -98,6 +123,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "workers": {"type": int, "default": 1, "help": "processes (default: %(default)s)"},
 }
 
+_SOURCE = ("dataset", "folder", "repartition", "anomaly-ratio", "splits", "metadata")
 _COMPUTE = ("seed", "device", "gpus")
 
 COMMANDS = {
@@ -106,6 +132,31 @@ COMMANDS = {
         "simulate chest radiographs as DICOM files, with labels and boxes",
         {},
         options=("folder", "count", "seed", "abnormal", "workers"),
+    ),
+    "fetch-source": Command(
+        "amae.commands.sources:fetch_source",
+        "fetch, verify and unpack what is open of a published data set or of published weights",
+        {},
+        options=("dataset", "folder"),
+    ),
+    "index-source": Command(
+        "amae.commands.sources:index_source",
+        "make the manifest and the boxes of a published data set",
+        {"table": "table of every image with its label (.csv)", "manifest": "", "hidden-labels": ""}
+        | {"boxes": "boxes of the test images (.csv)"},
+        options=_SOURCE,
+    ),
+    "list-source": Command(
+        "amae.commands.sources:list_source",
+        "list every image that a published data set uses at any anomaly ratio",
+        {"table": "table of every image with its label (.csv)", "candidates": "manifest of all these images (.csv)"},
+        options=_SOURCE,
+    ),
+    "list-images": Command(
+        "amae.commands.data:list_images",
+        "list every image that a data set uses at any anomaly ratio",
+        {"table": "table of images (.csv)", "candidates": "manifest of all these images (.csv)"},
+        options=("root", "splits"),
     ),
     "index": Command(
         "amae.commands.data:index",
@@ -138,7 +189,7 @@ COMMANDS = {
         "check a pre-trained autoencoder, fold it to one channel, and write it as safetensors",
         {"weights": ""},
         (ModelSettings,),
-        ("source",),
+        ("source", "normalisation"),
     ),
     "train-stage1": Command(
         "amae.commands.train:train_stage1",
@@ -155,18 +206,17 @@ COMMANDS = {
         options=("device", "gpus"),
     ),
     "export-pseudo-labels": Command(
-        "amae.commands.train:export_pseudo_labels",
+        "amae.commands.pseudolabels:export_pseudo_labels",
         "decide which unlabeled images become pseudo-normal and pseudo-abnormal",
         {"stage1-scores": "", "pseudo-labels": ""},
         (PseudoLabelSettings,),
     ),
     "train-module": Command(
         "amae.commands.train:train_module",
-        "adapt the autoencoder as module A or B",
-        {"manifest": "", "images": "", "index": "", "weights": "", "pseudo-labels": ""}
-        | {"model": "", "history": "", "record": ""},
+        "adapt the autoencoder as module A or B, or on T_n and T_u pooled",
+        {"manifest": "", "images": "", "index": "", "weights": "", "model": "", "history": "", "record": ""},
         (ModuleSettings,),
-        ("module", *_COMPUTE),
+        ("module", "pseudo-labels", *_COMPUTE),
     ),
     "reconstruct": Command(
         "amae.commands.train:reconstruct",
@@ -176,11 +226,30 @@ COMMANDS = {
         (ReconstructionSettings,),
         _COMPUTE,
     ),
+    "score-pooled": Command(
+        "amae.commands.train:score_pooled",
+        "score the test images with the baseline Mask Rec.",
+        {"manifest": "", "images": "", "index": "", "model": "", "scores": ""},
+        (ReconstructionSettings,),
+        _COMPUTE,
+    ),
+    "compare": Command(
+        "amae.commands.compare:compare",
+        "train a comparator, and score the test images with it",
+        {"manifest": "", "images": "", "index": "", "state": "", "history": "", "record": "", "scores": ""},
+        options=("method", "protocol", "settings", "lungs", "weights", *_COMPUTE),
+    ),
     "compute-metrics": Command(
         "amae.commands.evaluate:compute_metrics",
         "join the scores with the test labels, and compute AUC and average precision",
         {"manifest": "", "stage1-scores": "", "reconstruction-scores": "", "scores": "", "metrics": ""},
         options=("seed",),
+    ),
+    "measure-scores": Command(
+        "amae.commands.evaluate:measure_scores",
+        "compute the metrics of several tables of scores",
+        {"manifest": "", "metrics": ""},
+        options=("score-tables", "seed"),
     ),
     "summarise-metrics": Command(
         "amae.commands.evaluate:summarise_metrics",
@@ -209,6 +278,54 @@ COMMANDS = {
         "amae.commands.evaluate:plot_histograms",
         "plot the scores of normal and abnormal test images",
         {"scores": "", "figure": ""},
+    ),
+    "localise": Command(
+        "amae.commands.experiments:localise",
+        "measure the anomaly maps against boxes",
+        {"manifest": "", "images": "", "index": "", "maps": "", "table": "localisation metrics to write (.csv)"},
+        options=("boxes", "seed"),
+    ),
+    "plot-localisation": Command(
+        "amae.commands.experiments:plot_localisation",
+        "show boxes and maps of images with boxes",
+        {"images": "", "index": "", "maps": "", "scores": "", "figure": ""},
+        options=("boxes", "score", "rows"),
+    ),
+    "audit": Command(
+        "amae.commands.experiments:audit",
+        "measure shortcuts, and every score in the groups that comparisons leave out",
+        {"manifest": "", "images": "", "index": "", "table": "audit to write (.csv)", "text": ""},
+        options=("score-tables", "dataset"),
+    ),
+    "tabulate-results": Command(
+        "amae.commands.experiments:tabulate_results",
+        "methods beside what the papers print",
+        {"published": "", "table": "results to write (.csv)", "markdown": "", "latex": ""},
+        options=("methods", "dataset", "anomaly-ratio", "reference"),
+    ),
+    "tabulate-costs": Command(
+        "amae.commands.experiments:tabulate_costs",
+        "what each method takes",
+        {"table": "costs to write (.csv)", "markdown": "", "latex": ""},
+        options=("records",),
+    ),
+    "plot-sweep": Command(
+        "amae.commands.experiments:plot_sweep",
+        "plot AUC against the anomaly ratio",
+        {"published": "", "figure": ""},
+        options=("methods", "dataset"),
+    ),
+    "plot-comparison": Command(
+        "amae.commands.experiments:plot_comparison",
+        "plot AUC of methods with Welch tests",
+        {"figure": ""},
+        options=("methods", "reference"),
+    ),
+    "plot-panels": Command(
+        "amae.commands.experiments:plot_histogram_panels",
+        "plot histograms of one score from several tables",
+        {"figure": ""},
+        options=("panels", "score"),
     ),
     "plot-gallery": Command(
         "amae.commands.evaluate:plot_gallery",
@@ -244,6 +361,10 @@ def main(arguments: list[str] | None = None) -> int:
         getattr(importlib.import_module(module), function)(options)
     except InputError as error:
         print(f"amae {options.command}: error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # a file that is missing or may not be read, a full disk
+        reason = f"{error.filename}: {error.strerror}" if error.filename else error
+        print(f"amae {options.command}: error: {reason}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"amae {options.command}: interrupted", file=sys.stderr)

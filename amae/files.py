@@ -3,7 +3,8 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,15 +52,27 @@ def save_array(array: np.ndarray, path: str | Path) -> None:
         np.save(temporary, array)
 
 
-def read_csv(path: str | Path) -> pd.DataFrame:
+def load_arrays(path: str | Path, **options: Any) -> Any:
+    """What `np.load(path, **options)` gives, pickles refused. Raises InputError when the file holds no arrays."""
+    try:
+        return np.load(path, allow_pickle=False, **options)
+    except (ValueError, EOFError, zipfile.BadZipFile):
+        raise InputError(f"{path}: not a file of numpy arrays, or a damaged one; make it again") from None
+
+
+def read_csv(path: str | Path, columns: Sequence[str] = ()) -> pd.DataFrame:
     """Read a table with every cell as text and empty cells as "" (an id such as 007 or NA stays what it is);
     a byte-order mark, as Excel writes it, is skipped.
 
-    Raises InputError when the file is missing, empty or not a table.
+    Raises InputError when the file is missing, empty or not a table, or lacks one of `columns`.
     """
     try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, IsADirectoryError) as error:
         raise InputError(f"{path}: not a readable CSV table ({error})") from None
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise InputError(f"{path}: missing column {', '.join(missing)} (found: {', '.join(map(str, table.columns))})")
+    return table

@@ -50,7 +50,7 @@ def test_the_configuration_is_accepted():
         ({"datasets__simulated__splits__anomaly_ratio": 2}, "anomaly_ratio: found 2, expected at most 1"),
         ({"seeds": 0}, "key seeds: found 0, expected a value of type array"),
         ({"seeds": [1, 1]}, "no value twice"),
-        ({"dataset": "rsma"}, "key dataset: found 'rsma', expected one of datasets: pretraining, simulated"),
+        ({"dataset": "rsma"}, "key dataset: found 'rsma', expected one of datasets: nih, paediatric, pretraining"),
         ({"preset": "papr"}, "key preset: found 'papr', expected one of presets: demo, paper"),
     ],
 )
@@ -72,12 +72,12 @@ def test_numbers_given_as_text_are_numbers():
 
 
 def test_overrides_replace_single_settings():
-    settings = configuration.resolve(change(overrides={"modules": {"epochs": 7}}))
-    assert settings["modules"] == dataclasses.replace(configuration.resolve(CONFIG)["modules"], epochs=7)
+    settings = configuration.resolve(change(overrides={"modules": {"epochs": 7}}), {})
+    assert settings["modules"] == dataclasses.replace(configuration.resolve(CONFIG, {})["modules"], epochs=7)
 
 
 def test_the_paper_preset_is_the_default_of_the_command_line():
-    settings = configuration.resolve(change(preset="paper"))
+    settings = configuration.resolve(change(preset="paper"), {})
     assert settings == {name: kind() for name, kind in SECTIONS.items()}
 
 
@@ -89,5 +89,5 @@ def test_settings_survive_the_command_line():
 
 
 def test_the_schema_file_is_up_to_date():
-    made = subprocess.run([sys.executable, "-m", "amae.configuration"], capture_output=True, text=True, check=True)
+    made = subprocess.run([sys.executable, "-m", "amae.schema"], capture_output=True, text=True, check=True)
     assert (ROOT / "workflow/schemas/config.schema.yaml").read_text() == made.stdout

@@ -12,21 +12,20 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from amae.data.images import open_images, select
 from amae.data.manifest import read_manifest
+from amae.data.packed import load_lung_masks, open_images, select
 from amae.device import choose_device
 from amae.errors import InputError
 from amae.files import atomic, read_csv, write_csv
 from amae.fingerprint import fingerprint
 from amae.mae.architecture import Architecture
 from amae.mae.model import MAE
-from amae.mae.weights import convert_weights, load_weights, save_weights
+from amae.mae.weights import NORMALISATIONS, convert_weights, load_weights, save_weights
 from amae.provenance import recording
 from amae.settings import (
     ModelSettings,
     ModuleSettings,
     PretrainSettings,
-    PseudoLabelSettings,
     ReconstructionSettings,
     Stage1Settings,
     from_options,
@@ -89,7 +88,8 @@ def pretrain(options: Namespace) -> None:
         history = train_autoencoder(model, batch, settings, lr, options.seed, resume)
         record["images"] = len(batch) * settings.epochs
         made = f"pre-trained by amae pretrain on {len(batch)} images, seed {options.seed}"
-        save_weights(model, options.weights, {"made": made, "settings": json.dumps(vars(settings))})
+        hashes = {f"{name}_sha256": record["inputs"][name]["sha256"] for name in ("manifest", "images")}
+        save_weights(model, options.weights, {"made": made, "settings": json.dumps(vars(settings)), **hashes})
         write_csv(history, options.history)
     finish(resume)
 
@@ -105,12 +105,13 @@ def _grey_statistics(images: Tensor) -> tuple[float, float]:
 
 def import_weights(options: Namespace) -> None:
     """Read f_0 and g_0 from a published or a pre-trained file of the configured sizes."""
-    convert_weights(options.source, options.weights, sizes=vars(from_options(ModelSettings, options)))
+    mean, std = NORMALISATIONS[options.normalisation]
+    sizes = vars(from_options(ModelSettings, options))
+    convert_weights(options.source, options.weights, mean=mean, std=std, sizes=sizes)
 
 
 def train_stage1(options: Namespace) -> None:
     """Train the stage 1 head on T_n."""
-    from amae.lungs import load_lung_masks
     from amae.stage1 import save_head
     from amae.stage1 import train_stage1 as train
 
@@ -137,24 +138,16 @@ def score_stage1(options: Namespace) -> None:
     from amae.stage1 import score_stage1 as score
 
     device = choose_device(options.device, options.gpus)
-    chosen, images = _load(options, "train_unlabeled", "test")
+    splits = set(read_manifest(options.manifest)["split"]) & {"train_unlabeled"}  # protocol N has no T_u
+    chosen, images = _load(options, *splits, "test")
     encoder = _load_model(options.weights, images.shape[1], device)
     head = load_head(options.head, encoder.architecture.width).to(device)
     p = score(encoder, head, _to_device(images, chosen["row"], device)).cpu().numpy()
     write_csv(chosen[["image_id", "split"]].assign(p_normal=p[:, 0], p_abnormal=p[:, 1]), options.stage1_scores)
 
 
-def export_pseudo_labels(options: Namespace) -> None:
-    """Write the pseudo-labels of T_u."""
-    from amae.pseudolabels import pseudo_label
-
-    scores = read_csv(options.stage1_scores)
-    scores = scores[scores["split"] == "train_unlabeled"].astype({"p_normal": float, "p_abnormal": float})
-    write_csv(pseudo_label(scores, from_options(PseudoLabelSettings, options)), options.pseudo_labels)
-
-
 def train_module(options: Namespace) -> None:
-    """Adapt f_0 and g_0 as module A or B."""
+    """Adapt f_0 and g_0 as module A or B, or as the baseline Mask Rec. on T_n and T_u pooled."""
     from dataclasses import replace
 
     from amae.modules import equal_epochs, module_lr, train_autoencoder, training_images
@@ -162,7 +155,7 @@ def train_module(options: Namespace) -> None:
     settings = from_options(ModuleSettings, options)
     device = choose_device(options.device, options.gpus)
     chosen, images = _load(options, "train_normal", "train_unlabeled")
-    pseudo_labels = read_csv(options.pseudo_labels)
+    pseudo_labels = _pseudo_labels(options)
     ids = training_images(options.module, chosen, pseudo_labels, settings)
     effective = settings
     if settings.equal_updates and options.module == "B":
@@ -171,7 +164,8 @@ def train_module(options: Namespace) -> None:
         effective = replace(settings, epochs=epochs, warmup_epochs=warmup)
     rows = chosen.set_index("image_id").loc[ids, "row"]
     print(f"module {options.module}: {len(ids)} images, {effective.epochs} epochs", file=sys.stderr)
-    inputs = _files(options, "manifest", "images", "index", "weights", "pseudo_labels")
+    inputs = _files(options, "manifest", "images", "index", "weights")
+    inputs |= _files(options, "pseudo_labels") if options.pseudo_labels else {}
     what = {"module": options.module, **vars(effective)}
     with recording(options.record, settings=what, seed=options.seed, inputs=inputs, device=device) as record:
         model = _load_model(options.weights, images.shape[1], device)
@@ -192,6 +186,29 @@ def train_module(options: Namespace) -> None:
         save_weights(model, options.model, {"made": made})
         write_csv(history, options.history)
     finish(resume)
+
+
+def _pseudo_labels(options: Namespace) -> pd.DataFrame:
+    """The pseudo-labels of T_u; none for the pooled module, which has no use for them."""
+    if options.pseudo_labels:
+        return read_csv(options.pseudo_labels, ["image_id", "pseudo_label"])
+    if options.module != "pooled":
+        raise InputError(f"--pseudo-labels: missing; module {options.module} needs them")
+    return pd.DataFrame(columns=["image_id", "pseudo_label"])
+
+
+def score_pooled(options: Namespace) -> None:
+    """Score the test images with the baseline Mask Rec.: the masked error of one autoencoder."""
+    from amae.reconstruct import draw_orders
+    from amae.reconstruct import reconstruct as run
+
+    settings = from_options(ReconstructionSettings, options)
+    device = choose_device(options.device, options.gpus)
+    chosen, images = _load(options, "test")
+    model = _load_model(options.model, images.shape[1], device)
+    orders = draw_orders(chosen["image_id"].tolist(), options.seed, model.architecture.patches, settings)
+    _, error = run(model, _to_device(images, chosen["row"], device), orders, settings)
+    write_csv(chosen[["image_id"]].assign(mask_rec=error.numpy()), options.scores)
 
 
 def reconstruct(options: Namespace) -> None:
@@ -216,9 +233,9 @@ def reconstruct(options: Namespace) -> None:
         seen = np.zeros((len(ids), a.patches), bool)
         np.put_along_axis(seen, orders[:, 0, :visible].numpy(), True, axis=1)
         grid = (len(ids), a.grid, a.grid)
-        with atomic(options.maps) as temporary:
+        with atomic(options.maps) as temporary, temporary.open("wb") as file:
             np.savez(
-                temporary,
+                file,
                 image_id=np.array(ids),
                 mu_a=mu_a.numpy().astype(np.float16),
                 mu_b=mu_b.numpy().astype(np.float16),

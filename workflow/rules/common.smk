@@ -1,34 +1,50 @@
 """Configuration, paths and input functions that the other rules share."""
 
-import json
 import shlex
 from pathlib import Path
 
 import amae
-from amae.configuration import check, options, resolve, typed
+from amae.comparators import METHODS, column, load_method
+from amae.configuration import all_variants, check, options, resolve, typed
 from amae.errors import InputError
 from amae.fingerprint import fingerprint
 from snakemake.exceptions import WorkflowError
 
-for key in ("seeds", "overrides", "gallery", "presets"):
-    config[key] = typed(config[key])
+config.update(typed(config))
 try:
     check(config, " + ".join(map(str, workflow.configfiles)))
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
-SETTINGS = resolve(config)
+# A variant departs from the main run in some settings. Its folder is its name and a slash; the main run's is "".
+VARIANTS = all_variants(config)
+SETTINGS = {name: resolve(config, changes) for name, changes in VARIANTS.items()}
+# What a stage depends on, of what a variant can change: a stage that is the same is made once, in the main run.
+DEPENDS = {"manifest": {"anomaly_ratio"}, "weights": {"weights"}, "stage1": {"weights", "stage1"}}
+DEPENDS["pseudo_labels"] = {*DEPENDS["manifest"], *DEPENDS["stage1"], "pseudo_labels"}
+DEPENDS["modules"] = {*DEPENDS["pseudo_labels"], "modules"}
+DEPENDS["comparators"] = {*DEPENDS["manifest"], *DEPENDS["weights"]}
+DEPENDS["pooled"] = {*DEPENDS["comparators"], "modules"}
+
+PACKAGE = Path(amae.__file__).parent
 RESULTS = config["results"].rstrip("/")
 DATA = f"{RESULTS}/{{dataset}}"  # everything of one data set
-RUN = f"{DATA}/seed{{seed}}"  # everything of one replicate
-LOGS = f"{DATA}/logs"
-EMBEDDED = Path(amae.__file__).parent / "mae" / "embedded.safetensors"
+RUN = f"{DATA}/{{variant}}seed{{seed}}"  # everything of one replicate
+LOGS = f"{DATA}/logs/{{variant}}seed{{seed}}"
+
+
+def any_of(names):
+    """A pattern that matches these names and no others; nothing, where there are none."""
+    return "|".join(map(re.escape, names)) or "(?!)"
 
 
 wildcard_constraints:
-    dataset="|".join(config["datasets"]),
+    dataset=any_of(config["datasets"]),
+    variant=any_of([""] + [f"{name}/" for name in VARIANTS if name]),
     seed=r"\d+",
     module="[AB]",
+    method=any_of(METHODS),
+    protocol="[NY]",
 
 
 def code(command):
@@ -41,6 +57,16 @@ def dataset_of(wildcards):
     return config["datasets"][wildcards.dataset]
 
 
+def names_of_kind(*kinds):
+    """Names of the data sets of these kinds."""
+    return [name for name, dataset in config["datasets"].items() if dataset["kind"] in kinds]
+
+
+def variant_of(wildcards):
+    """Name of the variant that a job belongs to; "" for the main run."""
+    return wildcards.variant.rstrip("/")
+
+
 def quoted_setting(key):
     """A param function: one key of the data set's configuration, quoted for the shell."""
 
@@ -50,55 +76,27 @@ def quoted_setting(key):
     return value
 
 
-def is_simulated(dataset):
-    """Whether the workflow simulates this data set."""
-    return config["datasets"][dataset]["kind"] == "simulated"
+def settings_of(section):
+    """A param function: one section of the variant's settings, as options."""
+
+    def words(wildcards):
+        return options(SETTINGS[variant_of(wildcards)][section])
+
+    return words
 
 
-def table_of_images(wildcards):
-    """The table that a data set starts from: simulated, or the user's own."""
-    if is_simulated(wildcards.dataset):
-        return f"{RESULTS}/{wildcards.dataset}/raw/labels.csv"
-    return dataset_of(wildcards)["table"]
+def made(stage, file):
+    """An input function: a file that `stage` makes, in this variant's run or in the main run, which it may share."""
+
+    def path(wildcards):
+        changed = VARIANTS[variant_of(wildcards)].keys() & DEPENDS[stage]
+        return expand(file, **{**wildcards, "variant": wildcards.variant if changed else ""})
+
+    return path
 
 
-def raw_images(wildcards):
-    """Simulated DICOM files, as one folder; a user's own files are named by the manifest alone."""
-    return (
-        f"{RESULTS}/{wildcards.dataset}/raw/dicom"
-        if is_simulated(wildcards.dataset)
-        else []
-    )
-
-
-def boxes_of(wildcards):
-    """Finding boxes, where the data set has them."""
-    return (
-        f"{RESULTS}/{wildcards.dataset}/raw/boxes.csv"
-        if is_simulated(wildcards.dataset)
-        else []
-    )
-
-
-def boxes_option(wildcards, input):
-    """Finding boxes as an option of `amae plot-gallery`."""
-    return f"--boxes {shlex.quote(str(input.boxes))}" if input.boxes else ""
-
-
-def index_options(wildcards):
-    """Root folder and splits as options of `amae index`."""
-    dataset = dataset_of(wildcards)
-    words = ["--splits", json.dumps(dataset["splits"])] if dataset["splits"] else []
-    words += ["--root", dataset["root"]] if dataset.get("root") else []
-    return shlex.join(words)
-
-
-def weights_source(wildcards):
-    """The file that f_0 and g_0 are read from."""
-    weights = dataset_of(wildcards)["weights"]
-    if weights == "pretrain":
-        return f"{RESULTS}/{wildcards.dataset}/pretraining/mae.safetensors"
-    return EMBEDDED if weights == "embedded" else weights
+MANIFEST = made("manifest", f"{DATA}/{{variant}}manifest.csv")
+WEIGHTS = made("weights", f"{DATA}/{{variant}}mae.safetensors")
 
 
 def of_every_seed(pattern):
@@ -108,27 +106,3 @@ def of_every_seed(pattern):
         return expand(pattern, seed=config["seeds"], **wildcards)
 
     return files
-
-
-def images_of(dataset):
-    """What shows that the images of a data set are ready."""
-    return expand(
-        f"{DATA}/{{name}}",
-        dataset=dataset,
-        name=["images.npy", "contact_sheet.png", "lungs.png"],
-    )
-
-
-def results_of(dataset):
-    """Every table and picture of a data set and the configured seeds."""
-    per_seed = ["training.png", "pseudo_labels.png", "histograms.png", "gallery.png"]
-    return images_of(dataset) + [
-        *expand(
-            f"{DATA}/{{name}}",
-            dataset=dataset,
-            name=["summary.csv", "roc.png", "precision_recall.png"],
-        ),
-        *expand(
-            f"{RUN}/{{name}}", dataset=dataset, seed=config["seeds"], name=per_seed
-        ),
-    ]

@@ -8,9 +8,11 @@ rule simulate_radiographs:
         labels=f"{DATA}/raw/labels.csv",
         boxes=f"{DATA}/raw/boxes.csv",
     log:
-        f"{LOGS}/simulate_radiographs.log",
+        f"{DATA}/logs/simulate_radiographs.log",
     benchmark:
-        f"{LOGS}/simulate_radiographs.benchmark.tsv"
+        f"{DATA}/logs/simulate_radiographs.benchmark.tsv"
+    wildcard_constraints:
+        dataset=any_of(names_of_kind("simulated")),
     conda:
         "../../environment.yml"
     threads: 64
@@ -24,21 +26,45 @@ rule simulate_radiographs:
         " --abnormal {params.abnormal} --workers {threads} 2>&1 | tee {log:q}"
 
 
+rule list_images:
+    """List every image that the data set uses at any anomaly ratio, so that each is converted once."""
+    input:
+        table=table_of_images,
+    output:
+        candidates=f"{DATA}/candidates.csv",
+    log:
+        f"{DATA}/logs/list_images.log",
+    benchmark:
+        f"{DATA}/logs/list_images.benchmark.tsv"
+    wildcard_constraints:
+        dataset=any_of(names_of_kind("simulated", "own")),
+    conda:
+        "../../environment.yml"
+    params:
+        options=index_options(ratio_counts=False),
+        code=code("data:list_images"),
+    shell:
+        "amae list-images --table {input.table:q} --candidates {output.candidates:q} {params.options}"
+        " 2>&1 | tee {log:q}"
+
+
 rule index_images:
     """Make the manifest; the hidden labels of the unlabeled images go to a table of their own."""
     input:
         table=table_of_images,
     output:
-        manifest=f"{DATA}/manifest.csv",
-        hidden=f"{DATA}/hidden_labels.csv",
+        manifest=f"{DATA}/{{variant}}manifest.csv",
+        hidden=f"{DATA}/{{variant}}hidden_labels.csv",
     log:
-        f"{LOGS}/index_images.log",
+        f"{DATA}/logs/{{variant}}index_images.log",
     benchmark:
-        f"{LOGS}/index_images.benchmark.tsv"
+        f"{DATA}/logs/{{variant}}index_images.benchmark.tsv"
+    wildcard_constraints:
+        dataset=any_of(names_of_kind("simulated", "own")),
     conda:
         "../../environment.yml"
     params:
-        options=index_options,
+        options=index_options(ratio_counts=True),
         code=code("data:index"),
     shell:
         "amae index --table {input.table:q} --manifest {output.manifest:q} --hidden-labels {output.hidden:q}"
@@ -48,7 +74,7 @@ rule index_images:
 rule convert_images:
     """Convert DICOM, PNG or JPEG files to one packed array of square 8-bit images."""
     input:
-        manifest=f"{DATA}/manifest.csv",
+        candidates=f"{DATA}/candidates.csv",
         raw=raw_images,
     output:
         images=f"{DATA}/images.npy",
@@ -60,21 +86,21 @@ rule convert_images:
             labels={"data set": "{dataset}", "figure": "contact sheet"},
         ),
     log:
-        f"{LOGS}/convert_images.log",
+        f"{DATA}/logs/convert_images.log",
     benchmark:
-        f"{LOGS}/convert_images.benchmark.tsv"
+        f"{DATA}/logs/convert_images.benchmark.tsv"
     conda:
         "../../environment.yml"
     threads: 64
     params:
-        size=SETTINGS["mae"].image_size,
+        size=SETTINGS[""]["mae"].image_size,
         conversion=quoted_setting("conversion"),
         square=quoted_setting("square"),
         allowed=quoted_setting("allowed_failures"),
         rejected=f"{DATA}/rejected.csv",
         code=code("data:convert"),
     shell:
-        "amae convert --manifest {input.manifest:q} --images {output.images:q} --index {output.index:q}"
+        "amae convert --manifest {input.candidates:q} --images {output.images:q} --index {output.index:q}"
         " --rejected {params.rejected:q} --sheet {output.sheet:q} --image-size {params.size}"
         " --conversion {params.conversion} --square {params.square} --allowed-failures {params.allowed}"
         " --workers {threads} 2>&1 | tee {log:q}"
@@ -95,9 +121,9 @@ rule segment_lungs:
             labels={"data set": "{dataset}", "figure": "lung outlines"},
         ),
     log:
-        f"{LOGS}/segment_lungs.log",
+        f"{DATA}/logs/segment_lungs.log",
     benchmark:
-        f"{LOGS}/segment_lungs.benchmark.tsv"
+        f"{DATA}/logs/segment_lungs.benchmark.tsv"
     conda:
         "../../environment.yml"
     threads: 64

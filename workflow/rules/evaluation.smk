@@ -4,8 +4,8 @@
 rule compute_metrics:
     """AUC and average precision of every score, with intervals, for all test images and by view."""
     input:
-        manifest=f"{DATA}/manifest.csv",
-        stage1=f"{RUN}/stage1/scores.csv",
+        manifest=MANIFEST,
+        stage1=made("pseudo_labels", f"{RUN}/stage1/scores.csv"),
         reconstruction=f"{RUN}/reconstruction/scores.csv",
     output:
         scores=f"{RUN}/scores.csv",
@@ -13,12 +13,12 @@ rule compute_metrics:
             f"{RUN}/metrics.csv",
             caption="../report/metrics.rst",
             category="4 Results",
-            labels={"data set": "{dataset}", "seed": "{seed}", "figure": "metrics"},
+            labels={"data set": "{dataset}", "run": "{variant}seed{seed}", "figure": "metrics"},
         ),
     log:
-        f"{LOGS}/seed{{seed}}/compute_metrics.log",
+        f"{LOGS}/compute_metrics.log",
     benchmark:
-        f"{LOGS}/seed{{seed}}/compute_metrics.benchmark.tsv"
+        f"{LOGS}/compute_metrics.benchmark.tsv"
     conda:
         "../../environment.yml"
     params:
@@ -35,15 +35,15 @@ rule summarise_metrics:
         metrics=of_every_seed(f"{RUN}/metrics.csv"),
     output:
         summary=report(
-            f"{DATA}/summary.csv",
+            f"{DATA}/{{variant}}summary.csv",
             caption="../report/summary.rst",
             category="4 Results",
             labels={"data set": "{dataset}", "figure": "summary over seeds"},
         ),
     log:
-        f"{LOGS}/summarise_metrics.log",
+        f"{DATA}/logs/{{variant}}summarise_metrics.log",
     benchmark:
-        f"{LOGS}/summarise_metrics.benchmark.tsv"
+        f"{DATA}/logs/{{variant}}summarise_metrics.benchmark.tsv"
     conda:
         "../../environment.yml"
     params:
@@ -56,7 +56,7 @@ rule diagnose_pseudo_labels:
     """Purity and counts of the pseudo-labels by the hidden labels: a diagnosis that no training reads."""
     input:
         pseudo_labels=f"{RUN}/pseudo_labels.csv",
-        hidden=f"{DATA}/hidden_labels.csv",
+        hidden=f"{DATA}/{{variant}}hidden_labels.csv",
     output:
         table=f"{RUN}/pseudo_label_purity.csv",
         figure=report(
@@ -65,14 +65,14 @@ rule diagnose_pseudo_labels:
             category="2 Training",
             labels={
                 "data set": "{dataset}",
-                "seed": "{seed}",
+                "run": "{variant}seed{seed}",
                 "figure": "pseudo-labels",
             },
         ),
     log:
-        f"{LOGS}/seed{{seed}}/diagnose_pseudo_labels.log",
+        f"{LOGS}/diagnose_pseudo_labels.log",
     benchmark:
-        f"{LOGS}/seed{{seed}}/diagnose_pseudo_labels.benchmark.tsv"
+        f"{LOGS}/diagnose_pseudo_labels.benchmark.tsv"
     conda:
         "../../environment.yml"
     params:
@@ -97,14 +97,14 @@ rule plot_training:
             category="2 Training",
             labels={
                 "data set": "{dataset}",
-                "seed": "{seed}",
+                "run": "{variant}seed{seed}",
                 "figure": "training curves",
             },
         ),
     log:
-        f"{LOGS}/seed{{seed}}/plot_training.log",
+        f"{LOGS}/plot_training.log",
     benchmark:
-        f"{LOGS}/seed{{seed}}/plot_training.benchmark.tsv"
+        f"{LOGS}/plot_training.benchmark.tsv"
     conda:
         "../../environment.yml"
     params:
@@ -119,21 +119,21 @@ rule plot_scores:
         scores=of_every_seed(f"{RUN}/scores.csv"),
     output:
         roc=report(
-            f"{DATA}/roc.png",
+            f"{DATA}/{{variant}}roc.png",
             caption="../report/roc.rst",
             category="4 Results",
             labels={"data set": "{dataset}", "figure": "ROC curves"},
         ),
         precision_recall=report(
-            f"{DATA}/precision_recall.png",
+            f"{DATA}/{{variant}}precision_recall.png",
             caption="../report/precision_recall.rst",
             category="4 Results",
             labels={"data set": "{dataset}", "figure": "precision-recall curves"},
         ),
     log:
-        f"{LOGS}/plot_scores.log",
+        f"{DATA}/logs/{{variant}}plot_scores.log",
     benchmark:
-        f"{LOGS}/plot_scores.benchmark.tsv"
+        f"{DATA}/logs/{{variant}}plot_scores.benchmark.tsv"
     conda:
         "../../environment.yml"
     params:
@@ -155,14 +155,14 @@ rule plot_histograms:
             category="4 Results",
             labels={
                 "data set": "{dataset}",
-                "seed": "{seed}",
+                "run": "{variant}seed{seed}",
                 "figure": "score histograms",
             },
         ),
     log:
-        f"{LOGS}/seed{{seed}}/plot_histograms.log",
+        f"{LOGS}/plot_histograms.log",
     benchmark:
-        f"{LOGS}/seed{{seed}}/plot_histograms.benchmark.tsv"
+        f"{LOGS}/plot_histograms.benchmark.tsv"
     conda:
         "../../environment.yml"
     params:
@@ -184,12 +184,12 @@ rule plot_gallery:
             f"{RUN}/gallery.png",
             caption="../report/gallery.rst",
             category="3 Reconstructions",
-            labels={"data set": "{dataset}", "seed": "{seed}", "figure": "gallery"},
+            labels={"data set": "{dataset}", "run": "{variant}seed{seed}", "figure": "gallery"},
         ),
     log:
-        f"{LOGS}/seed{{seed}}/plot_gallery.log",
+        f"{LOGS}/plot_gallery.log",
     benchmark:
-        f"{LOGS}/seed{{seed}}/plot_gallery.benchmark.tsv"
+        f"{LOGS}/plot_gallery.benchmark.tsv"
     conda:
         "../../environment.yml"
     params:

@@ -4,19 +4,19 @@
 rule train_stage1:
     """Train the head that tells normal images from synthetic anomalies, on frozen features."""
     input:
-        manifest=f"{DATA}/manifest.csv",
+        manifest=MANIFEST,
         images=f"{DATA}/images.npy",
         index=f"{DATA}/images.csv",
         lungs=f"{DATA}/lungs.npy",
-        weights=f"{DATA}/mae.safetensors",
+        weights=WEIGHTS,
     output:
         head=f"{RUN}/stage1/head.safetensors",
         history=f"{RUN}/stage1/history.csv",
         record=f"{RUN}/stage1/run.json",
     log:
-        f"{LOGS}/seed{{seed}}/train_stage1.log",
+        f"{LOGS}/train_stage1.log",
     benchmark:
-        f"{LOGS}/seed{{seed}}/train_stage1.benchmark.tsv"
+        f"{LOGS}/train_stage1.benchmark.tsv"
     conda:
         "../../environment.yml"
     threads: 64
@@ -24,7 +24,7 @@ rule train_stage1:
         gpu=1,
         device=config["device"],
     params:
-        settings=options(SETTINGS["stage1"]),
+        settings=settings_of("stage1"),
         code=code("train:train_stage1"),
     shell:
         "amae train-stage1 --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
@@ -36,17 +36,17 @@ rule train_stage1:
 rule score_stage1:
     """Score the unlabeled and the test images with stage 1."""
     input:
-        manifest=f"{DATA}/manifest.csv",
+        manifest=MANIFEST,
         images=f"{DATA}/images.npy",
         index=f"{DATA}/images.csv",
-        weights=f"{DATA}/mae.safetensors",
-        head=f"{RUN}/stage1/head.safetensors",
+        weights=WEIGHTS,
+        head=made("stage1", f"{RUN}/stage1/head.safetensors"),
     output:
         scores=f"{RUN}/stage1/scores.csv",
     log:
-        f"{LOGS}/seed{{seed}}/score_stage1.log",
+        f"{LOGS}/score_stage1.log",
     benchmark:
-        f"{LOGS}/seed{{seed}}/score_stage1.benchmark.tsv"
+        f"{LOGS}/score_stage1.benchmark.tsv"
     conda:
         "../../environment.yml"
     threads: 64
@@ -68,14 +68,14 @@ rule export_pseudo_labels:
     output:
         pseudo_labels=f"{RUN}/pseudo_labels.csv",
     log:
-        f"{LOGS}/seed{{seed}}/export_pseudo_labels.log",
+        f"{LOGS}/export_pseudo_labels.log",
     benchmark:
-        f"{LOGS}/seed{{seed}}/export_pseudo_labels.benchmark.tsv"
+        f"{LOGS}/export_pseudo_labels.benchmark.tsv"
     conda:
         "../../environment.yml"
     params:
-        settings=options(SETTINGS["pseudo_labels"]),
-        code=code("train:export_pseudo_labels"),
+        settings=settings_of("pseudo_labels"),
+        code=code("pseudolabels:export_pseudo_labels"),
     shell:
         "amae export-pseudo-labels --stage1-scores {input.scores:q} --pseudo-labels {output.pseudo_labels:q}"
         " {params.settings} 2>&1 | tee {log:q}"

@@ -4,19 +4,19 @@
 rule train_module:
     """Adapt the pre-trained autoencoder as module A (normal images) or B (pseudo-abnormal images)."""
     input:
-        manifest=f"{DATA}/manifest.csv",
+        manifest=MANIFEST,
         images=f"{DATA}/images.npy",
         index=f"{DATA}/images.csv",
-        weights=f"{DATA}/mae.safetensors",
-        pseudo_labels=f"{RUN}/pseudo_labels.csv",
+        weights=WEIGHTS,
+        pseudo_labels=made("pseudo_labels", f"{RUN}/pseudo_labels.csv"),
     output:
         model=f"{RUN}/module_{{module}}/mae.safetensors",
         history=f"{RUN}/module_{{module}}/history.csv",
         record=f"{RUN}/module_{{module}}/run.json",
     log:
-        f"{LOGS}/seed{{seed}}/train_module_{{module}}.log",
+        f"{LOGS}/train_module_{{module}}.log",
     benchmark:
-        f"{LOGS}/seed{{seed}}/train_module_{{module}}.benchmark.tsv"
+        f"{LOGS}/train_module_{{module}}.benchmark.tsv"
     conda:
         "../../environment.yml"
     threads: 64
@@ -24,7 +24,7 @@ rule train_module:
         gpu=1,
         device=config["device"],
     params:
-        settings=options(SETTINGS["modules"]),
+        settings=settings_of("modules"),
         code=code("train:train_module"),
     shell:
         "amae train-module --module {wildcards.module} --manifest {input.manifest:q} --images {input.images:q}"
@@ -36,19 +36,19 @@ rule train_module:
 rule reconstruct_test:
     """Reconstruct the test images with both modules under the same masks, and score them."""
     input:
-        manifest=f"{DATA}/manifest.csv",
+        manifest=MANIFEST,
         images=f"{DATA}/images.npy",
         index=f"{DATA}/images.csv",
-        model_a=f"{RUN}/module_A/mae.safetensors",
-        model_b=f"{RUN}/module_B/mae.safetensors",
+        model_a=made("modules", f"{RUN}/module_A/mae.safetensors"),
+        model_b=made("modules", f"{RUN}/module_B/mae.safetensors"),
     output:
         scores=f"{RUN}/reconstruction/scores.csv",
         maps=f"{RUN}/reconstruction/maps.npz",
         record=f"{RUN}/reconstruction/run.json",
     log:
-        f"{LOGS}/seed{{seed}}/reconstruct_test.log",
+        f"{LOGS}/reconstruct_test.log",
     benchmark:
-        f"{LOGS}/seed{{seed}}/reconstruct_test.benchmark.tsv"
+        f"{LOGS}/reconstruct_test.benchmark.tsv"
     conda:
         "../../environment.yml"
     threads: 64
@@ -56,7 +56,7 @@ rule reconstruct_test:
         gpu=1,
         device=config["device"],
     params:
-        settings=options(SETTINGS["reconstruction"]),
+        settings=settings_of("reconstruction"),
         code=code("train:reconstruct"),
     shell:
         "amae reconstruct --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"

@@ -12,9 +12,9 @@ rule pretrain_mae:
         history=f"{DATA}/pretraining/history.csv",
         record=f"{DATA}/pretraining/run.json",
     log:
-        f"{LOGS}/pretrain_mae.log",
+        f"{DATA}/logs/pretrain_mae.log",
     benchmark:
-        f"{LOGS}/pretrain_mae.benchmark.tsv"
+        f"{DATA}/logs/pretrain_mae.benchmark.tsv"
     conda:
         "../../environment.yml"
     threads: 64
@@ -22,8 +22,8 @@ rule pretrain_mae:
         gpu=1,
         device=config["device"],
     params:
-        sizes=options(SETTINGS["mae"]),
-        settings=options(SETTINGS["pretrain"]),
+        sizes=options(SETTINGS[""]["mae"]),
+        settings=options(SETTINGS[""]["pretrain"]),
         code=code("train:pretrain"),
     shell:
         "amae pretrain --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
@@ -36,16 +36,17 @@ rule import_weights:
     input:
         source=weights_source,
     output:
-        weights=f"{DATA}/mae.safetensors",
+        weights=f"{DATA}/{{variant}}mae.safetensors",
     log:
-        f"{LOGS}/import_weights.log",
+        f"{DATA}/logs/{{variant}}import_weights.log",
     benchmark:
-        f"{LOGS}/import_weights.benchmark.tsv"
+        f"{DATA}/logs/{{variant}}import_weights.benchmark.tsv"
     conda:
         "../../environment.yml"
     params:
-        sizes=options(SETTINGS["mae"]),
+        sizes=options(SETTINGS[""]["mae"]),
+        normalisation=normalisation,
         code=code("train:import_weights"),
     shell:
         "amae import-weights --source {input.source:q} --weights {output.weights:q} {params.sizes}"
-        " 2>&1 | tee {log:q}"
+        " --normalisation {params.normalisation} 2>&1 | tee {log:q}"

@@ -1,0 +1,14 @@
+"""The command between the two stages; it loads no torch."""
+
+from argparse import Namespace
+
+from amae.files import read_csv, write_csv
+from amae.pseudolabels import pseudo_label
+from amae.settings import PseudoLabelSettings, from_options
+
+
+def export_pseudo_labels(options: Namespace) -> None:
+    """Write the pseudo-labels of T_u."""
+    scores = read_csv(options.stage1_scores, ["image_id", "split", "p_normal", "p_abnormal"])
+    scores = scores[scores["split"] == "train_unlabeled"].astype({"p_normal": float, "p_abnormal": float})
+    write_csv(pseudo_label(scores, from_options(PseudoLabelSettings, options)), options.pseudo_labels)

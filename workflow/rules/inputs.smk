@@ -1,0 +1,117 @@
+"""Functions of wildcards: where a rule's files come from, and what its command is told."""
+
+import json
+from amae.sources.catalogue import catalogue
+
+PUBLISHED_KINDS = ("rsna", "vindr", "nih", "paediatric")
+SOURCE_WEIGHTS = {source.name: source.file for source in catalogue() if source.dataset == "weights"}
+
+
+def require_own_files(name):
+    """Refuse a data set whose table, folder or weights are not there."""
+    dataset = config["datasets"][name]
+    for key in ("table", "folder", "weights"):
+        given = dataset.get(key)
+        if key == "weights" and given in ("embedded", "pretrain", *SOURCE_WEIGHTS):
+            continue
+        if given and not Path(given).is_relative_to(RESULTS) and not Path(given).exists():
+            raise WorkflowError(f"key datasets.{name}.{key}: {given}: no such file or folder")
+
+
+require_own_files(config["dataset"])
+
+
+def has_unlabeled(dataset):
+    """Whether a data set has unlabeled images, so that protocol Y can be followed."""
+    configured = config["datasets"][dataset]
+    return configured["kind"] not in ("rsna", "vindr", "nih") or configured["anomaly_ratio"] is not None
+
+
+def table_of_images(wildcards):
+    """The table that a data set starts from: simulated, or the user's own."""
+    return dataset_of(wildcards).get("table") or f"{RESULTS}/{wildcards.dataset}/raw/labels.csv"
+
+
+def raw_images(wildcards):
+    """Simulated DICOM files, as one folder; a user's own files are named by the manifest alone."""
+    simulated = wildcards.dataset in names_of_kind("simulated")
+    return f"{RESULTS}/{wildcards.dataset}/raw/dicom" if simulated else []
+
+
+def boxes_of(wildcards):
+    """Finding boxes, where the data set has them."""
+    kind = dataset_of(wildcards)["kind"]
+    if kind == "own":
+        return []
+    return f"{RESULTS}/{wildcards.dataset}/{'raw/' if kind == 'simulated' else ''}boxes.csv"
+
+
+def fetched(wildcards):
+    """The record of what was fetched for a published data set; nothing where a folder is given."""
+    dataset = dataset_of(wildcards)
+    return [] if dataset["folder"] else f"{RESULTS}/sources/{dataset['kind']}/fetched.json"
+
+
+def source_options(wildcards):
+    """A published data set as options of `amae index-source` and `amae list-source`."""
+    dataset = dataset_of(wildcards)
+    folder = dataset["folder"] or f"{RESULTS}/sources/{dataset['kind']}"
+    words = ["--dataset", dataset["kind"], "--folder", folder]
+    words += [word for key in ("repartition", "metadata") if dataset.get(key) for word in (f"--{key}", dataset[key])]
+    if dataset["kind"] == "paediatric":
+        splits = dataset["splits"] | (ratio_of_variant(wildcards) if "variant" in wildcards.keys() else {})
+        return shlex.join([*words, "--splits", json.dumps(splits)])
+    ratio = dataset["anomaly_ratio"]
+    if ratio is not None and "variant" in wildcards.keys():
+        ratio = ratio_of_variant(wildcards).get("anomaly_ratio", ratio)
+    return shlex.join(words if ratio is None else [*words, "--anomaly-ratio", str(ratio)])
+
+
+def index_options(ratio_counts):
+    """A param function: root folder and splits; the anomaly ratio only where `ratio_counts`."""
+
+    def words(wildcards):
+        dataset = dataset_of(wildcards)
+        found = ["--root", dataset["root"]] if dataset.get("root") else []
+        if splits := dataset["splits"]:
+            if not ratio_counts and splits["anomaly_ratio"] is not None:
+                splits = splits | {"anomaly_ratio": 0}
+            elif ratio_counts:
+                splits = splits | ratio_of_variant(wildcards)
+            found += ["--splits", json.dumps(splits)]
+        return shlex.join(found)
+
+    return words
+
+
+def ratio_of_variant(wildcards):
+    """The anomaly ratio that a variant changes, if it does."""
+    changes = VARIANTS[variant_of(wildcards)]
+    return {key: value for key, value in changes.items() if key == "anomaly_ratio"}
+
+
+def main_ratio(wildcards):
+    """The main run's anomaly ratio as an option, where there is one."""
+    dataset = dataset_of(wildcards)
+    ratio = dataset.get("anomaly_ratio", (dataset.get("splits") or {}).get("anomaly_ratio"))
+    return "" if ratio is None else f"--anomaly-ratio {ratio}"
+
+
+def weights_source(wildcards):
+    """The file that f_0 and g_0 are read from."""
+    weights = VARIANTS[variant_of(wildcards)].get("weights") or dataset_of(wildcards)["weights"]
+    if weights == "embedded":
+        return PACKAGE / "mae" / "embedded.safetensors"
+    if weights in SOURCE_WEIGHTS:
+        return f"{RESULTS}/sources/weights/{SOURCE_WEIGHTS[weights]}"
+    return f"{RESULTS}/{wildcards.dataset}/pretraining/mae.safetensors" if weights == "pretrain" else weights
+
+
+def normalisation(wildcards):
+    """What a variant's published weights were trained with."""
+    return VARIANTS[variant_of(wildcards)].get("normalisation", "chest")
+
+
+def boxes_option(wildcards, input):
+    """Finding boxes as an option of `amae plot-gallery`."""
+    return f"--boxes {shlex.quote(str(input.boxes))}" if input.boxes else ""

@@ -1,0 +1,68 @@
+"""Targets of the paper: tables, figures, and what the benchmarks hide."""
+
+
+rule table2:
+    """Table 2: every method on the benchmarks, beside what the papers print, and what each took."""
+    input:
+        expand(f"{DATA}/tables/{{name}}.md", dataset=EXPERIMENTS["table2"], name=["table2", "costs"]),
+
+
+rule figure3a:
+    """Figure 3a: AUC against the anomaly ratio."""
+    input:
+        expand(f"{DATA}/figures/figure3a.png", dataset=EXPERIMENTS["figure3"]),
+
+
+rule figure3b:
+    """Figure 3b: with and without pseudo-labels."""
+    input:
+        expand(f"{DATA}/figures/figure3b.png", dataset=EXPERIMENTS["figure3"]),
+
+
+rule figure3c:
+    """Figure 3c: backbones of stage 1."""
+    input:
+        expand(f"{DATA}/figures/figure3c.png", dataset=EXPERIMENTS["figure3"]),
+
+
+rule masks_ablation:
+    """The number of masks in training and in test."""
+    input:
+        expand(f"{DATA}/tables/masks_ablation.md", dataset=EXPERIMENTS["figure3"]),
+
+
+rule sensitivity:
+    """The decisions of the method that a reader would question."""
+    input:
+        expand(f"{DATA}/tables/sensitivity.md", dataset=EXPERIMENTS["figure3"]),
+
+
+rule audit:
+    """What the benchmarks hide: shortcuts, views, patients, subgroups."""
+    input:
+        expand(f"{DATA}/tables/audit.md", dataset=filter(has_unlabeled, EXPERIMENTS["audit"])),
+
+
+rule localisation:
+    """Anomaly maps against boxes."""
+    input:
+        expand(
+            f"{RUN}/localisation.{{suffix}}",
+            dataset=EXPERIMENTS["localisation"],
+            variant="",
+            seed=config["seeds"],
+            suffix=["csv", "png"],
+        ),
+
+
+rule paper:
+    """Everything above, for every benchmark."""
+    input:
+        rules.table2.input,
+        rules.figure3a.input,
+        rules.figure3b.input,
+        rules.figure3c.input,
+        rules.masks_ablation.input,
+        rules.sensitivity.input,
+        rules.audit.input,
+        rules.localisation.input,
