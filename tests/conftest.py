@@ -4,8 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[1]
+from project import ROOT, Project, copy_sources
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +14,23 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"conformance data not found at {folder}; set AMAE_SHARED to the folder that holds data/")
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Project:
+    """A copy of the project in which the whole workflow has run once, on the tiny configuration; never changed."""
+    made = copy_sources(tmp_path_factory.mktemp("project"))
+    status, output = made.run("--printshellcmds")
+    assert status == 0, output
+    return Project(made.folder, output)
+
+
+@pytest.fixture
+def one_thread():
+    """torch on one thread, as `--cores 1` runs it: more of them add numbers in another order."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -1,0 +1,178 @@
+"""The workflow as a person meets it: what a change reruns, what a mistake says, and the form of its rules."""
+
+import ast
+import re
+
+import pytest
+from conftest import ROOT
+from test_end_to_end import PER_DATASET
+
+RESULTS = {
+    "compute_metrics": 1,
+    "summarise_metrics": 1,
+    "plot_scores": 1,
+    "plot_histograms": 1,
+    "plot_gallery": 1,
+}
+RECONSTRUCTION = {"reconstruct_test": 1, **RESULTS}
+MODULES = {"train_module": 2, "plot_training": 1, **RECONSTRUCTION}
+STAGE1 = {
+    "train_stage1": 1,
+    "score_stage1": 1,
+    "export_pseudo_labels": 1,
+    "diagnose_pseudo_labels": 1,
+    **MODULES,
+}
+TRAINING = {"pretrain_mae": 1, "import_weights": 1, **STAGE1}
+IMAGES = {"convert_images": 1, "segment_lungs": 1, **TRAINING}
+RULES = {
+    match[1]: match[2]
+    for path in sorted((ROOT / "workflow").rglob("*.smk"))
+    if path.name != "targets.smk"  # rules that only gather files
+    for match in re.finditer(r"^rule (\w+):\n((?:(?: {4}.*)?\n)+)", path.read_text() + "\n", re.M)
+}
+
+
+def change_code(path, function):
+    """Add a statement to a function."""
+    source = path.read_text()
+    found = [node for node in ast.walk(ast.parse(source)) if getattr(node, "name", "") == function]
+    lines = source.splitlines(keepends=True)
+    first = found[0].body[1]  # behind the docstring
+    lines.insert(first.lineno - 1, f"{' ' * first.col_offset}_ = 'changed'\n")
+    path.write_text("".join(lines))
+
+
+def change_comments(path):
+    """Reword every docstring of a module, and add a comment."""
+    source = path.read_bytes()
+    lines = source.splitlines(keepends=True)  # bytes, as ast counts columns
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, documented) and ast.get_docstring(node)]
+    for end in sorted(((n.body[0].end_lineno, n.body[0].end_col_offset) for n in nodes), reverse=True):
+        row, column = end[0] - 1, end[1] - 3
+        lines[row] = lines[row][:column] + b" Reworded." + lines[row][column:]
+    path.write_bytes(b"".join(lines) + b"\n# A comment.\n")
+
+
+@pytest.mark.parametrize(
+    ("file", "function", "expected"),
+    [
+        ("amae/mae/model.py", "patchify", TRAINING),
+        ("amae/stage1.py", "train_stage1", STAGE1),
+        ("amae/modules.py", "training_images", MODULES),
+        ("amae/reconstruct.py", "reconstruct", RECONSTRUCTION),
+        ("amae/figures/gallery.py", "plot_gallery", {"plot_gallery": 1}),
+    ],
+)
+def test_an_edit_reruns_what_it_touches(finished, tmp_path, file, function, expected):
+    project = finished.copy(tmp_path / "project")
+    change_code(project.folder / file, function)
+    assert project.planned() == expected
+
+
+def test_comments_and_docstrings_rerun_nothing(finished, tmp_path):
+    project = finished.copy(tmp_path / "project")
+    files = sorted((project.folder / "amae").rglob("*.py"))
+    for path in files:
+        change_comments(path)
+    assert "Reworded" in (project.folder / "amae/stage1.py").read_text()
+    assert project.planned() == {}
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (["datasets={tiny: {square: pad}}"], IMAGES),
+        (["overrides={modules: {epochs: 3}}"], MODULES),
+        (["gallery={rows: 2}"], {"plot_gallery": 1}),
+        (
+            ["seeds=[0,1]"],
+            STAGE1,  # of the second seed alone, with the summary and the curves of both
+        ),
+    ],
+)
+def test_a_key_reruns_what_depends_on_it(finished, config, expected):
+    assert finished.planned(*config) == expected
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (["overrides={modules: {warmup_epochs: 3}}"], "key modules.warmup_epochs 3 is more than epochs 2"),
+        (["datasets={tiny: {weights: nowhere.pth}}"], "key datasets.tiny.weights: nowhere.pth: no such file"),
+    ],
+)
+def test_a_mistake_in_the_configuration_stops_the_run_before_it_begins(finished, config, message):
+    status, output = finished.run(config=config)
+    assert status != 0
+    assert message in output
+    assert "Traceback" not in output
+    assert (finished.results / "summary.csv").is_file()
+
+
+OWN = """
+dataset: mine
+datasets:
+  mine:
+    {kind: own, table: mine/table.csv, root: null, weights: pretrain, conversion: minmax, square: squash,
+     allowed_failures: 0, splits: null}
+"""
+
+
+def test_a_file_that_cannot_be_read_stops_the_run_and_keeps_what_is_computed(finished, tmp_path):
+    project = finished.copy(tmp_path / "project")
+    (project.folder / "mine").mkdir()
+    (project.folder / "mine/a.dcm").write_text("not an image")
+    tiny = project.folder / "tests/tiny.yaml"
+    tiny.write_text(tiny.read_text().replace("dataset: tiny\n", "").replace("datasets:\n", OWN.lstrip(), 1))
+    before = {name: (project.results / name).read_bytes() for name in PER_DATASET}
+
+    status, output = project.run()
+    assert status != 0
+    assert "key datasets.mine.table: mine/table.csv: no such file" in output
+    assert "Traceback" not in output
+
+    (project.folder / "mine/table.csv").write_text("path,split,label\na.dcm,test,normal\n")
+    status, output = project.run()
+    assert status != 0
+    lines = [line for line in output.splitlines() if line.startswith("amae convert: error: ")]
+    assert len(lines) == 1
+    assert re.search(r"1 of 1 images .*allowed_failures is 0: mine/a\.dcm: not a DICOM.*mine/rejected\.csv", lines[0])
+    assert "Traceback" not in output
+    assert (project.folder / "out/mine/manifest.csv").is_file()
+    assert not (project.folder / "out/mine/images.npy").exists()
+    assert {name: (project.results / name).read_bytes() for name in PER_DATASET} == before
+
+
+def test_every_rule_says_what_it_does_and_logs_and_measures_itself():
+    assert len(RULES) >= 17
+    order = [
+        "input",
+        "output",
+        "log",
+        "benchmark",
+        "wildcard_constraints",
+        "conda",
+        "threads",
+        "resources",
+        "params",
+        "shell",
+    ]
+    for name, body in RULES.items():
+        assert re.fullmatch(r"[a-z]+_[a-z0-9_]+", name), name
+        assert body.lstrip().startswith('"""'), name
+        sections = re.findall(r"^ {4}(\w+):", body, re.M)
+        assert {"output", "log", "benchmark", "params", "shell"} <= set(sections), name
+        assert sections == [section for section in order if section in sections], name
+        assert len(re.findall(r"\bamae [a-z-]+", body[body.index("shell:") :])) == 1, name
+        assert re.search(r"code=code\(", body), name
+
+
+def test_every_wildcard_is_constrained():
+    text = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    blocks = re.findall(r"wildcard_constraints:\n((?: {4,8}\w+=.*\n)+)", text)
+    constrained = re.findall(r"(\w+)=", "".join(blocks))
+    wildcards = set(re.findall(r"\{\{(\w+)\}\}", "".join(RULES.values())))
+    helpers = {"part", "name", "suffix"}  # filled in by expand
+    assert wildcards - helpers <= set(constrained)
