@@ -295,7 +295,7 @@ COMMANDS = {
         "amae.commands.experiments:audit",
         "measure shortcuts, and every score in the groups that comparisons leave out",
         {"manifest": "", "images": "", "index": "", "table": "audit to write (.csv)", "text": ""},
-        options=("score-tables", "dataset"),
+        options=("score-tables", "seeds", "dataset"),
     ),
     "tabulate-results": Command(
         "amae.commands.experiments:tabulate_results",

@@ -34,9 +34,7 @@ def measure_scores(options: Namespace) -> None:
     test = read_manifest(options.manifest, needs=("test",))
     scores = test.loc[(test["split"] == "test") & (test["label"] != ""), ["image_id", "label", "view"]]
     for path in options.score_tables:
-        table = read_csv(path, ["image_id"]).drop(columns=["split", "p_normal"], errors="ignore")
-        names = {name: f"{path.parent.name}/{name}" for name in table if name != "image_id"}
-        scores = scores.merge(table.rename(columns=names), on="image_id")
+        scores = scores.merge(tables.scores_by_folder(path), on="image_id")
     write_csv(tables.metrics_of_scores(scores, options.seed), options.metrics)
 
 

@@ -109,12 +109,12 @@ rule plot_backbones:
 
 
 rule audit_scores:
-    """Shortcuts that need no lungs, and every score by view, for unseen patients, by sex and age."""
+    """Shortcuts that need no lungs, and every method's scores by view, for unseen patients, by sex and age."""
     input:
         manifest=f"{DATA}/manifest.csv",
         images=f"{DATA}/images.npy",
         index=f"{DATA}/images.csv",
-        scores=expand(f"{RUN}/scores.csv", variant="", seed=config["seeds"][0], allow_missing=True),
+        scores=audited_scores,
     output:
         table=report(
             f"{DATA}/tables/audit.csv",
@@ -130,10 +130,11 @@ rule audit_scores:
     conda:
         "../../environment.yml"
     params:
+        seeds=config["seeds"],
         code=code("experiments:audit"),
     shell:
         "amae audit --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
-        " --score-tables {input.scores:q} --dataset {wildcards.dataset:q} --table {output.table:q}"
+        " --score-tables {input.scores:q} --seeds {params.seeds} --dataset {wildcards.dataset:q} --table {output.table:q}"
         " --text {output.text:q} 2>&1 | tee {log:q}"
 
 

@@ -40,20 +40,33 @@ def protocols_of(method, dataset):
     return {p: score for p, score in load_method(method).PROTOCOLS.items() if p == "N" or has_unlabeled(dataset)}
 
 
-def compared_scores(wildcards):
-    """Tables of scores of all methods that a run is compared with.
+def compared_parts(variant, dataset):
+    """Where the scores of all methods lie that a run is compared with.
 
     The main run: every comparator, Mask Rec. and stage 1; a point of the sweep: DDAD and Mask Rec.; other weights:
     stage 1.
     """
-    variant, dataset = variant_of(wildcards), wildcards.dataset
     names = [f"{m}_{p}" for m in EXPERIMENTS["comparators"] for p in protocols_of(m, dataset)]
     if variant:
         names = [name for name in names if name == "ddad_Y"] if "anomaly_ratio" in VARIANTS[variant] else []
     pooled = has_unlabeled(dataset) and (not variant or "anomaly_ratio" in VARIANTS[variant])
     stage1 = not variant or "weights" in VARIANTS[variant]
-    parts = [f"comparators/{name}" for name in names] + ["pooled"] * pooled + ["stage1"] * stage1
+    return [f"comparators/{name}" for name in names] + ["pooled"] * pooled + ["stage1"] * stage1
+
+
+def compared_scores(wildcards):
+    """Tables of scores of all methods that a run is compared with."""
+    parts = compared_parts(variant_of(wildcards), wildcards.dataset)
     return expand(f"{RUN}/{{part}}/scores.csv", part=parts, **wildcards)
+
+
+def audited_scores(wildcards):
+    """Tables of scores of every method of the main run, one seed after another; the audit has the view by itself."""
+    reconstruction = ["reconstruction"] * has_unlabeled(wildcards.dataset)
+    compared = [part for part in compared_parts("", wildcards.dataset) if not part.startswith("comparators/view_only_")]
+    run = dict(dataset=wildcards.dataset, variant="")
+    parts = reconstruction + compared
+    return [file for s in config["seeds"] for file in expand(f"{RUN}/{{part}}/scores.csv", part=parts, seed=s, **run)]
 
 
 def shown(method, protocol, score, dataset, variant="", table="metrics.csv", **more):
