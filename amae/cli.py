@@ -101,6 +101,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "panels": {"required": True, "help": "tables of scores by heading, as JSON"},
     "protocol": {"choices": ["N", "Y"], "required": True, "help": "N: trained on T_n; Y: on T_n and T_u"},
     "pseudo-labels": {"type": Path, "help": "pseudo-labels, which modules A and B need (.csv)"},
+    "reconstruction-scores": {
+        "type": Path,
+        "help": "scores from the reconstructions; without T_u there are none (.csv)",
+    },
     "records": {"required": True, "help": "records of jobs by method, as JSON"},
     "reference": {"help": "method that the others are tested against (Welch)"},
     "repartition": {"type": Path, "help": "repartition file, or folder of lists (default: in the folder)"},
@@ -242,8 +246,8 @@ COMMANDS = {
     "compute-metrics": Command(
         "amae.commands.evaluate:compute_metrics",
         "join the scores with the test labels, and compute AUC and average precision",
-        {"manifest": "", "stage1-scores": "", "reconstruction-scores": "", "scores": "", "metrics": ""},
-        options=("seed",),
+        {"manifest": "", "stage1-scores": "", "scores": "", "metrics": ""},
+        options=("reconstruction-scores", "seed"),
     ),
     "measure-scores": Command(
         "amae.commands.evaluate:measure_scores",

@@ -240,7 +240,7 @@ def test_an_image_that_cannot_be_used(tmp_path, refused, spoil, reason):
 @pytest.mark.parametrize(
     ("command", "split"),
     [
-        ("pretrain", "train_unlabeled"),
+        ("pretrain", "train_normal"),
         ("train-stage1", "train_normal"),
         ("score-stage1", "test"),
         ("train-module", "train_normal"),

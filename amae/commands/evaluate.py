@@ -14,15 +14,16 @@ BOXES = ["image_id", "x_min", "y_min", "x_max", "y_max"]
 
 
 def compute_metrics(options: Namespace) -> None:
-    """Join the scores of the test images with their labels, and measure each score."""
+    """Join the scores of the test images with their labels, and measure each; without T_u that is stage 1 alone."""
     from amae.data.manifest import read_manifest
 
     test = read_manifest(options.manifest, needs=("test",))
     test = test.loc[test["split"] == "test", ["image_id", "label", "view"]]
     columns = ["image_id", "p_abnormal"]
     stage1 = read_csv(options.stage1_scores, columns)[columns].rename(columns={"p_abnormal": "stage1"})
-    reconstruction = read_csv(options.reconstruction_scores, ["image_id"])
-    scores = test.merge(stage1, on="image_id").merge(reconstruction, on="image_id")
+    scores = test.merge(stage1, on="image_id")
+    if options.reconstruction_scores:
+        scores = scores.merge(read_csv(options.reconstruction_scores, ["image_id"]), on="image_id")
     write_csv(scores, options.scores)
     write_csv(tables.metrics_of_scores(scores[scores["label"] != ""], options.seed), options.metrics)
 

@@ -27,6 +27,15 @@ def has_unlabeled(dataset):
     return configured["kind"] not in ("rsna", "vindr", "nih") or configured["anomaly_ratio"] is not None
 
 
+def with_unlabeled(*patterns):
+    """An input function: these files, where the data set has unlabeled images, so that stage 2 makes them."""
+
+    def files(wildcards):
+        return expand(patterns, **wildcards) if has_unlabeled(wildcards.dataset) else []
+
+    return files
+
+
 def table_of_images(wildcards):
     """The table that a data set starts from: simulated, or the user's own."""
     return dataset_of(wildcards).get("table") or f"{RESULTS}/{wildcards.dataset}/raw/labels.csv"
@@ -90,10 +99,15 @@ def ratio_of_variant(wildcards):
     return {key: value for key, value in changes.items() if key == "anomaly_ratio"}
 
 
+def anomaly_ratio(dataset):
+    """The main run's anomaly ratio, where one is configured; None otherwise."""
+    configured = config["datasets"][dataset]
+    return configured.get("anomaly_ratio", (configured.get("splits") or {}).get("anomaly_ratio"))
+
+
 def main_ratio(wildcards):
     """The main run's anomaly ratio as an option, where there is one."""
-    dataset = dataset_of(wildcards)
-    ratio = dataset.get("anomaly_ratio", (dataset.get("splits") or {}).get("anomaly_ratio"))
+    ratio = anomaly_ratio(wildcards.dataset)
     return "" if ratio is None else f"--anomaly-ratio {ratio}"
 
 
@@ -112,6 +126,10 @@ def normalisation(wildcards):
     return VARIANTS[variant_of(wildcards)].get("normalisation", "chest")
 
 
-def boxes_option(wildcards, input):
-    """Finding boxes as an option of `amae plot-gallery`."""
-    return f"--boxes {shlex.quote(str(input.boxes))}" if input.boxes else ""
+def optional(option, name):
+    """A param function: an input file as an option, where the job has that input."""
+
+    def words(wildcards, input):
+        return shlex.join([f"--{option}", str(input[name])]) if input[name] else ""
+
+    return words

@@ -78,11 +78,11 @@ def shown(method, protocol, score, dataset, variant="", table="metrics.csv", **m
 
 def table2_methods(dataset):
     """Every row of Table 2 that is built, and the rows of this project's own."""
-    rows = [
-        shown(load_method(m).TITLE, p, f"{m}_{p}/{column(m, score)}", dataset, table="comparison.csv")
-        for m in EXPERIMENTS["comparators"]
-        for p, score in protocols_of(m, dataset).items()
-    ]
+    rows = []
+    for m in EXPERIMENTS["comparators"]:
+        about = dict(table="comparison.csv", note=getattr(load_method(m), "NOTE", ""))
+        for p, score in protocols_of(m, dataset).items():
+            rows.append(shown(load_method(m).TITLE, p, f"{m}_{p}/{column(m, score)}", dataset, **about))
     if "imagenet" in EXPERIMENTS["backbones"]:
         rows.append(stage1_of("imagenet", dataset, "AMAE-IN stage 1"))
     rows.append(stage1_of("", dataset, "AMAE stage 1"))
@@ -114,9 +114,7 @@ def variants_methods(names):
 
 def sweep_methods(dataset):
     """Figure 3a: scores at every anomaly ratio; the main run stands for its own."""
-    configured = config["datasets"][dataset]
-    main = configured.get("anomaly_ratio") or configured["splits"]["anomaly_ratio"]
-    rows = []
+    main, rows = anomaly_ratio(dataset), []
     for ratio in EXPERIMENTS["anomaly_ratios"]:
         at = dict(dataset=dataset, variant="" if ratio == main else f"ar{ratio:g}", anomaly_ratio=ratio)
         rows += [shown("AMAE stage 2", "Y", "inter", **at), shown("AMAE stage 1", "Y", "stage1", **at)]
