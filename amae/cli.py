@@ -99,6 +99,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "what published weights were trained with (default: %(default)s)",
     },
     "panels": {"required": True, "help": "tables of scores by heading, as JSON"},
+    "patient-disjoint": {
+        "action": "store_true",
+        "help": "leave out the training images of patients who are in the test set (default: %(default)s)",
+    },
     "protocol": {"choices": ["N", "Y"], "required": True, "help": "N: trained on T_n; Y: on T_n and T_u"},
     "pseudo-labels": {"type": Path, "help": "pseudo-labels, which modules A and B need (.csv)"},
     "reconstruction-scores": {
@@ -127,7 +131,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "workers": {"type": int, "default": 1, "help": "processes (default: %(default)s)"},
 }
 
-_SOURCE = ("dataset", "folder", "repartition", "anomaly-ratio", "splits", "metadata")
+_SOURCE = ("dataset", "folder", "repartition", "anomaly-ratio", "patient-disjoint", "splits", "metadata")
 _COMPUTE = ("seed", "device", "gpus")
 
 COMMANDS = {

@@ -86,6 +86,10 @@ def _dataset(kind: str) -> dict[str, Any]:
         "repartition": _OPTIONAL_TEXT | {"description": "repartition file or folder of lists; null: in the folder"},
         "metadata": _OPTIONAL_TEXT | {"description": "folder of further tables (mapping to NIH, pre-training list)"},
         "anomaly_ratio": _RATIO | {"description": "share of T_u that is abnormal; null: no T_u, protocol N only"},
+        "patient_disjoint": {
+            "type": "boolean",
+            "description": "leave out of T_n and T_u the images of patients who are also in the test set",
+        },
     }
     own = {
         "simulated": {

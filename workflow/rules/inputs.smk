@@ -67,6 +67,7 @@ def source_options(wildcards):
     folder = dataset["folder"] or f"{RESULTS}/sources/{dataset['kind']}"
     words = ["--dataset", dataset["kind"], "--folder", folder]
     words += [word for key in ("repartition", "metadata") if dataset.get(key) for word in (f"--{key}", dataset[key])]
+    words += ["--patient-disjoint"] if dataset.get("patient_disjoint") else []
     if dataset["kind"] == "paediatric":
         splits = dataset["splits"] | (ratio_of_variant(wildcards) if "variant" in wildcards.keys() else {})
         return shlex.join([*words, "--splits", json.dumps(splits)])
