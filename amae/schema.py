@@ -105,11 +105,14 @@ def _dataset(kind: str) -> dict[str, Any]:
             },
             "root": _OPTIONAL_TEXT
             | {"description": "folder that the table's paths start from; null: the table's folder"},
+            "boxes": _OPTIONAL_TEXT
+            | {"description": "CSV of finding boxes, in pixels of the original; null, or left out: none"},
             "splits": _splits(["object", "null"]),
         },
         "paediatric": {"folder": folder, "splits": _splits(["object"])},
     }.get(kind, published)
-    return _object(f"a data set of kind {kind}", {**shared, **own}, list({**shared, **own}))
+    properties = {**shared, **own}
+    return _object(f"a data set of kind {kind}", properties, [key for key in properties if key != "boxes"])
 
 
 def _names(description: str) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from amae.files import atomic, read_csv, write_csv
 
 def localise(options: Namespace) -> None:
     """Measure every anomaly map against the boxes."""
-    from amae.evaluation.localisation import MAPS, localisation_metrics, packed_boxes
+    from amae.evaluation.localisation import MAPS, localisation_metrics
 
     images, index, made = _reconstructions(options)
-    boxes, findings = packed_boxes(read_csv(options.boxes), index)
+    boxes, findings = _boxes(options.boxes, index)
     label = read_csv(options.manifest).set_index("image_id")["label"]
     tables = []
     for name in MAPS:
@@ -32,13 +32,13 @@ def localise(options: Namespace) -> None:
 
 def plot_localisation(options: Namespace) -> None:
     """Boxes and maps of images with boxes, evenly spaced from the highest to the lowest of a score."""
-    from amae.evaluation.localisation import MAPS, packed_boxes
+    from amae.evaluation.localisation import MAPS
     from amae.evaluation.tables import read_scores, score_columns
     from amae.figures.localisation import plot_localisation as plot
     from amae.figures.style import score_name
 
     images, index, made = _reconstructions(options)
-    boxes, findings = packed_boxes(read_csv(options.boxes), index)
+    boxes, findings = _boxes(options.boxes, index)
     scores = read_csv(options.scores)
     scores = read_scores(scores[scores["label"] != ""])
     if options.score not in score_columns(scores):
@@ -63,6 +63,22 @@ def plot_localisation(options: Namespace) -> None:
         titles,
         options.figure,
     )
+
+
+def _boxes(path: Path | None, index: pd.DataFrame) -> tuple[dict[str, list], dict[str, list[str]]]:
+    """Boxes in packed pixels and their findings. Raises InputError where there is none, with what to get."""
+    from amae.data.boxes import packed_boxes, read_boxes
+
+    if path is None:
+        raise InputError("--boxes: missing; expected a table of boxes (for data of kind own: datasets.NAME.boxes)")
+    boxes, findings = packed_boxes(read_boxes(path), index)
+    if not boxes:
+        raise InputError(
+            f"{path}: no box of any image here, and localisation needs some. rsna, vindr, nih: `uv pip install "
+            "--no-deps torchxrayvision` brings the boxes; vindr: also the original DICOM files, as the PNG copies do "
+            "not tell the size that boxes refer to; paediatric: none are published; own: the image_id are the table's"
+        )
+    return boxes, findings
 
 
 def audit(options: Namespace) -> None:

@@ -160,10 +160,11 @@ rule measure_localisation:
     conda:
         "../../environment.yml"
     params:
+        boxes=optional("boxes", "boxes"),
         code=code("experiments:localise"),
     shell:
         "amae localise --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
-        " --maps {input.maps:q} --boxes {input.boxes:q} --table {output.table:q} --seed {wildcards.seed}"
+        " --maps {input.maps:q} {params.boxes} --table {output.table:q} --seed {wildcards.seed}"
         " 2>&1 | tee {log:q}"
 
 
@@ -189,12 +190,13 @@ rule plot_localisation:
     conda:
         "../../environment.yml"
     params:
+        boxes=optional("boxes", "boxes"),
         score=config["gallery"]["score"],
         rows=2 * config["gallery"]["rows"],
         code=code("experiments:plot_localisation"),
     shell:
         "amae plot-localisation --images {input.images:q} --index {input.index:q} --maps {input.maps:q}"
-        " --scores {input.scores:q} --boxes {input.boxes:q} --figure {output.figure:q} --score {params.score:q}"
+        " --scores {input.scores:q} {params.boxes} --figure {output.figure:q} --score {params.score:q}"
         " --rows {params.rows} 2>&1 | tee {log:q}"
 
 

@@ -8,9 +8,9 @@ SOURCE_WEIGHTS = {source.name: source.file for source in catalogue() if source.d
 
 
 def require_own_files(name):
-    """Refuse a data set whose table, folder or weights are not there."""
+    """Refuse a data set whose table, boxes, folder or weights are not there."""
     dataset = config["datasets"][name]
-    for key in ("table", "folder", "weights"):
+    for key in ("table", "boxes", "folder", "weights"):
         given = dataset.get(key)
         if key == "weights" and given in ("embedded", "pretrain", *SOURCE_WEIGHTS):
             continue
@@ -48,10 +48,10 @@ def raw_images(wildcards):
 
 
 def boxes_of(wildcards):
-    """Finding boxes, where the data set has them."""
+    """Finding boxes, where the data set has them; for a published one the table may be empty."""
     kind = dataset_of(wildcards)["kind"]
     if kind == "own":
-        return []
+        return dataset_of(wildcards).get("boxes") or []
     return f"{RESULTS}/{wildcards.dataset}/{'raw/' if kind == 'simulated' else ''}boxes.csv"
 
 
