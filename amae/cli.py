@@ -52,6 +52,7 @@ FILES = {
     "model-b": "module B (.safetensors)",
     "markdown": "table to write (.md)",
     "latex": "table to write (.tex)",
+    "probe-scores": "the probe's probabilities of T_u (.csv)",
     "pseudo-labels": "pseudo-labels (.csv)",
     "published": "figures that the papers print (.csv)",
     "state": "trained comparator (.safetensors)",
@@ -63,6 +64,7 @@ FILES = {
     "sheet": "contact sheet (.png)",
     "stage1-scores": "stage 1 probabilities of T_u and the test images (.csv)",
     "table": "table (.csv)",
+    "unlabeled-scores": "probabilities of T_u, of stage 1 or of the probe (.csv)",
     "weights": "pre-trained autoencoder f_0, g_0 (.safetensors)",
 }
 
@@ -213,10 +215,16 @@ COMMANDS = {
         {"manifest": "", "images": "", "index": "", "weights": "", "head": "", "stage1-scores": ""},
         options=("device", "gpus"),
     ),
+    "score-probe": Command(
+        "amae.commands.compare:score_probe",
+        "score T_u with the positive-unlabeled probe, out of fold, for pseudo-labels of our own",
+        {"manifest": "", "images": "", "index": "", "weights": "", "probe-scores": ""},
+        options=("settings", "device", "gpus"),
+    ),
     "export-pseudo-labels": Command(
         "amae.commands.pseudolabels:export_pseudo_labels",
         "decide which unlabeled images become pseudo-normal and pseudo-abnormal",
-        {"stage1-scores": "", "pseudo-labels": ""},
+        {"unlabeled-scores": "", "pseudo-labels": ""},
         (PseudoLabelSettings,),
     ),
     "train-module": Command(

@@ -131,6 +131,7 @@ def outputs_of(command):
         "pretrain": ("weights", "history", "record"),
         "train-stage1": ("head", "history", "record"),
         "score-stage1": ("stage1-scores",),
+        "score-probe": ("probe-scores",),
         "export-pseudo-labels": ("pseudo-labels",),
         "train-module": ("model", "history", "record"),
         "reconstruct": ("reconstruction-scores", "maps", "record"),

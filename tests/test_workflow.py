@@ -1,6 +1,7 @@
 """The workflow as a person meets it: what a change reruns, what a mistake says, and the form of its rules."""
 
 import ast
+import json
 import re
 
 import pytest
@@ -95,6 +96,28 @@ def test_comments_and_docstrings_rerun_nothing(finished, tmp_path):
 )
 def test_a_key_reruns_what_depends_on_it(finished, config, expected):
     assert finished.planned(*config) == expected
+
+
+def test_pseudo_labels_of_the_probe_share_all_but_stage_2(finished):
+    words = ("--dry-run", "--printshellcmds", "sensitivity")
+    status, output = finished.run(*words, config=("experiments={decisions: [probe_pseudo_labels]}",))
+    assert status == 0, output
+    commands = re.findall(r"^(?:Shell command:| +) *amae (\S+) (.*)$", output, re.M)
+    jobs = sorted(name for name, _ in commands)
+    made = ["score-probe", "export-pseudo-labels", "train-module", "train-module", "reconstruct", "compute-metrics"]
+    assert jobs == sorted([*made, "tabulate-results"])
+    words = dict(commands)
+    assert "--unlabeled-scores out/tiny/seed0/probe/scores.csv" in words["export-pseudo-labels"]
+    assert "--source probe" in words["export-pseudo-labels"] and "hidden" not in words["score-probe"]
+    assert "--stage1-scores out/tiny/seed0/stage1/scores.csv" in words["compute-metrics"]
+    rows = re.search(r"--methods '(.*?)'", words["tabulate-results"])[1]
+    whose = {row["method"]: row["taxonomy"] for row in json.loads(rows)}
+    assert whose == {
+        "main: inter": "AMAE stage 2",
+        "main: error_ratio": "ours",
+        "probe_pseudo_labels: inter": "ours",
+        "probe_pseudo_labels: error_ratio": "ours",
+    }
 
 
 @pytest.mark.parametrize(

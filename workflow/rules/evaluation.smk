@@ -5,7 +5,7 @@ rule compute_metrics:
     """AUC and average precision of every score, with intervals, for all test images and by view."""
     input:
         manifest=MANIFEST,
-        stage1=made("pseudo_labels", f"{RUN}/stage1/scores.csv"),
+        stage1=made("stage1_scores", f"{RUN}/stage1/scores.csv"),
         reconstruction=with_unlabeled(f"{RUN}/reconstruction/scores.csv"),
     output:
         scores=f"{RUN}/scores.csv",

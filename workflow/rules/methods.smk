@@ -24,10 +24,21 @@ def needed_options(wildcards, input):
     return shlex.join(word for option, file in words if file for word in (option, str(file)))
 
 
-def comparator_settings(wildcards):
-    """What the preset changes of a comparator's recipe, as JSON."""
-    settings = config["presets"][config["preset"]].get("comparators", {})
-    return json.dumps(settings.get(wildcards.method, {}))
+def comparator_settings(method=None):
+    """A param function: what the preset changes of a comparator's recipe, as JSON."""
+
+    def text(wildcards):
+        settings = config["presets"][config["preset"]].get("comparators", {})
+        return json.dumps(settings.get(method or wildcards.method, {}))
+
+    return text
+
+
+def unlabeled_scores(wildcards):
+    """The probabilities that rank T_u for pseudo-labels: of stage 1, as in the paper, or of the probe."""
+    source = SETTINGS[variant_of(wildcards)]["pseudo_labels"].source
+    stage = {"stage1": "stage1_scores", "probe": "comparators"}[source]
+    return made(stage, f"{RUN}/{source}/scores.csv")(wildcards)
 
 
 def method_code(wildcards):
@@ -104,12 +115,19 @@ def variants_methods(names):
 
     def rows(dataset):
         return [
-            shown(f"{variant or 'main'}: {score}", "Y", score, dataset, variant, taxonomy="AMAE stage 2")
+            shown(f"{variant or 'main'}: {score}", "Y", score, dataset, variant, **whose(score, variant))
             for score in ("inter", "error_ratio")
             for variant in ["", *names]
         ]
 
     return rows
+
+
+def whose(score, variant):
+    """Whether a score of a variant is the paper's, or this project's own."""
+    if score == "inter" and SETTINGS[variant]["pseudo_labels"].source == "stage1":
+        return dict(taxonomy="AMAE stage 2")
+    return dict(taxonomy="ours", note="not in the paper")
 
 
 def sweep_methods(dataset):
