@@ -33,19 +33,19 @@ from amae.settings import (
 from amae.training import Resume, finish
 
 
-def _load(options: Namespace, *splits: str) -> tuple[pd.DataFrame, np.ndarray]:
+def load_split(options: Namespace, *splits: str) -> tuple[pd.DataFrame, np.ndarray]:
     """Manifest rows of these splits (image_id, split, row), and all packed images, memory-mapped."""
     manifest = read_manifest(options.manifest)
     images, index = open_images(options.images, options.index)
     return pd.concat([select(manifest, index, split) for split in splits], ignore_index=True), images
 
 
-def _to_device(images: np.ndarray, rows: pd.Series, device: torch.device) -> Tensor:
+def to_device(images: np.ndarray, rows: pd.Series, device: torch.device) -> Tensor:
     """These packed images as uint8 `(N, H, W)` on the device."""
     return torch.from_numpy(images[rows.to_numpy()]).to(device)
 
 
-def _load_model(path: Path, size: int, device: torch.device) -> MAE:
+def load_model(path: Path, size: int, device: torch.device) -> MAE:
     """A trained autoencoder for images of this size."""
     model = load_weights(path).to(device)
     if model.architecture.image_size != size:
@@ -74,8 +74,8 @@ def pretrain(options: Namespace) -> None:
 
     sizes, settings = from_options(ModelSettings, options), from_options(PretrainSettings, options)
     device = choose_device(options.device, options.gpus)
-    chosen, images = _load(options, "train_normal", "train_unlabeled")
-    batch = _to_device(images, chosen["row"], device)
+    chosen, images = load_split(options, "train_normal", "train_unlabeled")
+    batch = to_device(images, chosen["row"], device)
     inputs = _files(options, "manifest", "images", "index")
     with recording(
         options.record, settings=[sizes, settings], seed=options.seed, inputs=inputs, device=device
@@ -117,14 +117,14 @@ def train_stage1(options: Namespace) -> None:
 
     settings = from_options(Stage1Settings, options)
     device = choose_device(options.device, options.gpus)
-    chosen, images = _load(options, "train_normal")
+    chosen, images = load_split(options, "train_normal")
     inputs = _files(options, "manifest", "images", "index", "lungs", "weights")
     with recording(options.record, settings=settings, seed=options.seed, inputs=inputs, device=device) as record:
-        encoder = _load_model(options.weights, images.shape[1], device)
+        encoder = load_model(options.weights, images.shape[1], device)
         masks = load_lung_masks(options.lungs, chosen["row"].to_numpy(), images.shape[1])
         resume = _resume(options.head, record, "train_stage1")
         lungs = torch.from_numpy(masks).to(device)
-        batch = _to_device(images, chosen["row"], device)
+        batch = to_device(images, chosen["row"], device)
         head, history = train(encoder, batch, lungs, settings, options.seed, resume)
         record["images"] = 2 * len(batch) * settings.epochs
         save_head(head, options.head)
@@ -139,10 +139,10 @@ def score_stage1(options: Namespace) -> None:
 
     device = choose_device(options.device, options.gpus)
     splits = set(read_manifest(options.manifest)["split"]) & {"train_unlabeled"}  # protocol N has no T_u
-    chosen, images = _load(options, *splits, "test")
-    encoder = _load_model(options.weights, images.shape[1], device)
+    chosen, images = load_split(options, *splits, "test")
+    encoder = load_model(options.weights, images.shape[1], device)
     head = load_head(options.head, encoder.architecture.width).to(device)
-    p = score(encoder, head, _to_device(images, chosen["row"], device)).cpu().numpy()
+    p = score(encoder, head, to_device(images, chosen["row"], device)).cpu().numpy()
     write_csv(chosen[["image_id", "split"]].assign(p_normal=p[:, 0], p_abnormal=p[:, 1]), options.stage1_scores)
 
 
@@ -154,7 +154,7 @@ def train_module(options: Namespace) -> None:
 
     settings = from_options(ModuleSettings, options)
     device = choose_device(options.device, options.gpus)
-    chosen, images = _load(options, "train_normal", "train_unlabeled")
+    chosen, images = load_split(options, "train_normal", "train_unlabeled")
     pseudo_labels = _pseudo_labels(options)
     ids = training_images(options.module, chosen, pseudo_labels, settings)
     effective = settings
@@ -168,9 +168,9 @@ def train_module(options: Namespace) -> None:
     inputs |= _files(options, "pseudo_labels") if options.pseudo_labels else {}
     what = {"module": options.module, **vars(effective)}
     with recording(options.record, settings=what, seed=options.seed, inputs=inputs, device=device) as record:
-        model = _load_model(options.weights, images.shape[1], device)
+        model = load_model(options.weights, images.shape[1], device)
         resume = _resume(options.model, record, "train_module")
-        batch = _to_device(images, rows, device)
+        batch = to_device(images, rows, device)
         history = train_autoencoder(
             model,
             batch,
@@ -204,10 +204,10 @@ def score_pooled(options: Namespace) -> None:
 
     settings = from_options(ReconstructionSettings, options)
     device = choose_device(options.device, options.gpus)
-    chosen, images = _load(options, "test")
-    model = _load_model(options.model, images.shape[1], device)
+    chosen, images = load_split(options, "test")
+    model = load_model(options.model, images.shape[1], device)
     orders = draw_orders(chosen["image_id"].tolist(), options.seed, model.architecture.patches, settings)
-    _, error = run(model, _to_device(images, chosen["row"], device), orders, settings)
+    _, error = run(model, to_device(images, chosen["row"], device), orders, settings)
     write_csv(chosen[["image_id"]].assign(mask_rec=error.numpy()), options.scores)
 
 
@@ -219,11 +219,11 @@ def reconstruct(options: Namespace) -> None:
 
     settings = from_options(ReconstructionSettings, options)
     device = choose_device(options.device, options.gpus)
-    chosen, images = _load(options, "test")
-    ids, batch = chosen["image_id"].tolist(), _to_device(images, chosen["row"], device)
+    chosen, images = load_split(options, "test")
+    ids, batch = chosen["image_id"].tolist(), to_device(images, chosen["row"], device)
     inputs = _files(options, "manifest", "images", "index", "model_a", "model_b")
     with recording(options.record, settings=settings, seed=options.seed, inputs=inputs, device=device) as record:
-        models = [_load_model(path, images.shape[1], device) for path in (options.model_a, options.model_b)]
+        models = [load_model(path, images.shape[1], device) for path in (options.model_a, options.model_b)]
         a = models[0].architecture
         orders = draw_orders(ids, options.seed, a.patches, settings)
         (mu_a, error_a), (mu_b, _) = [run(model, batch, orders, settings) for model in models]
