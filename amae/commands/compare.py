@@ -23,6 +23,7 @@ from amae.device import choose_device
 from amae.errors import InputError
 from amae.files import atomic, write_csv
 from amae.fingerprint import fingerprint
+from amae.mae.weights import load_encoder
 from amae.provenance import recording
 from amae.training import Resume
 
@@ -56,7 +57,7 @@ def score_comparator(options: Namespace) -> None:
     method = load_method(name)
     _require(options, name, method.NEEDS & {"encoder"})
     chosen, images = load_split(options, "test")
-    encoder = load_model(options.weights, images.shape[1], device) if "encoder" in method.NEEDS else None
+    encoder = load_model(options.weights, images.shape[1], device, load_encoder) if "encoder" in method.NEEDS else None
     data = TestData(to_device(images, chosen["row"], device), chosen["view"].tolist(), encoder)
     scores = method.score(state, data, settings)
     columns = {column(name, score): values.cpu().numpy() for score, values in scores.items()}
@@ -143,7 +144,7 @@ def _training_data(options: Namespace, method: ModuleType, device: torch.device)
     rows = [chosen.loc[chosen["split"] == split, "row"] for split in ("train_normal", "train_unlabeled")]
     normal, unlabeled = (to_device(images, each, device) for each in rows)
     lungs = [_lungs(options.lungs, each, images, device) for each in rows] if "lungs" in method.NEEDS else [None, None]
-    encoder = load_model(options.weights, images.shape[1], device) if "encoder" in method.NEEDS else None
+    encoder = load_model(options.weights, images.shape[1], device, load_encoder) if "encoder" in method.NEEDS else None
     return TrainingData(normal, unlabeled, *lungs, encoder=encoder)
 
 

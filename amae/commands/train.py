@@ -4,8 +4,9 @@ import hashlib
 import json
 import sys
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from amae.files import atomic, read_csv, write_csv
 from amae.fingerprint import fingerprint
 from amae.mae.architecture import Architecture
 from amae.mae.model import MAE
-from amae.mae.weights import NORMALISATIONS, convert_weights, load_weights, save_weights
+from amae.mae.weights import NORMALISATIONS, convert_weights, load_encoder, load_weights, save_weights
 from amae.provenance import recording
 from amae.settings import (
     ModelSettings,
@@ -31,6 +32,8 @@ from amae.settings import (
     from_options,
 )
 from amae.training import Resume, finish
+
+Model = TypeVar("Model", bound=torch.nn.Module)
 
 
 def load_split(options: Namespace, *splits: str) -> tuple[pd.DataFrame, np.ndarray]:
@@ -45,9 +48,11 @@ def to_device(images: np.ndarray, rows: pd.Series, device: torch.device) -> Tens
     return torch.from_numpy(images[rows.to_numpy()]).to(device)
 
 
-def load_model(path: Path, size: int, device: torch.device) -> MAE:
-    """A trained autoencoder for images of this size."""
-    model = load_weights(path).to(device)
+def load_model(
+    path: Path, size: int, device: torch.device, load: Callable[[Path, torch.device], Model] = load_weights
+) -> Model:
+    """A trained autoencoder for images of this size; with `load_encoder`, whatever can serve stage 1."""
+    model = load(path, device)
     if model.architecture.image_size != size:
         raise InputError(
             f"{path}: made for images of {model.architecture.image_size} px, the packed images have {size} px"
@@ -104,7 +109,7 @@ def _grey_statistics(images: Tensor) -> tuple[float, float]:
 
 
 def import_weights(options: Namespace) -> None:
-    """Read f_0 and g_0 from a published or a pre-trained file of the configured sizes."""
+    """Read f_0 and g_0 from a published or a pre-trained file of the configured sizes, or a DenseNet for stage 1."""
     mean, std = NORMALISATIONS[options.normalisation]
     sizes = vars(from_options(ModelSettings, options))
     convert_weights(options.source, options.weights, mean=mean, std=std, sizes=sizes)
@@ -120,7 +125,7 @@ def train_stage1(options: Namespace) -> None:
     chosen, images = load_split(options, "train_normal")
     inputs = _files(options, "manifest", "images", "index", "lungs", "weights")
     with recording(options.record, settings=settings, seed=options.seed, inputs=inputs, device=device) as record:
-        encoder = load_model(options.weights, images.shape[1], device)
+        encoder = load_model(options.weights, images.shape[1], device, load_encoder)
         masks = load_lung_masks(options.lungs, chosen["row"].to_numpy(), images.shape[1])
         resume = _resume(options.head, record, "train_stage1")
         lungs = torch.from_numpy(masks).to(device)
@@ -140,7 +145,7 @@ def score_stage1(options: Namespace) -> None:
     device = choose_device(options.device, options.gpus)
     splits = set(read_manifest(options.manifest)["split"]) & {"train_unlabeled"}  # protocol N has no T_u
     chosen, images = load_split(options, *splits, "test")
-    encoder = load_model(options.weights, images.shape[1], device)
+    encoder = load_model(options.weights, images.shape[1], device, load_encoder)
     head = load_head(options.head, encoder.architecture.width).to(device)
     p = score(encoder, head, to_device(images, chosen["row"], device)).cpu().numpy()
     write_csv(chosen[["image_id", "split"]].assign(p_normal=p[:, 0], p_abnormal=p[:, 1]), options.stage1_scores)
