@@ -186,7 +186,7 @@ COMMANDS = {
     ),
     "import-weights": Command(
         "amae.commands.train:import_weights",
-        "check a pre-trained autoencoder, fold it to one channel, and write it as safetensors",
+        "check a pre-trained autoencoder (or a DenseNet-121 for stage 1), and write it as safetensors of this project",
         {"weights": ""},
         (ModelSettings,),
         ("source", "normalisation"),
