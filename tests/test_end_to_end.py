@@ -180,7 +180,7 @@ def test_a_record_says_how_its_result_was_made(finished, name):
         assert "hidden" not in file["path"]
         assert file["sha256"] == sha256(finished.folder / file["path"])
     assert record["device"]["type"] == "cpu"
-    assert record["versions"].keys() >= {"python", "amae", "torch", "timm", "numpy"}
+    assert record["versions"].keys() >= {"python", "amae", "torch", "safetensors", "numpy"}
     assert {"code", "started"} <= record.keys()
     assert min(record[key] for key in ("wall_seconds", "images_per_second", "peak_memory_mib")) > 0
 
