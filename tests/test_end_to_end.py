@@ -233,3 +233,24 @@ def test_the_report_is_one_file_with_every_result(finished, tmp_path):
     report = (tmp_path / "report.html").read_text()
     for text in ("gallery.png", "metrics.csv", "3 Reconstructions", "worst mistakes"):
         assert text in report, text
+
+
+def test_every_target_of_the_paper_in_miniature(finished, tmp_path):
+    project = finished.copy(tmp_path / "project")
+    status, output = project.run("paper")
+    assert status == 0, output
+    before = {path.relative_to(finished.results): path.read_bytes() for path in finished.results.rglob("*.csv")}
+    assert before == {path: (project.results / path).read_bytes() for path in before}  # what was there was not remade
+    table = pd.read_csv(project.results / "tables/table2.csv")
+    rows = {(row.method, row.protocol) for row in table.itertuples()}
+    assert rows >= {(name, p) for name in ("DDAD-AE", "AnatPaste") for p in "NY"}
+    assert rows >= {("AMAE stage 1", "N"), ("AMAE stage 2", "Y"), ("AMAE Mask Rec.", "Y"), ("Nearest neighbours", "N")}
+    metrics = pd.read_csv(project.results / "seed0/metrics.csv").query("group == 'all'").set_index("score")
+    stage2 = table.query("method == 'AMAE stage 2'")
+    assert stage2["auc"].item() == pytest.approx(100 * metrics.loc["inter", "auc"])
+    for name in ("masks_ablation", "sensitivity", "costs", "audit"):
+        assert len(pd.read_csv(project.results / f"tables/{name}.csv")) > 1
+    for name in ("figures/figure3a.png", "figures/figure3b.png", "figures/figure3c.png", "seed0/localisation.png"):
+        with Image.open(project.results / name) as picture:
+            picture.load()
+    assert len(pd.read_csv(project.results / "seed0/localisation.csv")) > 0
