@@ -52,6 +52,7 @@ FILES = {
     "model-b": "module B (.safetensors)",
     "markdown": "table to write (.md)",
     "latex": "table to write (.tex)",
+    "probe-scores": "the probe's probabilities of T_u (.csv)",
     "pseudo-labels": "pseudo-labels (.csv)",
     "published": "figures that the papers print (.csv)",
     "state": "trained comparator (.safetensors)",
@@ -63,6 +64,7 @@ FILES = {
     "sheet": "contact sheet (.png)",
     "stage1-scores": "stage 1 probabilities of T_u and the test images (.csv)",
     "table": "table (.csv)",
+    "unlabeled-scores": "probabilities of T_u, of stage 1 or of the probe (.csv)",
     "weights": "pre-trained autoencoder f_0, g_0 (.safetensors)",
 }
 
@@ -99,8 +101,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "what published weights were trained with (default: %(default)s)",
     },
     "panels": {"required": True, "help": "tables of scores by heading, as JSON"},
+    "patient-disjoint": {
+        "action": "store_true",
+        "help": "leave out the training images of patients who are in the test set (default: %(default)s)",
+    },
     "protocol": {"choices": ["N", "Y"], "required": True, "help": "N: trained on T_n; Y: on T_n and T_u"},
     "pseudo-labels": {"type": Path, "help": "pseudo-labels, which modules A and B need (.csv)"},
+    "reconstruction-scores": {
+        "type": Path,
+        "help": "scores from the reconstructions; without T_u there are none (.csv)",
+    },
     "records": {"required": True, "help": "records of jobs by method, as JSON"},
     "reference": {"help": "method that the others are tested against (Welch)"},
     "repartition": {"type": Path, "help": "repartition file, or folder of lists (default: in the folder)"},
@@ -123,7 +133,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "workers": {"type": int, "default": 1, "help": "processes (default: %(default)s)"},
 }
 
-_SOURCE = ("dataset", "folder", "repartition", "anomaly-ratio", "splits", "metadata")
+_SOURCE = ("dataset", "folder", "repartition", "anomaly-ratio", "patient-disjoint", "splits", "metadata")
 _COMPUTE = ("seed", "device", "gpus")
 
 COMMANDS = {
@@ -205,10 +215,16 @@ COMMANDS = {
         {"manifest": "", "images": "", "index": "", "weights": "", "head": "", "stage1-scores": ""},
         options=("device", "gpus"),
     ),
+    "score-probe": Command(
+        "amae.commands.compare:score_probe",
+        "score T_u with the positive-unlabeled probe, out of fold, for pseudo-labels of our own",
+        {"manifest": "", "images": "", "index": "", "weights": "", "probe-scores": ""},
+        options=("settings", "device", "gpus"),
+    ),
     "export-pseudo-labels": Command(
         "amae.commands.pseudolabels:export_pseudo_labels",
         "decide which unlabeled images become pseudo-normal and pseudo-abnormal",
-        {"stage1-scores": "", "pseudo-labels": ""},
+        {"unlabeled-scores": "", "pseudo-labels": ""},
         (PseudoLabelSettings,),
     ),
     "train-module": Command(
@@ -242,8 +258,8 @@ COMMANDS = {
     "compute-metrics": Command(
         "amae.commands.evaluate:compute_metrics",
         "join the scores with the test labels, and compute AUC and average precision",
-        {"manifest": "", "stage1-scores": "", "reconstruction-scores": "", "scores": "", "metrics": ""},
-        options=("seed",),
+        {"manifest": "", "stage1-scores": "", "scores": "", "metrics": ""},
+        options=("reconstruction-scores", "seed"),
     ),
     "measure-scores": Command(
         "amae.commands.evaluate:measure_scores",
@@ -295,7 +311,7 @@ COMMANDS = {
         "amae.commands.experiments:audit",
         "measure shortcuts, and every score in the groups that comparisons leave out",
         {"manifest": "", "images": "", "index": "", "table": "audit to write (.csv)", "text": ""},
-        options=("score-tables", "dataset"),
+        options=("score-tables", "seeds", "dataset"),
     ),
     "tabulate-results": Command(
         "amae.commands.experiments:tabulate_results",

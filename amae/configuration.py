@@ -10,7 +10,7 @@ from amae.errors import InputError
 from amae.schema import schema
 from amae.settings import SECTIONS
 
-TEXT = ("results", "dataset", "preset", "table", "root", "folder", "repartition", "metadata", "weights")
+TEXT = ("results", "dataset", "preset", "table", "root", "boxes", "folder", "repartition", "metadata", "weights")
 
 
 def typed(value: Any) -> Any:

@@ -86,6 +86,10 @@ def _dataset(kind: str) -> dict[str, Any]:
         "repartition": _OPTIONAL_TEXT | {"description": "repartition file or folder of lists; null: in the folder"},
         "metadata": _OPTIONAL_TEXT | {"description": "folder of further tables (mapping to NIH, pre-training list)"},
         "anomaly_ratio": _RATIO | {"description": "share of T_u that is abnormal; null: no T_u, protocol N only"},
+        "patient_disjoint": {
+            "type": "boolean",
+            "description": "leave out of T_n and T_u the images of patients who are also in the test set",
+        },
     }
     own = {
         "simulated": {
@@ -101,11 +105,14 @@ def _dataset(kind: str) -> dict[str, Any]:
             },
             "root": _OPTIONAL_TEXT
             | {"description": "folder that the table's paths start from; null: the table's folder"},
+            "boxes": _OPTIONAL_TEXT
+            | {"description": "CSV of finding boxes, in pixels of the original; null, or left out: none"},
             "splits": _splits(["object", "null"]),
         },
         "paediatric": {"folder": folder, "splits": _splits(["object"])},
     }.get(kind, published)
-    return _object(f"a data set of kind {kind}", {**shared, **own}, list({**shared, **own}))
+    properties = {**shared, **own}
+    return _object(f"a data set of kind {kind}", properties, [key for key in properties if key != "boxes"])
 
 
 def _names(description: str) -> dict[str, Any]:

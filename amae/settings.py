@@ -94,6 +94,12 @@ class Stage1Settings(_Trained):
 class PseudoLabelSettings(Checked):
     """Pseudo-labels of T_u from stage 1 (Sec. 2.2)."""
 
+    source: str = setting(
+        "stage1",
+        "stage1: the paper's; probe (ours): bottom and top third of T_u by the positive-unlabeled probe, out of fold, "
+        "in the place of all that follows",
+        choices=("stage1", "probe"),
+    )
     percentile: float = setting(
         50.0, "of the confidences of the images predicted as a class: the threshold of that class", 0, 100
     )

@@ -131,6 +131,7 @@ def outputs_of(command):
         "pretrain": ("weights", "history", "record"),
         "train-stage1": ("head", "history", "record"),
         "score-stage1": ("stage1-scores",),
+        "score-probe": ("probe-scores",),
         "export-pseudo-labels": ("pseudo-labels",),
         "train-module": ("model", "history", "record"),
         "reconstruct": ("reconstruction-scores", "maps", "record"),
@@ -240,7 +241,7 @@ def test_an_image_that_cannot_be_used(tmp_path, refused, spoil, reason):
 @pytest.mark.parametrize(
     ("command", "split"),
     [
-        ("pretrain", "train_unlabeled"),
+        ("pretrain", "train_normal"),
         ("train-stage1", "train_normal"),
         ("score-stage1", "test"),
         ("train-module", "train_normal"),

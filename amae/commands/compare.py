@@ -70,6 +70,25 @@ def compare(options: Namespace) -> None:
     score_comparator(options)
 
 
+def score_probe(options: Namespace) -> None:
+    """Probability of each image of T_u that it is not of T_n, by probes that never saw it; as stage 1 writes its own.
+
+    Which image is of T_u is all that the probe is told, as in the comparator pu_probe.
+    """
+    from amae.comparators.pu_probe import Settings, out_of_fold
+    from amae.stage1 import frozen_features
+
+    settings = read_settings(Settings, options.settings or "{}")
+    device = choose_device(options.device, options.gpus)
+    chosen, images = load_split(options, "train_normal", "train_unlabeled")
+    encoder = load_model(options.weights, images.shape[1], device, load_encoder)
+    features = frozen_features(encoder, to_device(images, chosen["row"], device)).cpu().numpy()
+    unlabeled = (chosen["split"] == "train_unlabeled").to_numpy()
+    p = out_of_fold(features[~unlabeled], features[unlabeled], settings)
+    table = chosen.loc[unlabeled, ["image_id", "split"]]
+    write_csv(table.assign(p_normal=1 - p, p_abnormal=p), options.probe_scores)
+
+
 def read_settings(kind: type, text: str) -> Any:
     """Settings of a comparator from JSON: an object with those that differ from the defaults.
 

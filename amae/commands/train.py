@@ -43,6 +43,11 @@ def load_split(options: Namespace, *splits: str) -> tuple[pd.DataFrame, np.ndarr
     return pd.concat([select(manifest, index, split) for split in splits], ignore_index=True), images
 
 
+def _unlabeled(options: Namespace) -> list[str]:
+    """The split of T_u, where the manifest has it; a data set of protocol N has none."""
+    return sorted(set(read_manifest(options.manifest)["split"]) & {"train_unlabeled"})
+
+
 def to_device(images: np.ndarray, rows: pd.Series, device: torch.device) -> Tensor:
     """These packed images as uint8 `(N, H, W)` on the device."""
     return torch.from_numpy(images[rows.to_numpy()]).to(device)
@@ -74,12 +79,12 @@ def _files(options: Namespace, *names: str) -> dict[str, Path]:
 
 
 def pretrain(options: Namespace) -> None:
-    """Pre-train f_0 and g_0 from scratch on T_n and T_u; their labels play no part."""
+    """Pre-train f_0 and g_0 from scratch on T_n and, where there is one, T_u; their labels play no part."""
     from amae.modules import train_autoencoder
 
     sizes, settings = from_options(ModelSettings, options), from_options(PretrainSettings, options)
     device = choose_device(options.device, options.gpus)
-    chosen, images = load_split(options, "train_normal", "train_unlabeled")
+    chosen, images = load_split(options, "train_normal", *_unlabeled(options))
     batch = to_device(images, chosen["row"], device)
     inputs = _files(options, "manifest", "images", "index")
     with recording(
@@ -143,8 +148,7 @@ def score_stage1(options: Namespace) -> None:
     from amae.stage1 import score_stage1 as score
 
     device = choose_device(options.device, options.gpus)
-    splits = set(read_manifest(options.manifest)["split"]) & {"train_unlabeled"}  # protocol N has no T_u
-    chosen, images = load_split(options, *splits, "test")
+    chosen, images = load_split(options, *_unlabeled(options), "test")
     encoder = load_model(options.weights, images.shape[1], device, load_encoder)
     head = load_head(options.head, encoder.architecture.width).to(device)
     p = score(encoder, head, to_device(images, chosen["row"], device)).cpu().numpy()
