@@ -17,6 +17,7 @@ FOLDS = 10
 RARE = 0.01  # a lung mask counts against an image where at most this share of the training images has such a mask
 QUANTILE = 0.999  # of the training images' distances
 DRIFT = 0.001  # p, over all measures together
+FOLDER = 10  # scored images; the p-values of fewer are not to be trusted
 MEASURES = {"intensity": "mean grey level", "coverage": "lung coverage", "distance": "distance of the features"}
 MASKS = {"empty": "no lungs found", "implausible": "implausible lungs"}
 
@@ -61,10 +62,11 @@ def image_flags(table: pd.DataFrame, limit: float, mask_shares: Mapping[str, flo
 def drift_warnings(table: pd.DataFrame, reference: Mapping[str, np.ndarray]) -> list[str]:
     """One line for each measure whose distribution differs from the training images' (Kolmogorov-Smirnov).
 
-    Columns of the table: those of MEASURES. Their p-values are multiplied by their number (Bonferroni).
+    Columns of the table: those of MEASURES. Their p-values are multiplied by their number (Bonferroni). None for fewer
+    images than FOLDER.
     """
     found = []
-    for name, meaning in MEASURES.items():
+    for name, meaning in MEASURES.items() if len(table) >= FOLDER else ():
         here, there = table[name].to_numpy(), reference[name]
         p = min(1.0, len(MEASURES) * ks_2samp(here, there, method="asymp").pvalue)
         if p < DRIFT:

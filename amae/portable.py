@@ -90,11 +90,21 @@ def load_portable(path: str | Path, device: torch.device | str = "cpu") -> Porta
         head.load_state_dict(_of(tensors, "head"))
         arrays = {key: value.numpy() for key, value in tensors.items() if value.dtype == torch.float64}
         model = Portable(about, nets["f0"], head.to(device).eval(), nets["A"], nets["B"], arrays)
+        _check_arrays(model)
         card(model)  # needs all there is to know
     except (KeyError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: a damaged model ({type(error).__name__}: {reason}); export it again") from None
     return model
+
+
+def _check_arrays(model: Portable) -> None:
+    """Raise KeyError or ValueError where the arrays are not those of a model."""
+    width, features, calibration = model.encoder.architecture.width, model.group("features"), model.group("calibration")
+    if features["mean"].shape != (width,) or features["precision"].shape != (width, width):
+        raise ValueError("statistics of other features")
+    if set(model.group("training")) != set(MEASURES) or set(calibration) not in (set(), set(DESCRIPTIONS)):
+        raise ValueError("statistics or calibration incomplete")
 
 
 def _parts(encoder: MAE, head: nn.Sequential, module_a: MAE, module_b: MAE) -> dict[str, nn.Module]:

@@ -2,42 +2,22 @@
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
 from amae.calibration import OperatingPoint, percentiles
-from amae.data.header import header_flags
-from amae.data.images import in_order, read_image
-from amae.data.packed import MASK_SIZE
+from amae.data.images import in_order
 from amae.domain import distance_limit, distances, image_flags
-from amae.errors import InputError
-from amae.lungs import at_size, lung_mask, mask_flag
 from amae.portable import Portable
+from amae.prepare import prepare
 from amae.reconstruct import draw_orders, reconstruct
 from amae.scores import DESCRIPTIONS, discrepancy_map, reconstruction_scores
 from amae.stage1 import frozen_features
 
 BATCH = 32
 SCORES = list(DESCRIPTIONS)
-
-
-def prepare(task: tuple[str, str, str, int]) -> tuple[np.ndarray | None, dict[str, Any]]:
-    """Read a file (path, conversion, square, size) as uint8 `(size, size)`, and find its lungs.
-
-    None where it cannot be scored. With it: coverage (share of the image in the lung mask), mask (empty, implausible
-    or ""), header (what it says against the image), reason (why it cannot be scored). Runs in a worker process.
-    """
-    path = task[0]
-    try:
-        image, _ = read_image(*task)
-    except InputError as error:
-        return None, {"header": "", "reason": str(error).removeprefix(f"{path}: ")}
-    mask = lung_mask(at_size(image, MASK_SIZE))
-    about = {"coverage": float(mask.mean()), "mask": mask_flag(mask), "header": "; ".join(header_flags(path))}
-    return image, {**about, "reason": ""}
 
 
 @torch.no_grad()

@@ -207,9 +207,10 @@ def _notes(table: pd.DataFrame, model: Portable, options: Namespace, point: Oper
     ]
     if point:
         lines += [
-            f"Called abnormal above {point.threshold:.4g}: of {about['images']['calibration']} normal images kept for "
-            f"calibration, {options.specificity:.1%} score no higher; of all such images {point.low:.1%} to "
-            f"{point.high:.1%} ({CONFIDENCE:.0%} interval). Percentiles are among the same images.",
+            f"Called abnormal above {point.threshold:.4g}, so that at least {options.specificity:.1%} of the "
+            f"{about['images']['calibration']} normal images kept for calibration are called normal; of all such it is "
+            f"{point.low:.1%} to {point.high:.1%} ({CONFIDENCE:.0%} interval). Percentiles are among the same "
+            "images.",
         ]
     else:
         lines += ["The model knows no normal images kept for calibration, so there are no percentiles and no calls."]
