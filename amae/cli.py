@@ -90,6 +90,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "default": "auto",
         "help": "auto takes a GPU where there is one (default: %(default)s)",
     },
+    "dicom": {
+        "action": "store_true",
+        "help": "also write each map as a DICOM secondary capture, with the source's patient and study "
+        "(needs highdicom; default: %(default)s)",
+    },
     "folder": {"type": Path, "required": True, "help": "folder of the data set, or to write to"},
     "gpus": {"type": int, "default": 1, "help": "GPUs granted; 0 forces the CPU (default: %(default)s)"},
     "histories": {"type": Path, "nargs": "+", "required": True, "help": "training histories (.csv)"},
@@ -278,7 +283,7 @@ COMMANDS = {
         "amae.commands.predict:predict_files",
         "score new radiographs: table, heat maps, overlays, contact sheet, and one page that opens offline",
         {"model": "model made by amae export (.safetensors)"},
-        options=("output", "score", "specificity", "workers", "device", "gpus"),
+        options=("output", "score", "specificity", "dicom", "workers", "device", "gpus"),
         arguments=("radiographs",),
     ),
     "compute-metrics": Command(

@@ -15,13 +15,14 @@ def prepare(task: tuple[str, str, str, int]) -> tuple[np.ndarray | None, dict[st
     """Read a file (path, conversion, square, size) as uint8 `(size, size)`, and find its lungs.
 
     None where it cannot be scored. With it: coverage (share of the image in the lung mask), mask (empty, implausible
-    or ""), header (what it says against the image), reason (why it cannot be scored). Runs in a worker process.
+    or ""), header (what it says against the image), geometry, reason (why it cannot be scored). Runs in a worker
+    process.
     """
     path = task[0]
     try:
-        image, _ = read_image(*task)
+        image, geometry = read_image(*task)
     except InputError as error:
         return None, {"header": "", "reason": str(error).removeprefix(f"{path}: ")}
     mask = lung_mask(at_size(image, MASK_SIZE))
     about = {"coverage": float(mask.mean()), "mask": mask_flag(mask), "header": "; ".join(header_flags(path))}
-    return image, {**about, "reason": ""}
+    return image, {**about, "geometry": geometry, "reason": ""}

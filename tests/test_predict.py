@@ -18,6 +18,9 @@ from safetensors.torch import load_file, save_file
 from amae import predict as module
 from amae.cli import main
 from amae.commands.predict import list_files
+from amae.data.dicom import read_grey
+from amae.data.dicom_out import _picture
+from amae.data.images import make_square
 from amae.errors import InputError
 from amae.files import read_csv
 from amae.mae.checkpoints import read_safetensors, write_tensors
@@ -456,3 +459,50 @@ def test_pictures_are_read_as_they_are(exported, tmp_path):
     assert brightness[maps[0] == 0].max(initial=0) <= brightness.min() + 3
     order = np.argsort(maps[0].ravel())
     assert np.corrcoef(brightness.ravel()[order], np.arange(len(order)))[0, 1] > 0.5
+
+
+def test_maps_as_dicom_refer_to_their_radiographs(exported, files, tmp_path, capsys):
+    bare = changed(files[1], tmp_path / "in/bare.dcm", PatientOrientation=None)
+    dataset = pydicom.dcmread(files[2])
+    del dataset.StudyInstanceUID
+    dataset.save_as(tmp_path / "in/orphan.dcm")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 40), np.uint8)).save(tmp_path / "in/p.png")
+    given = (files[0], tmp_path / "in")
+    table = score(exported, tmp_path / "out", *given, options=("--dicom",)).set_index("file")
+    assert (table["reason"] == "").all()
+    assert (table.loc[["orphan.dcm", "p.png"], "dicom"] == "").all()
+    assert "warning: orphan.dcm: no DICOM file can refer to it (AttributeError)" in capsys.readouterr().err
+    for source, name in ((files[0], files[0].name), (bare, "bare.dcm")):
+        reference, made = pydicom.dcmread(source), pydicom.dcmread(tmp_path / "out" / table.loc[name, "dicom"])
+        assert made.SOPClassUID.name == "Secondary Capture Image Storage"
+        assert made.SourceImageSequence[0].ReferencedSOPInstanceUID == reference.SOPInstanceUID
+        assert made.SourceImageSequence[0].ReferencedSOPClassUID == reference.SOPClassUID
+        for keyword in ("StudyInstanceUID", "PatientID", "PatientName", "PatientOrientation"):
+            assert (made.get(keyword) or "") == (reference.get(keyword) or ""), keyword
+        assert made.SOPInstanceUID != reference.SOPInstanceUID
+        assert made.SeriesInstanceUID != reference.SeriesInstanceUID
+        pixels = made.pixel_array
+        assert pixels.shape == (reference.Rows, reference.Columns, 3)
+        grey = read_grey(source, "minmax").astype(float)
+        uncoloured = np.ptp(pixels, axis=-1) == 0
+        assert np.corrcoef(pixels[uncoloured, 0], grey[uncoloured])[0, 1] > 0.99  # the radiograph, at its place
+        assert 500 < uncoloured.sum() < 0.99 * uncoloured.size
+
+
+@pytest.mark.parametrize("square", ["squash", "pad", "crop"])
+def test_the_map_lies_where_it_belongs(square):
+    """A bright square in the radiograph, and the map of exactly that square in the packed image."""
+    grey = np.zeros((300, 400), np.uint8)
+    grey[100:200, 120:220] = 200
+    packed, geometry = make_square(grey, square, 64)
+    found = _picture(grey, (packed > 100).astype(np.float32), 1.0, geometry).astype(int)
+    coloured = np.ptp(found, axis=-1) > 60
+    assert (coloured == (grey > 0)).mean() > 0.97
+    assert coloured[105:195, 125:215].all()
+
+
+def test_dicom_needs_its_package(exported, files, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("amae.data.dicom_out.find_spec", lambda name: None)
+    words = ["predict", files[0], "--model", exported, "--output", tmp_path / "out", "--device", "cpu", "--dicom"]
+    assert main([str(word) for word in words]) == 2
+    assert "--dicom: needs the optional package highdicom (pip install 'amae[dicom-out]')" in capsys.readouterr().err

@@ -14,6 +14,8 @@ import pandas as pd
 import torch
 
 from amae.calibration import CONFIDENCE, OperatingPoint, operating_point
+from amae.data.dicom import is_dicom
+from amae.data.dicom_out import require_highdicom, write_capture
 from amae.data.manifest import read_manifest
 from amae.data.packed import open_images, select
 from amae.device import choose_device
@@ -120,13 +122,16 @@ def predict_files(options: Namespace) -> None:
     model, files = load_portable(options.model, device), list_files(options.radiographs, options.output)
     if options.score not in SCORES:
         raise InputError(f"--score: found {options.score!r}, expected one of {', '.join(SCORES)}")
+    if options.dicom:
+        require_highdicom()
     calibration = model.group("calibration")
     point = operating_point(calibration[options.score], options.specificity) if calibration else None
     table = _predict_into(model, files, options)
     scored = table["reason"] == ""
     if scored.any():
         table = judge(table, calibration, options.score, point)
-    write_csv(table.reindex(columns=COLUMNS), options.output / "predictions.csv")
+    columns = [*COLUMNS, "dicom"] if options.dicom else COLUMNS
+    write_csv(table.reindex(columns=columns), options.output / "predictions.csv")
     if not scored.any():
         first = f"{table['file'].iloc[0]}: {table['reason'].iloc[0]}"
         raise InputError(f"none of {len(table)} files can be scored: {first}. Every reason: predictions.csv")
@@ -183,17 +188,38 @@ def _predict_into(model: Portable, files: dict[str, Path], options: Namespace) -
         for (heat, over), image, difference in zip(kept.to_numpy(), images, maps, strict=True):
             write_picture(heat_map(difference, limit), options.output / heat)
             write_picture(overlay(image, difference, limit), options.output / over)
-        tables.append(table)
+        if options.dicom:
+            _write_captures(table, files, maps, model, options)
+        tables.append(table.drop(columns="geometry", errors="ignore"))
         print(f"predict: {table.index[-1] + 1}/{len(names)} files", file=sys.stderr, flush=True)
     return pd.concat(tables)
 
 
-def _picture_name(name: str) -> str:
-    """A file's name with .png behind it; shortened, with a hash, where a file system would refuse it."""
+def _write_captures(
+    table: pd.DataFrame, files: dict[str, Path], maps: np.ndarray, model: Portable, options: Namespace
+) -> None:
+    """Write the map of each scored DICOM file as a DICOM file, named in the column dicom; "" where there is none."""
+    table["dicom"] = ""
+    about, made_by = model.about, "".join(model.about["files"].values())
+    kept = table[table["reason"] == ""]
+    for place, name, geometry, difference in zip(kept.index, kept["file"], kept["geometry"], maps, strict=True):
+        if not is_dicom(files[name]):
+            continue
+        written = f"dicom/{_picture_name(name, '.dcm')}"
+        what = (files[name], difference, about["map_limit"], geometry, about["conversion"], made_by)
+        try:
+            write_capture(*what, options.output / written)
+            table.loc[place, "dicom"] = written
+        except InputError as error:
+            print(f"warning: {str(error).replace(str(files[name]), name)}", file=sys.stderr)
+
+
+def _picture_name(name: str, suffix: str = ".png") -> str:
+    """A file's name with a suffix behind it; shortened, with a hash, where a file system would refuse it."""
     parent, _, last = name.rpartition("/")
     if len(last.encode()) > LONGEST:
         last = last.encode()[:150].decode(errors="ignore") + hashlib.sha256(last.encode()).hexdigest()[:16]
-    return f"{parent}/{last}.png" if parent else f"{last}.png"
+    return f"{parent}/{last}{suffix}" if parent else f"{last}{suffix}"
 
 
 def _notes(table: pd.DataFrame, model: Portable, options: Namespace, point: OperatingPoint | None) -> list[str]:

@@ -38,6 +38,12 @@ def read_grey(path: str | Path, conversion: str) -> np.ndarray:
         raise InputError(f"{path}: {error}") from None
 
 
+def is_dicom(path: str | Path) -> bool:
+    """Whether a file begins as DICOM files do (PS3.10, 7.1)."""
+    with Path(path).open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
 def minmax(stored: np.ndarray, photometric: str) -> np.ndarray:
     """Scale stored values (rows, columns) from min..max to uint8 0..255; unsigned 8-bit values keep their scale.
 
