@@ -89,6 +89,8 @@ def _explain(error: Any) -> str:
         "const": lambda v: str(v),
         "minimum": lambda v: f"at least {v}",
         "maximum": lambda v: f"at most {v}",
+        "exclusiveMinimum": lambda v: f"more than {v}",
+        "exclusiveMaximum": lambda v: f"less than {v}",
         "minItems": lambda v: f"at least {v} item",
         "uniqueItems": lambda v: "no value twice",
         "pattern": lambda v: "a name of letters, digits, _ and -",

@@ -18,6 +18,8 @@ PER_SEED = [
     "gallery.png",
     "histograms.png",
     "metrics.csv",
+    "model.md",
+    "model.safetensors",
     "module_A/history.csv",
     "module_A/mae.safetensors",
     "module_A/run.json",
@@ -76,7 +78,7 @@ def test_everything_is_there_and_nothing_is_left_over(finished):
     files = {path.relative_to(finished.results).as_posix() for path in finished.results.rglob("*") if path.is_file()}
     made = {name for name in files if not name.startswith(("logs/", "raw/dicom/"))}
     assert made == {*PER_DATASET, *(f"seed0/{name}" for name in PER_SEED)}
-    assert len(list((finished.results / "raw/dicom").glob("*.dcm"))) == 60
+    assert len(list((finished.results / "raw/dicom").glob("*.dcm"))) == 70
 
 
 def test_a_second_run_has_nothing_to_do(finished):
@@ -95,12 +97,18 @@ def test_logs_and_benchmarks_mirror_the_jobs(finished):
 
 def test_the_manifest_hides_the_labels_of_the_unlabeled_images(finished):
     manifest = read_csv(finished.results / "manifest.csv")
-    assert manifest["split"].value_counts().to_dict() == {"train_normal": 10, "train_unlabeled": 10, "test": 20}
+    assert manifest["split"].value_counts().to_dict() == {
+        "train_normal": 10,
+        "train_unlabeled": 10,
+        "test": 20,
+        "calibration": 10,
+    }
     labels = {split: part["label"].value_counts().to_dict() for split, part in manifest.groupby("split")}
     assert labels == {
         "train_normal": {"normal": 10},
         "train_unlabeled": {"": 10},
         "test": {"normal": 10, "abnormal": 10},
+        "calibration": {"normal": 10},
     }
     unlabeled = manifest[manifest["split"] == "train_unlabeled"]
     seen = {"image_id", "path", "split", "patient_id", "view", "sex", "age"}

@@ -63,7 +63,7 @@ def load_weights(path: str | Path, device: torch.device | str = "cpu") -> MAE:
         raise InputError(
             f"{path}: its architecture is not one of this version ({error}); make the file again"
         ) from None
-    return _filled(architecture, state, path).to(device)
+    return filled(architecture, state, path).to(device)
 
 
 def load_encoder(path: str | Path, device: torch.device | str = "cpu") -> Encoder:
@@ -100,7 +100,7 @@ def import_published(
         )
     grey = dataclasses.replace(found, channels=1, mean=sum(mean) / channels, std=sum(std) / channels)
     _check_sizes(grey, sizes, path)
-    return _filled(grey, _fold(state, mean, std, grey), path)
+    return filled(grey, _fold(state, mean, std, grey), path)
 
 
 def load_any(
@@ -138,7 +138,7 @@ def convert_weights(
     return model
 
 
-def _filled(architecture: Architecture, state: Mapping[str, Tensor], path: str | Path) -> MAE:
+def filled(architecture: Architecture, state: Mapping[str, Tensor], path: str | Path) -> MAE:
     """A model with the tensors of a state dict."""
     _check_state(architecture, state, path)
     with torch.device("meta"):  # no initialisation to be overwritten, no random numbers drawn
