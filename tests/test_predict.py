@@ -19,9 +19,9 @@ from amae import predict as module
 from amae.cli import main
 from amae.commands.predict import list_files
 from amae.data.dicom import read_grey
-from amae.data.dicom_out import _picture
 from amae.data.images import make_square
 from amae.errors import InputError
+from amae.figures.prediction import full_overlay
 from amae.files import read_csv
 from amae.mae.checkpoints import read_safetensors, write_tensors
 from amae.portable import FORMAT, load_portable
@@ -495,7 +495,7 @@ def test_the_map_lies_where_it_belongs(square):
     grey = np.zeros((300, 400), np.uint8)
     grey[100:200, 120:220] = 200
     packed, geometry = make_square(grey, square, 64)
-    found = _picture(grey, (packed > 100).astype(np.float32), 1.0, geometry).astype(int)
+    found = full_overlay(grey, (packed > 100).astype(np.float32), 1.0, geometry).astype(int)
     coloured = np.ptp(found, axis=-1) > 60
     assert (coloured == (grey > 0)).mean() > 0.97
     assert coloured[105:195, 125:215].all()

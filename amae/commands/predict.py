@@ -14,14 +14,14 @@ import pandas as pd
 import torch
 
 from amae.calibration import CONFIDENCE, OperatingPoint, operating_point
-from amae.data.dicom import is_dicom
+from amae.data.dicom import is_dicom, read_grey
 from amae.data.dicom_out import require_highdicom, write_capture
 from amae.data.manifest import read_manifest
 from amae.data.packed import open_images, select
 from amae.device import choose_device
 from amae.domain import MASKS, drift_warnings, fit_features, held_out_distances
 from amae.errors import InputError
-from amae.figures.prediction import draw_sheet, heat_map, overlay, write_page, write_picture
+from amae.figures.prediction import draw_sheet, full_overlay, heat_map, overlay, write_page, write_picture
 from amae.files import atomic, read_csv, sha256, write_csv
 from amae.mae.weights import load_weights
 from amae.portable import Portable, card, load_portable, save_portable
@@ -206,9 +206,10 @@ def _write_captures(
         if not is_dicom(files[name]):
             continue
         written = f"dicom/{_picture_name(name, '.dcm')}"
-        what = (files[name], difference, about["map_limit"], geometry, about["conversion"], made_by)
+        grey = read_grey(files[name], about["conversion"])
         try:
-            write_capture(*what, options.output / written)
+            picture = full_overlay(grey, difference, about["map_limit"], geometry)
+            write_capture(files[name], picture, made_by, options.output / written)
             table.loc[place, "dicom"] = written
         except InputError as error:
             print(f"warning: {str(error).replace(str(files[name]), name)}", file=sys.stderr)

@@ -13,12 +13,14 @@ import pandas as pd
 from matplotlib import colormaps
 from PIL import Image
 
+from amae.data.packed import Geometry
 from amae.data.sheet import Colour, contact_sheet
 from amae.figures.gallery import MAP
 from amae.figures.style import SCORES
 from amae.files import atomic
 
 SHOWN = 200  # pictures on the contact sheet and on the page
+FULL = 1024  # pixels of the longer side of a full overlay, where the radiograph has more
 OPACITY = 0.75
 BORDERS: dict[str, Colour | None] = {"abnormal": (255, 140, 0), "normal": None, "": (110, 110, 255)}
 STYLE = """
@@ -42,6 +44,23 @@ def overlay(image: np.ndarray, difference: np.ndarray, limit: float) -> np.ndarr
     """A map over its image, uint8 `(H, W)`: the stronger, the less of the image is left; uint8 `(H, W, 3)`."""
     strength = OPACITY * np.clip(difference / limit, 0, 1)[..., None]
     return np.rint(image[..., None] * (1 - strength) + heat_map(difference, limit) * strength).astype(np.uint8)
+
+
+def full_overlay(grey: np.ndarray, difference: np.ndarray, limit: float, geometry: Geometry) -> np.ndarray:
+    """A map `(S, S)` over its radiograph, uint8 `(rows, columns)`, in the radiograph's own proportions.
+
+    `geometry` says how the radiograph became the model's image. Uint8 `(h, w, 3)`, at most FULL pixels a side.
+    """
+    rows, columns = grey.shape
+    shrink = min(1.0, FULL / max(rows, columns))
+    size = (max(1, round(columns * shrink)), max(1, round(rows * shrink)))
+    step_x, step_y = columns / size[0] * geometry.scale_x, rows / size[1] * geometry.scale_y
+    to_packed = (step_x, 0, geometry.offset_x, 0, step_y, geometry.offset_y)
+    where = Image.fromarray(difference.astype(np.float32)).transform(
+        size, Image.Transform.AFFINE, to_packed, Image.Resampling.BILINEAR
+    )
+    shown = Image.fromarray(grey).resize(size, Image.Resampling.BILINEAR)
+    return overlay(np.asarray(shown), np.asarray(where), limit)
 
 
 def write_picture(pixels: np.ndarray, path: Path) -> None:
