@@ -26,13 +26,17 @@ from amae.settings import (
 
 @dataclass(frozen=True)
 class Command:
-    """A sub-command: `function` is module:name, `files` are required paths, `settings` become options."""
+    """A sub-command: `function` is module:name, `files` are required paths, `settings` become options.
+
+    `arguments` are given by their place, the others by name.
+    """
 
     function: str
     meaning: str
     files: dict[str, str]
     settings: tuple[type, ...] = ()
     options: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
 
 
 FILES = {
@@ -52,6 +56,7 @@ FILES = {
     "model-b": "module B (.safetensors)",
     "markdown": "table to write (.md)",
     "latex": "table to write (.tex)",
+    "probe-scores": "the probe's probabilities of T_u (.csv)",
     "pseudo-labels": "pseudo-labels (.csv)",
     "published": "figures that the papers print (.csv)",
     "state": "trained comparator (.safetensors)",
@@ -63,6 +68,7 @@ FILES = {
     "sheet": "contact sheet (.png)",
     "stage1-scores": "stage 1 probabilities of T_u and the test images (.csv)",
     "table": "table (.csv)",
+    "unlabeled-scores": "probabilities of T_u, of stage 1 or of the probe (.csv)",
     "weights": "pre-trained autoencoder f_0, g_0 (.safetensors)",
 }
 
@@ -70,6 +76,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "abnormal": {"type": float, "default": 0.4, "help": "share of images with a finding (default: %(default)s)"},
     "allowed-failures": {"type": int, "default": 0, "help": "unreadable images allowed (default: %(default)s)"},
     "boxes": {"type": Path, "help": "table of finding boxes to draw, in original pixels (.csv)"},
+    "calibration": {
+        "type": int,
+        "default": 0,
+        "help": "further normal images, kept for calibration (default: %(default)s)",
+    },
     "conversion": {
         "choices": ["minmax", "voi"],
         "default": "minmax",
@@ -80,6 +91,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "choices": ["auto", "cpu", "cuda"],
         "default": "auto",
         "help": "auto takes a GPU where there is one (default: %(default)s)",
+    },
+    "dicom": {
+        "action": "store_true",
+        "help": "also write each map as a DICOM secondary capture, with the source's patient and study "
+        "(needs highdicom; default: %(default)s)",
     },
     "folder": {"type": Path, "required": True, "help": "folder of the data set, or to write to"},
     "gpus": {"type": int, "default": 1, "help": "GPUs granted; 0 forces the CPU (default: %(default)s)"},
@@ -98,9 +114,18 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "default": "chest",
         "help": "what published weights were trained with (default: %(default)s)",
     },
+    "output": {"type": Path, "required": True, "metavar": "FOLDER", "help": "folder to write to; new, or empty"},
     "panels": {"required": True, "help": "tables of scores by heading, as JSON"},
+    "patient-disjoint": {
+        "action": "store_true",
+        "help": "leave out the training images of patients who are in the test set (default: %(default)s)",
+    },
     "protocol": {"choices": ["N", "Y"], "required": True, "help": "N: trained on T_n; Y: on T_n and T_u"},
     "pseudo-labels": {"type": Path, "help": "pseudo-labels, which modules A and B need (.csv)"},
+    "reconstruction-scores": {
+        "type": Path,
+        "help": "scores from the reconstructions; without T_u there are none (.csv)",
+    },
     "records": {"required": True, "help": "records of jobs by method, as JSON"},
     "reference": {"help": "method that the others are tested against (Welch)"},
     "repartition": {"type": Path, "help": "repartition file, or folder of lists (default: in the folder)"},
@@ -114,6 +139,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "seeds": {"type": int, "nargs": "+", "required": True, "help": "seeds of these tables, in the same order"},
     "seed": {"type": int, "default": 0, "help": "seed (default: %(default)s)"},
     "source": {"type": Path, "required": True, "help": "published .pth or .safetensors file"},
+    "specificity": {
+        "type": float,
+        "default": 0.95,
+        "help": "share of normal images to call normal (default: %(default)s)",
+    },
     "splits": {"help": "splits to draw, as JSON; without it the table's split column counts"},
     "square": {
         "choices": ["squash", "pad", "crop"],
@@ -123,7 +153,17 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "workers": {"type": int, "default": 1, "help": "processes (default: %(default)s)"},
 }
 
-_SOURCE = ("dataset", "folder", "repartition", "anomaly-ratio", "splits", "metadata")
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "exported": {"type": Path, "metavar": "MODEL", "help": "model made by amae export (.safetensors)"},
+    "radiographs": {
+        "type": Path,
+        "nargs": "+",
+        "metavar": "FILE",
+        "help": "DICOM, PNG or JPEG files, or folders of them",
+    },
+}
+
+_SOURCE = ("dataset", "folder", "repartition", "anomaly-ratio", "patient-disjoint", "splits", "metadata")
 _COMPUTE = ("seed", "device", "gpus")
 
 COMMANDS = {
@@ -131,7 +171,7 @@ COMMANDS = {
         "amae.commands.data:simulate",
         "simulate chest radiographs as DICOM files, with labels and boxes",
         {},
-        options=("folder", "count", "seed", "abnormal", "workers"),
+        options=("folder", "count", "seed", "abnormal", "calibration", "workers"),
     ),
     "fetch-source": Command(
         "amae.commands.sources:fetch_source",
@@ -186,7 +226,7 @@ COMMANDS = {
     ),
     "import-weights": Command(
         "amae.commands.train:import_weights",
-        "check a pre-trained autoencoder, fold it to one channel, and write it as safetensors",
+        "check a pre-trained autoencoder (or a DenseNet-121 for stage 1), and write it as safetensors of this project",
         {"weights": ""},
         (ModelSettings,),
         ("source", "normalisation"),
@@ -205,10 +245,16 @@ COMMANDS = {
         {"manifest": "", "images": "", "index": "", "weights": "", "head": "", "stage1-scores": ""},
         options=("device", "gpus"),
     ),
+    "score-probe": Command(
+        "amae.commands.compare:score_probe",
+        "score T_u with the positive-unlabeled probe, out of fold, for pseudo-labels of our own",
+        {"manifest": "", "images": "", "index": "", "weights": "", "probe-scores": ""},
+        options=("settings", "device", "gpus"),
+    ),
     "export-pseudo-labels": Command(
         "amae.commands.pseudolabels:export_pseudo_labels",
         "decide which unlabeled images become pseudo-normal and pseudo-abnormal",
-        {"stage1-scores": "", "pseudo-labels": ""},
+        {"unlabeled-scores": "", "pseudo-labels": ""},
         (PseudoLabelSettings,),
     ),
     "train-module": Command(
@@ -239,11 +285,28 @@ COMMANDS = {
         {"manifest": "", "images": "", "index": "", "state": "", "history": "", "record": "", "scores": ""},
         options=("method", "protocol", "settings", "lungs", "weights", *_COMPUTE),
     ),
+    "export": Command(
+        "amae.commands.predict:export_model",
+        "put a trained model into one file, to score new radiographs with",
+        {"manifest": "", "images": "", "index": "", "lungs-table": "coverage of every lung mask (.csv)"}
+        | {"weights": "", "head": "", "model-a": "", "model-b": ""}
+        | {"model": "model to write (.safetensors)", "card": "model card to write (.md)"},
+        (ReconstructionSettings,),
+        ("dataset", "conversion", "square", *_COMPUTE),
+    ),
+    "inspect": Command("amae.commands.predict:inspect_model", "print what a model is", {}, arguments=("exported",)),
+    "predict": Command(
+        "amae.commands.predict:predict_files",
+        "score new radiographs: table, heat maps, overlays, contact sheet, and one page that opens offline",
+        {"model": "model made by amae export (.safetensors)"},
+        options=("output", "score", "specificity", "dicom", "workers", "device", "gpus"),
+        arguments=("radiographs",),
+    ),
     "compute-metrics": Command(
         "amae.commands.evaluate:compute_metrics",
         "join the scores with the test labels, and compute AUC and average precision",
-        {"manifest": "", "stage1-scores": "", "reconstruction-scores": "", "scores": "", "metrics": ""},
-        options=("seed",),
+        {"manifest": "", "stage1-scores": "", "scores": "", "metrics": ""},
+        options=("reconstruction-scores", "seed"),
     ),
     "measure-scores": Command(
         "amae.commands.evaluate:measure_scores",
@@ -295,7 +358,7 @@ COMMANDS = {
         "amae.commands.experiments:audit",
         "measure shortcuts, and every score in the groups that comparisons leave out",
         {"manifest": "", "images": "", "index": "", "table": "audit to write (.csv)", "text": ""},
-        options=("score-tables", "dataset"),
+        options=("score-tables", "seeds", "dataset"),
     ),
     "tabulate-results": Command(
         "amae.commands.experiments:tabulate_results",
@@ -346,6 +409,8 @@ def make_parser() -> argparse.ArgumentParser:
         group = sub.add_argument_group("files")
         for file, meaning in command.files.items():
             group.add_argument(f"--{file}", type=Path, required=True, metavar="FILE", help=meaning or FILES[file])
+        for argument in command.arguments:
+            sub.add_argument(argument, **ARGUMENTS[argument])
         for option in command.options:
             sub.add_argument(f"--{option}", **OPTIONS[option])
         for settings in command.settings:

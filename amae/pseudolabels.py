@@ -1,4 +1,4 @@
-"""Pseudo-labels of T_u from the probabilities of stage 1 (AMAE, Sec. 2.2)."""
+"""Pseudo-labels of T_u from the probabilities of stage 1 (AMAE, Sec. 2.2) or of a probe (this project's own)."""
 
 import sys
 
@@ -8,6 +8,7 @@ import pandas as pd
 from amae.settings import PseudoLabelSettings
 
 CLASSES = ("normal", "abnormal")
+PROBE_SHARE = 1 / 3  # of T_u at either end of the probe's ranking
 
 
 def pseudo_label(scores: pd.DataFrame, settings: PseudoLabelSettings) -> pd.DataFrame:
@@ -15,7 +16,9 @@ def pseudo_label(scores: pd.DataFrame, settings: PseudoLabelSettings) -> pd.Data
 
     `scores`: image_id, p_normal, p_abnormal of T_u. The threshold of a class is the K-th percentile of the confidences
     of the images predicted as that class; images at or above it are kept. A class with fewer than `minimum` predicted
-    images takes the top `fallback_share` of T_u by its probability instead, and says so.
+    images takes the top `fallback_share` of T_u by its probability instead, and says so. With the source "probe"
+    (ours) each class takes the top third: the probe's probability is of belonging to T_u, so that only its order tells
+    normal from abnormal, and no threshold on it does.
 
     Returns one row per image: image_id, p_normal, p_abnormal, predicted, confidence, threshold, kept and
     pseudo_label (normal, abnormal or empty). The threshold is that of the class an image was predicted or kept as.
@@ -26,24 +29,26 @@ def pseudo_label(scores: pd.DataFrame, settings: PseudoLabelSettings) -> pd.Data
     confidence = p.max(1)
     threshold = np.full(len(p), np.nan)
     label = np.full(len(p), -1)
-    scarce = []
-    for c, name in enumerate(CLASSES):
+    ranked = []  # classes that take the top of their ranking
+    for c in range(len(CLASSES)):
         members = predicted == c
-        if members.sum() < settings.minimum:
-            scarce.append((c, name, int(members.sum())))
+        if settings.source == "probe" or members.sum() < settings.minimum:
+            ranked.append(c)
         else:
             threshold[members] = np.percentile(confidence[members], settings.percentile)
             label[members & (confidence >= threshold)] = c
-    for c, name, found in scarce:
-        count = max(1, round(settings.fallback_share * len(p)))
-        top = np.argsort(-p[:, c], kind="stable")[:count]
+    share = PROBE_SHARE if settings.source == "probe" else settings.fallback_share
+    for c in ranked:
+        top = np.argsort(-p[:, c], kind="stable")[: max(1, round(share * len(p)))]
         label[top] = c
         threshold[top] = p[top, c].min()
-        print(
-            f"warning: only {found} of {len(p)} unlabeled images are predicted {name} (pseudo_labels.minimum is "
-            f"{settings.minimum}); the {len(top)} with the highest p_{name} are taken instead",
-            file=sys.stderr,
-        )
+        if settings.source == "stage1":
+            print(
+                f"warning: only {(predicted == c).sum()} of {len(p)} unlabeled images are predicted {CLASSES[c]} "
+                f"(pseudo_labels.minimum is {settings.minimum}); the {len(top)} with the highest p_{CLASSES[c]} are "
+                "taken instead",
+                file=sys.stderr,
+            )
     return table.assign(
         predicted=np.array(CLASSES)[predicted],
         confidence=confidence,

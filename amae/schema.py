@@ -56,9 +56,11 @@ def _splits(kinds: list[str]) -> dict[str, Any]:
         "test_normal": _count("normal test images", 1),
         "test_abnormal": _count("abnormal test images", 1),
         "seed": _count("seed of the draw"),
+        "calibration": _count("normal images kept from training and test, to tell how normal images score (optional)"),
     }
     meaning = "splits to draw, patient-disjoint between training and test; null where the table has a split column"
-    return _object(meaning, properties, list(properties)) | {"type": kinds}
+    required = [name for name in properties if name != "calibration"]
+    return _object(meaning, properties, required) | {"type": kinds}
 
 
 def _dataset(kind: str) -> dict[str, Any]:
@@ -86,6 +88,10 @@ def _dataset(kind: str) -> dict[str, Any]:
         "repartition": _OPTIONAL_TEXT | {"description": "repartition file or folder of lists; null: in the folder"},
         "metadata": _OPTIONAL_TEXT | {"description": "folder of further tables (mapping to NIH, pre-training list)"},
         "anomaly_ratio": _RATIO | {"description": "share of T_u that is abnormal; null: no T_u, protocol N only"},
+        "patient_disjoint": {
+            "type": "boolean",
+            "description": "leave out of T_n and T_u the images of patients who are also in the test set",
+        },
     }
     own = {
         "simulated": {
@@ -101,11 +107,14 @@ def _dataset(kind: str) -> dict[str, Any]:
             },
             "root": _OPTIONAL_TEXT
             | {"description": "folder that the table's paths start from; null: the table's folder"},
+            "boxes": _OPTIONAL_TEXT
+            | {"description": "CSV of finding boxes, in pixels of the original; null, or left out: none"},
             "splits": _splits(["object", "null"]),
         },
         "paediatric": {"folder": folder, "splits": _splits(["object"])},
     }.get(kind, published)
-    return _object(f"a data set of kind {kind}", {**shared, **own}, list({**shared, **own}))
+    properties = {**shared, **own}
+    return _object(f"a data set of kind {kind}", properties, [key for key in properties if key != "boxes"])
 
 
 def _names(description: str) -> dict[str, Any]:
@@ -178,6 +187,20 @@ def schema() -> dict[str, Any]:
                     },
                     ["score", "rows"],
                 ),
+                "predict": _object(
+                    "new radiographs, scored by the target predictions",
+                    {
+                        "folder": _OPTIONAL_TEXT | {"description": "folder of the radiographs to score"},
+                        "score": {"type": "string", "description": "score that decides what is called abnormal"},
+                        "specificity": {
+                            "type": "number",
+                            "exclusiveMinimum": 0,
+                            "exclusiveMaximum": 1,
+                            "description": "share of normal images to call normal",
+                        },
+                    },
+                    ["folder", "score", "specificity"],
+                ),
                 "overrides": _object("settings that replace those of the preset, by section", overrides, []),
                 "variants": {
                     "type": "object",
@@ -212,6 +235,7 @@ def schema() -> dict[str, Any]:
                 "seeds",
                 "device",
                 "gallery",
+                "predict",
                 "overrides",
                 "variants",
                 "experiments",

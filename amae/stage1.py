@@ -14,7 +14,7 @@ from amae.anatpaste import anatpaste
 from amae.device import precision
 from amae.errors import InputError
 from amae.files import atomic
-from amae.mae.model import MAE
+from amae.mae.weights import Encoder
 from amae.settings import Stage1Settings
 from amae.training import LossOf, Resume, Schedule, train
 
@@ -32,7 +32,7 @@ def make_head(width: int) -> nn.Sequential:
 
 
 @torch.no_grad()
-def frozen_features(encoder: MAE, images: Tensor, batch_size: int = 64) -> Tensor:
+def frozen_features(encoder: Encoder, images: Tensor, batch_size: int = 64) -> Tensor:
     """Pooled features of grey uint8 images `(N, H, W)`: float32 `(N, width)`."""
     encoder.eval()
     parts = []
@@ -42,7 +42,7 @@ def frozen_features(encoder: MAE, images: Tensor, batch_size: int = 64) -> Tenso
     return torch.cat(parts)
 
 
-def detection_loss(encoder: MAE, head: nn.Sequential, images: Tensor, lungs: Tensor) -> LossOf:
+def detection_loss(encoder: Encoder, head: nn.Sequential, images: Tensor, lungs: Tensor) -> LossOf:
     """The loss of the head on a batch of T_n, given the ids and a generator: cross-entropy, Eq. 2.
 
     `images` uint8 `(N, H, W)`, `lungs` bool `(N, H, W)`. A batch is its normal images (label 0), whose features are
@@ -61,7 +61,7 @@ def detection_loss(encoder: MAE, head: nn.Sequential, images: Tensor, lungs: Ten
 
 
 def train_stage1(
-    encoder: MAE, images: Tensor, lungs: Tensor, settings: Stage1Settings, seed: int, resume: Resume
+    encoder: Encoder, images: Tensor, lungs: Tensor, settings: Stage1Settings, seed: int, resume: Resume
 ) -> tuple[nn.Sequential, pd.DataFrame]:
     """Train the head on T_n by `detection_loss`, and return it with its history; the encoder stays as it is."""
     torch.manual_seed(seed)
@@ -74,7 +74,7 @@ def train_stage1(
 
 
 @torch.no_grad()
-def score_stage1(encoder: MAE, head: nn.Sequential, images: Tensor) -> Tensor:
+def score_stage1(encoder: Encoder, head: nn.Sequential, images: Tensor) -> Tensor:
     """Probabilities of normal and abnormal, float32 `(N, 2)`, of uint8 images `(N, H, W)`."""
     head.eval()
     return head(frozen_features(encoder, images)).softmax(1)

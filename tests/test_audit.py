@@ -120,7 +120,7 @@ def test_groups_counted_by_hand(data, rng):
     manifest = data[1]
     scores = scores_of(manifest, inter=rng.random(80), view_only=1.0)
     exposure = [f"i{i:03}" for i in range(0, 60)]
-    table = audit_table(scores, manifest, exposure)
+    table = audit_table([scores], manifest, exposure)
     counts = table[table["score"] == "inter"].set_index("group")[["normal", "abnormal"]]
     assert counts.loc["all"].tolist() == [40, 40]
     assert counts.loc["view=AP"].tolist() == counts.loc["view=PA"].tolist() == [20, 20]
@@ -133,7 +133,7 @@ def test_groups_counted_by_hand(data, rng):
     # ages 60 to 69 (images 40 to 49 and 90 to 99), 20 to 39 (50 to 69 and 100 to 119), 40 to 59 (70 to 89)
     assert counts.loc["age=60-79"].tolist() == [10, 10] and counts.loc["age=18-39"].tolist() == [20, 20]
     assert counts.loc["age=40-59"].tolist() == [10, 10] and "age=0-17" not in counts.index
-    assert set(audit_table(scores, manifest)["group"]) == set(table["group"]) - {
+    assert set(audit_table([scores], manifest)["group"]) == set(table["group"]) - {
         "seen in pre-training",
         "not seen in pre-training",
     }
@@ -143,13 +143,13 @@ def test_metrics_of_groups_and_signs(data, rng):
     manifest = data[1]
     scores = scores_of(manifest, inter=rng.random(80))
     scores["inter"] += scores["label"] == "normal"
-    table = audit_table(scores, manifest).set_index("group")
+    table = audit_table([scores], manifest).set_index("group")
     part = scores[scores["view"] == "AP"]
     assert table.loc["view=AP", "auc"] == pytest.approx(auc(part["label"] == "abnormal", part["inter"]))
     low, found, high = table.loc["view=AP", ["auc_low", "auc", "auc_high"]]
     assert low <= found <= high < 0.5
     assert table.loc["view=AP", "note"] == f"turned round: {1 - found:.3f}"
-    few = audit_table(scores, manifest.assign(sex=np.where(manifest["image_id"] == "i045", "M", "F")))
+    few = audit_table([scores], manifest.assign(sex=np.where(manifest["image_id"] == "i045", "M", "F")))
     few = few.set_index("group").loc["sex=M"]
     assert few["abnormal"] == 1 and np.isnan(few["auc"]) and few["note"] == ""
 
@@ -166,7 +166,7 @@ def test_view_alone_on_rsna_is_the_published_figure():
     shortcuts = shortcut_scores(images, manifest, index)
     assert "unusual_original_size" not in shortcuts  # there is no T_n
     scores = manifest[["image_id", "label"]].merge(shortcuts, on="image_id")
-    row = audit_table(scores, manifest).set_index(["score", "group"]).loc[("view_only", "all")]
+    row = audit_table([scores], manifest).set_index(["score", "group"]).loc[("view_only", "all")]
     assert (round(row["auc"], 3), round(row["ap"], 3)) == (0.789, 0.733)
 
 
@@ -184,25 +184,62 @@ def test_text_says_what_the_table_holds(data, rng):
     scores = scores_of(manifest, inter=rng.random(80), stage1=rng.random(80) + 0.5 * abnormal)
     scores = scores.merge(shortcut_scores(images, manifest, index), on="image_id")
     scores["view_only"] = np.where(abnormal, 0.0, 1.0)
-    text = audit_text(audit_table(scores, manifest), "simulated")
+    text = audit_text(audit_table([scores], manifest), "simulated")
     assert "What simulated hides" in text and "40 normal and 40 abnormal" in text
     assert "`view_only` 0.000 (0.000 to 0.000)" in text and "turned round 1.000" in text
     assert "2 of 2 scores do no better: `inter`, `stage1`" in text
     assert "*patient not in training* (20 normal, 20 abnormal): `inter`" in text
     assert "pre-training" not in text and "nan" not in text
     many = scores.assign(**{f"own{i}": rng.random(80) for i in range(6)})
-    text = audit_text(audit_table(many, manifest.assign(patient_id="")), "simulated")
+    text = audit_text(audit_table([many], manifest.assign(patient_id="")), "simulated")
     assert "over 8 scores" in text and "Patients are not known" in text
 
 
 def test_text_where_no_shortcut_tells(data, rng):
     manifest = data[1]
     scores = scores_of(manifest, inter=rng.random(80), mean_intensity=0.5)
-    assert "None of 1 shortcuts" in audit_text(audit_table(scores, manifest), "x")
-    assert "No shortcut was measured" in audit_text(audit_table(scores[["image_id", "label", "inter"]], manifest), "x")
+    assert "None of 1 shortcuts" in audit_text(audit_table([scores], manifest), "x")
+    assert "No shortcut was measured" in audit_text(
+        audit_table([scores[["image_id", "label", "inter"]]], manifest), "x"
+    )
 
 
-def test_audit_as_a_command(data, rng, tmp_path):
+def test_replicates_are_averaged_and_never_pooled(data, rng):
+    images, manifest, index = data
+    seeds = [scores_of(manifest, inter=rng.random(80), knn=0.5) for _ in range(3)]
+    shuffled = [seeds[0], seeds[1].sample(frac=1, random_state=0), seeds[2]]  # rows belong to images, not to places
+    shortcuts = manifest[["image_id", "label"]].merge(shortcut_scores(images, manifest, index), on="image_id")
+    table = audit_table([shortcuts, *shuffled], manifest)
+    rows = table.set_index(["score", "group"])
+    for group, members in [("all", slice(None)), ("view=AP", seeds[0]["view"] == "AP")]:
+        parts = [seed.loc[members] for seed in seeds]
+        aucs = [auc(part["label"] == "abnormal", part["inter"]) for part in parts]
+        row = rows.loc[("inter", group)]
+        assert row["seeds"] == 3 and row["auc"] == pytest.approx(np.mean(aucs))
+        assert row["auc_spread"] == pytest.approx(1.96 * np.std(aucs, ddof=1))
+        assert row["auc_low"] < row["auc"] < row["auc_high"]
+    assert rows.loc[("knn", "all"), ["auc", "auc_spread", "auc_low", "auc_high"]].tolist() == [0.5, 0, 0.5, 0.5]
+    shortcut = rows.loc[("mean_intensity", "all")]
+    assert shortcut["seeds"] == 1 and np.isnan(shortcut["auc_spread"]) and set(table["score"]) > {*SHORTCUTS}
+    text, row = audit_text(table, "x"), rows.loc[("inter", "view=AP")]
+    assert "mean over 3 seeds" in text and f"`inter` {row['auc']:.3f} ± {row['auc_spread']:.3f} (" in text
+
+
+def test_text_names_the_extremes_of_many_scores(data, rng):
+    manifest = data[1]
+    scores = scores_of(manifest, **{f"s{i}": rng.random(80) for i in range(8)})
+    table = audit_table([scores], manifest)
+    part, whole = (table[table["group"] == group].set_index("score")["auc"] for group in ("view=AP", "all"))
+    text = next(line for line in audit_text(table, "x").splitlines() if "*view=AP*" in line)
+    text = text[text.index("*view=AP*") : text.index("*view=PA*")]
+    change = part - whole
+    assert f"AUC {part.min():.3f} (" in text and f"(`{part.idxmin()}`) to {part.max():.3f} (" in text
+    assert f"by {change.min():+.3f} (`{change.idxmin()}`) to {change.max():+.3f} (`{change.idxmax()}`)" in text
+
+
+@pytest.fixture
+def files(data, rng, tmp_path) -> Namespace:
+    """Two seeds of two methods, with a column of the same name, as files where the workflow puts them."""
     images, manifest, index = data
     index = index.assign(scale_x=1.0, scale_y=1.0, offset_x=0.0, offset_y=0.0)
     np.save(tmp_path / "images.npy", images)
@@ -210,17 +247,39 @@ def test_audit_as_a_command(data, rng, tmp_path):
     table = manifest.assign(path=[f"{i}.png" for i in range(len(manifest))], in_pretraining=seen)
     table.to_csv(tmp_path / "manifest.csv", index=False)
     index.to_csv(tmp_path / "index.csv", index=False)
-    own = scores_of(manifest, own=rng.random(80)).drop(columns="view")
-    scores_of(manifest, inter=rng.random(80)).to_csv(tmp_path / "scores.csv", index=False)
-    own.to_csv(tmp_path / "own.csv", index=False)
+    paths = [tmp_path / f"seed{seed}" / part / "scores.csv" for seed in (0, 1) for part in ("stage1", "ae_N", "ae_Y")]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        scores = scores_of(manifest, ae=rng.random(80)).drop(columns=["label", "view"])
+        if path.parent.name == "stage1":  # as stage 1 writes it, T_u too
+            unlabeled = pd.DataFrame({"image_id": [f"i{i:03}" for i in range(30, 40)], "ae": 0.5})
+            scores = pd.concat([unlabeled, scores]).assign(split="test", p_normal=0.5)
+        scores.to_csv(path, index=False)
     options = {name: tmp_path / f"{name}.csv" for name in ("manifest", "index", "table")} | {"text": tmp_path / "a.md"}
-    options |= {"images": tmp_path / "images.npy", "score_tables": [tmp_path / "scores.csv", tmp_path / "own.csv"]}
-    audit(Namespace(**options, dataset="simulated"))
-    table = pd.read_csv(tmp_path / "table.csv")
-    assert set(table["score"]) == {*SHORTCUTS, "inter", "own"}
-    assert "*not seen in pre-training* (15 normal, 15 abnormal): `inter`" in (tmp_path / "a.md").read_text()
-    with pytest.raises(InputError, match="score 'own' is in another table too"):
-        audit(Namespace(**options | {"score_tables": [tmp_path / "own.csv"] * 2}, dataset="x"))
-    own[1:].to_csv(tmp_path / "own.csv", index=False)
-    with pytest.raises(InputError, match="1 test images have no score, the first is 'i040'"):
-        audit(Namespace(**options, dataset="x"))
+    return Namespace(**options, images=tmp_path / "images.npy", score_tables=paths, seeds=[0, 1], dataset="simulated")
+
+
+def test_audit_as_a_command(files, data):
+    audit(files)
+    table = pd.read_csv(files.table)
+    assert set(table["score"]) == {*SHORTCUTS, "stage1/ae", "ae_N/ae", "ae_Y/ae"}
+    labels = scores_of(data[1])["label"].to_numpy() == "abnormal"
+    aucs = [auc(labels, pd.read_csv(path)["ae"]) for path in files.score_tables if path.parent.name == "ae_Y"]
+    row = table.set_index(["score", "group"]).loc[("ae_Y/ae", "all")]
+    assert row["auc"] == pytest.approx(np.mean(aucs)) and row["seeds"] == len(aucs) == 2
+    assert "*not seen in pre-training* (15 normal, 15 abnormal): `stage1/ae`" in files.text.read_text()
+
+
+def test_audit_mistakes_as_a_command(files):
+    given = files.score_tables
+    files.score_tables = [given[1], given[1]]
+    files.seeds = [0]
+    with pytest.raises(InputError, match="score 'ae_N/ae' is in another table too"):
+        audit(files)
+    files.score_tables, files.seeds = given[:3], [0, 1]
+    with pytest.raises(InputError, match="found 3 tables for 2 seeds"):
+        audit(files)
+    pd.read_csv(given[5])[1:].to_csv(given[5], index=False)
+    files.score_tables = given
+    with pytest.raises(InputError, match=r"ae_Y/scores\.csv: 1 test images have no score, the first is 'i040'"):
+        audit(files)

@@ -26,7 +26,7 @@ from torch import nn
 from torchvision.transforms.v2 import functional as vision
 
 import amae.training
-from amae.commands.compare import fit_comparator, read_settings, score_comparator
+from amae.commands.compare import fit_comparator, read_settings, score_comparator, score_probe
 from amae.comparators import (
     METHODS,
     TestData,
@@ -422,12 +422,14 @@ def test_probe_is_scikit_learns_pipeline(data, test_data):
         pu_probe.out_of_fold(normal, unlabeled, pu_probe.Settings(folds=40))
 
 
-def test_view_only():
+def test_view_only(capsys):
     method = load_method("view_only")
     data = TestData(torch.zeros(4, 8, 8, dtype=torch.uint8), ["PA", "AP", "", "ap "])
     assert method.score({}, data, method.Settings())["score"].tolist() == [0, 1, 0.5, 1]
-    with pytest.raises(InputError, match="no test image has the view AP or PA"):
-        method.score({}, replace(data, views=["", "LL", "", ""]), method.Settings())
+    assert capsys.readouterr().err == ""
+    unknown = method.score({}, replace(data, views=["", "LL", "", ""]), method.Settings())["score"]
+    assert unknown.tolist() == [0.5] * 4
+    assert "no test image has the view AP or PA" in capsys.readouterr().err
 
 
 # All of them
@@ -541,6 +543,25 @@ def test_commands_never_read_a_label(method, few, narrow, tmp_path):
     assert {path.name for path in options.state.parent.iterdir()} - left == {
         *("state.safetensors", "history.csv", "run.json", "scores.csv")
     }
+
+
+def test_the_probe_ranks_the_unlabeled_images_for_pseudo_labels(few, tmp_path):
+    tables = []
+    for name, labels in [("a", ["normal"] * 4 + ["abnormal"] * 4), ("b", ["abnormal", "normal"] * 4)]:
+        write_data_set(tmp_path / name, few, labels)
+        options = options_of(tmp_path / name, "pu_probe", settings={"folds": 4, "c": 0.1})
+        options.probe_scores = tmp_path / name / "probe.csv"
+        score_probe(options)
+        tables.append(pd.read_csv(options.probe_scores))
+    pd.testing.assert_frame_equal(*tables)  # no label is read
+    manifest = pd.read_csv(options.manifest)
+    unlabeled = manifest[manifest["split"] == "train_unlabeled"]
+    assert tables[0]["image_id"].tolist() == unlabeled["image_id"].tolist()
+    assert set(tables[0]["split"]) == {"train_unlabeled"}
+    features = [frozen_features(few.encoder, images).numpy() for images in (few.normal, few.unlabeled)]
+    expected = pu_probe.out_of_fold(*features, pu_probe.Settings(folds=4, c=0.1))
+    np.testing.assert_allclose(tables[0]["p_abnormal"], expected, rtol=1e-6)
+    np.testing.assert_allclose(tables[0]["p_normal"] + tables[0]["p_abnormal"], 1)
 
 
 @pytest.mark.parametrize(

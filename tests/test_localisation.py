@@ -9,10 +9,11 @@ from scipy.integrate import trapezoid
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from amae.commands.experiments import localise, plot_localisation
+from amae.data.boxes import packed_boxes, read_boxes
 from amae.data.images import make_square
 from amae.errors import InputError
 from amae.evaluation import localisation
-from amae.evaluation.localisation import anomaly_map, box_pixels, localisation_metrics, packed_boxes, quantise
+from amae.evaluation.localisation import anomaly_map, box_pixels, localisation_metrics, quantise
 from amae.scores import discrepancy_map, reconstruction_scores
 
 SIZE = 16
@@ -195,7 +196,7 @@ def test_pixels_of_a_box():
 
 
 @pytest.mark.parametrize("square", ["squash", "pad", "crop"])
-def test_boxes_follow_the_picture(square):
+def test_boxes_follow_the_picture(square, tmp_path):
     image = np.full((96, 64), 10, np.uint8)
     image[32:64, 16:48] = 250  # a bright block, its corners on whole packed pixels in each way of squaring
     packed, geometry = make_square(image, square, 32)
@@ -204,7 +205,8 @@ def test_boxes_follow_the_picture(square):
         {"image_id": ["block", "unknown", "other"], "finding": ["opacity", "", ""]}
         | {"x_min": ["16", "0", ""], "y_min": ["32", "0", ""], "x_max": ["48", "9", ""], "y_max": ["64", "9", ""]}
     )
-    boxes, findings = packed_boxes(table, index)
+    table.to_csv(tmp_path / "boxes.csv", index=False)
+    boxes, findings = packed_boxes(read_boxes(tmp_path / "boxes.csv"), index)
     assert findings == {"block": ["opacity"]} and list(boxes) == ["block"]
     inside = np.zeros((32, 32), bool)
     inside[box_pixels(boxes["block"][0], 32, 32)] = True
@@ -214,16 +216,33 @@ def test_boxes_follow_the_picture(square):
     assert back == pytest.approx([16, 64])
 
 
-def test_boxes_without_area_are_refused():
-    geometry = dict(
-        zip(("rows", "columns", "scale_x", "scale_y", "offset_x", "offset_y"), (9, 9, 1, 1, 0, 0), strict=True)
+def test_both_forms_of_a_table_of_boxes_are_the_same(tmp_path):
+    (tmp_path / "corners.csv").write_text("image_id,x_min,y_min,x_max,y_max\n007,1,2.5,5,4\nb,,,,\nNA,0,0,9,1\n")
+    (tmp_path / "sizes.csv").write_text(
+        "x,width,y,height,finding,image_id\n1,4 ,2.5,1.5,nodule, 007\n0,9,0,1,,NA\n,,,,,b\n"
     )
-    index = pd.DataFrame([{"image_id": "i", **geometry}])
-    box = {"image_id": "i", "x_min": "5", "y_min": "1", "x_max": "5", "y_max": "9"}
-    with pytest.raises(InputError, match=r"'i' has x from 5 to 5"):
-        packed_boxes(pd.DataFrame([box]), index)
-    with pytest.raises(InputError, match="missing column y_max"):
-        packed_boxes(pd.DataFrame([box]).drop(columns="y_max"), index)
+    corners, sizes = (read_boxes(tmp_path / f"{name}.csv") for name in ("corners", "sizes"))
+    assert corners.values.tolist() == [["007", "", 1, 2.5, 5, 4], ["NA", "", 0, 0, 9, 1]]
+    assert sizes.assign(finding="").values.tolist() == corners.values.tolist()
+    assert sizes["finding"].tolist() == ["nodule", ""]
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("image_id,x_min,y_min,x_max,y_max\ni,5,1,5,9\n", "the box of image 'i' has x_min '5', y_min '1', x_max '5'"),
+        ("image_id,x_min,y_min,x_max,y_max\ni,5,1,7,high\n", "y_max 'high'; expected numbers and an area"),
+        ("image_id,x,y,width,height\ni,5,1,7,-2\n", "height '-2'; expected numbers and an area"),
+        ("image_id,x,y,width\ni,5,1,7\n", "missing column height"),
+        ("image_id,x_min,y_min,x_max\ni,5,1,7\n", "missing column y_max"),
+        ("name,x,y\ni,5,1\n", "missing column image_id"),
+    ],
+)
+def test_boxes_that_cannot_be_used_are_named(tmp_path, table, message):
+    (tmp_path / "boxes.csv").write_text(table)
+    with pytest.raises(InputError, match=message) as error:
+        read_boxes(tmp_path / "boxes.csv")
+    assert str(error.value).startswith(f"{tmp_path / 'boxes.csv'}: ")
 
 
 def test_maps_agree_with_the_image_scores():
@@ -292,3 +311,16 @@ def test_localisation_mistakes_as_a_command(files):
     files.score = "other"
     with pytest.raises(InputError, match="no score 'other'; it has inter"):
         plot_localisation(files)
+
+
+@pytest.mark.parametrize("command", [localise, plot_localisation])
+def test_a_data_set_without_boxes_is_told_what_to_get(files, command):
+    files.boxes.write_text("image_id,finding,x_min,y_min,x_max,y_max\n")
+    with pytest.raises(
+        InputError, match=r"boxes\.csv: no box of any image here.*vindr: also the original DICOM"
+    ) as error:
+        command(files)
+    assert "\n" not in str(error.value)
+    files.boxes = None
+    with pytest.raises(InputError, match=r"--boxes: missing.*datasets\.NAME\.boxes"):
+        command(files)

@@ -84,6 +84,21 @@ def test_bootstrap_agrees_with_drawing_images_one_resample_at_a_time(metric):
     assert interval == pytest.approx(np.percentile(values, [2.5, 97.5]), abs=0.02)
 
 
+@pytest.mark.parametrize("metric", [auc, average_precision])
+def test_bootstrap_of_replicates_is_of_their_mean_over_the_same_images(metric):
+    rng = np.random.default_rng(1)
+    labels = np.arange(60) % 2
+    replicates = np.stack([np.round(rng.normal(labels * shift, 1), 1) for shift in (0.4, 0.7, 1.0)])
+    values = []
+    for _ in range(800):
+        drawn = np.concatenate([rng.choice(np.flatnonzero(labels == label), 30) for label in (0, 1)])
+        values.append(np.mean([metric(labels[drawn], scores[drawn]) for scores in replicates]))
+    interval = bootstrap_interval(labels, replicates, metric, resamples=4000, seed=3)
+    assert interval == pytest.approx(np.percentile(values, [2.5, 97.5]), abs=0.02)
+    one = bootstrap_interval(labels, replicates[0], metric)
+    assert bootstrap_interval(labels, replicates[[0, 0, 0]], metric) == pytest.approx(one)
+
+
 def test_bootstrap_covers_the_true_auc_and_is_deterministic():
     truth, covered = 0.760, 0  # two unit normals one apart: Phi(1 / sqrt 2)
     for seed in range(60):

@@ -50,3 +50,14 @@ def test_two_scarce_classes_do_not_meet():
 def test_percentile_zero_keeps_everything():
     table = pseudo_label(scores([0.2, 0.4, 0.8]), PseudoLabelSettings(percentile=0, minimum=1))
     assert table["kept"].all()
+
+
+def test_the_probe_keeps_the_bottom_and_the_top_third_whatever_its_level(capsys):
+    p = np.random.default_rng(1).permutation(np.linspace(0.6, 0.99, 20))  # all "abnormal" by the level
+    table = pseudo_label(scores(p), PseudoLabelSettings(source="probe", minimum=30, percentile=100))
+    order = [f"i{n}" for n in np.argsort(p)]
+    kept = {name: set(part["image_id"]) for name, part in table.groupby("pseudo_label")}
+    assert kept == {"normal": set(order[:7]), "": set(order[7:13]), "abnormal": set(order[13:])}
+    ends = table.groupby("pseudo_label")["threshold"].agg(set)
+    assert ends["abnormal"] == {np.sort(p)[13]} and ends["normal"] == {1 - np.sort(p)[6]}
+    assert capsys.readouterr().err == ""  # no class is scarce: the rule is meant

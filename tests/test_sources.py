@@ -373,13 +373,18 @@ def tables_in(folder: Path, lists: dict) -> None:
     write(folder / "vinbigdata-train.csv.gz", gzip.compress("\n".join(marks).encode()))
 
 
+def options_of(dataset: str, source: Path, **given: object) -> Namespace:
+    """Options of index-source and list-source."""
+    options = {"repartition": None, "anomaly_ratio": None, "splits": None, "metadata": None, "patient_disjoint": False}
+    return Namespace(dataset=dataset, folder=source, **options | given)
+
+
 def indexed(
     folder: Path, dataset: str, source: Path, **given: object
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Manifest, hidden labels and boxes that the command writes."""
     files = {name: folder / f"{name}.csv" for name in ("table", "manifest", "hidden_labels", "boxes")}
-    options = {"repartition": None, "anomaly_ratio": None, "splits": None, "metadata": None} | given
-    commands.index_source(Namespace(dataset=dataset, folder=source, **options, **files))
+    commands.index_source(options_of(dataset, source, **files, **given))
     return (
         read_manifest(files["manifest"], check_files=True),
         read_csv(files["hidden_labels"]),
@@ -419,6 +424,68 @@ def test_rsna_original_files(tmp_path: Path, small: None) -> None:
     assert set(unlabeled["nih_image"]) == {""} and (unlabeled["view"] != "").all()
     assert list(boxes["image_id"]) == ["r18", "r19", "r20"]  # none of T_u
     assert boxes.iloc[0, 1:].tolist() == ["Lung Opacity", "256.0", "512.0", "320.0", "640.0"]
+
+
+def rsna_files(folder: Path, same_patient: dict[str, str] | None = None) -> None:
+    """Miniature original files with their lists; the patient of an image, where told, is also another image's."""
+    lists = small_lists("r")
+    for name in names_of(lists):
+        write(folder / "stage_2_train_images" / f"{name}.dcm", "a DICOM file")
+    write(folder / "rsna_data.json", json.dumps(lists))
+    if same_patient is not None:
+        numbers = {name: i for i, name in enumerate(names_of(lists))}
+        mapping = [
+            {"subset_img_id": name, "img_id": f"{numbers[same_patient.get(name, name)]:08d}_{i:03d}.png"}
+            for name, i in numbers.items()
+        ]
+        write(folder / "pneumonia-challenge-dataset-mappings_2018.json", json.dumps(mapping))
+
+
+SHARED = {"r00": "r15", "r05": "r19", "r10": "r18", "r11": "r12"}  # r11 and r12 are both of the pool
+
+
+def test_training_without_patients_of_the_test_set(tmp_path: Path, small: None, capsys) -> None:
+    rsna_files(tmp_path, SHARED)
+    published, _, _ = indexed(tmp_path, "rsna", tmp_path, anomaly_ratio=0.6)
+    assert "warning: 3 patients are in both training and test (3 test images" in capsys.readouterr().err
+    manifest, hidden, boxes = indexed(tmp_path, "rsna", tmp_path, anomaly_ratio=0.6, patient_disjoint=True)
+    told = capsys.readouterr().err
+    assert "1 of 4 of train_normal, 1 of 6 of pool_normal, 1 of 5 of pool_abnormal, 0 of 3 of test_normal" in told
+    assert "; 0 images of unknown patients" in told and "warning" not in told
+    sets = manifest.groupby("split")["image_id"].agg(list)
+    assert sets["train_normal"] == ["r01", "r02", "r03"]
+    assert sets["train_unlabeled"] == ["r04", "r06", "r11", "r12", "r13"]  # the next of each list takes the place
+    test = published["split"] == "test"
+    pd.testing.assert_frame_equal(manifest[manifest["split"] == "test"].reset_index(drop=True),
+                                  published[test].reset_index(drop=True))  # fmt: skip
+    assert hidden["label"].value_counts().to_dict() == {"abnormal": 3, "normal": 2} and boxes.empty
+    with pytest.raises(InputError, match=r"anomaly_ratio 1 needs 5 abnormal .* the pool has 4: at most 0\.8"):
+        indexed(tmp_path, "rsna", tmp_path, anomaly_ratio=1.0, patient_disjoint=True)
+
+
+def test_patients_that_are_not_known_cannot_be_kept_apart(tmp_path: Path, small: None) -> None:
+    rsna_files(tmp_path)
+    with pytest.raises(InputError, match=r"patient_disjoint needs pneumonia-challenge-dataset-mappings_2018\.json"):
+        indexed(tmp_path, "rsna", tmp_path, anomaly_ratio=0.6, patient_disjoint=True)
+    write(tmp_path / "vin_data.json", json.dumps(small_lists("v")))
+    with pytest.raises(InputError, match="vindr: patient_disjoint is true, but VinDr-CXR does not tell its patients"):
+        indexed(tmp_path, "vindr", tmp_path, anomaly_ratio=0.6, patient_disjoint=True)
+
+
+@pytest.mark.parametrize(("disjoint", "ratios"), [(False, [0, 0.2, 0.4, 0.6, 0.8, 1]), (True, [0, 0.2, 0.4, 0.6, 0.8])])
+def test_candidates_are_the_images_of_every_ratio(tmp_path: Path, small: None, disjoint: bool, ratios) -> None:
+    rsna_files(tmp_path, SHARED)
+    every = set()
+    for ratio in ratios:
+        manifest = indexed(tmp_path, "rsna", tmp_path, anomaly_ratio=ratio, patient_disjoint=disjoint)[0]
+        every |= set(manifest["image_id"])
+    files = {name: tmp_path / f"{name}.csv" for name in ("table", "candidates")}
+    commands.list_source(options_of("rsna", tmp_path, anomaly_ratio=0.6, patient_disjoint=disjoint, **files))
+    candidates = read_manifest(files["candidates"])
+    assert set(candidates["image_id"]) == every
+    assert set(candidates.loc[candidates["split"] == "train_unlabeled", "label"]) == {""}
+    commands.list_source(options_of("rsna", tmp_path, **files))
+    assert set(read_manifest(files["candidates"])["split"]) == {"train_normal", "test"}
 
 
 def archive_of(lists: dict, names: list[str], folder: str) -> bytes:
@@ -530,6 +597,14 @@ def test_nih_folders(tmp_path: Path, small: None, place: str) -> None:
     last = manifest.set_index("image_id").loc["00000009_000"]
     assert last[["label", "patient_id", "age", "finding"]].tolist() == ["abnormal", "00000009", "49", "Mass|Nodule"]
     assert boxes.iloc[0].tolist() == ["00000009_000", "Mass", "32.0", "16.0", "40.0", "20.0"]
+    assert indexed(tmp_path, "nih", tmp_path, patient_disjoint=True)[0].equals(manifest)  # they share no patient
+    again = wanted[-1].replace("_000", "_001")  # a woman of the test set, now in training too
+    write(tmp_path / place.format(n=1) / again, picture(64))
+    write(tmp_path / "norm_FemaleAdultPA_train_curated_list.txt", f"{wanted[3]}\n{again}\n")
+    assert "00000009_001" in set(indexed(tmp_path, "nih", tmp_path)[0]["image_id"])
+    kept = indexed(tmp_path, "nih", tmp_path, patient_disjoint=True)[0]
+    assert kept["split"].value_counts().to_dict() == {"test": 4, "train_normal": 4}
+    assert "00000009_001" not in set(kept["image_id"])
     with pytest.raises(InputError, match=r"nih has no unlabeled set: anomaly_ratio is 0\.6, expected none"):
         indexed(tmp_path, "nih", tmp_path, anomaly_ratio=0.6)
 

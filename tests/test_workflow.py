@@ -1,10 +1,12 @@
 """The workflow as a person meets it: what a change reruns, what a mistake says, and the form of its rules."""
 
 import ast
+import json
 import re
 
 import pytest
 from conftest import ROOT
+from project import copy_sources
 from test_end_to_end import PER_DATASET
 
 RESULTS = {
@@ -14,7 +16,7 @@ RESULTS = {
     "plot_histograms": 1,
     "plot_gallery": 1,
 }
-RECONSTRUCTION = {"reconstruct_test": 1, **RESULTS}
+RECONSTRUCTION = {"reconstruct_test": 1, "export_model": 1, **RESULTS}
 MODULES = {"train_module": 2, "plot_training": 1, **RECONSTRUCTION}
 STAGE1 = {
     "train_stage1": 1,
@@ -96,6 +98,28 @@ def test_a_key_reruns_what_depends_on_it(finished, config, expected):
     assert finished.planned(*config) == expected
 
 
+def test_pseudo_labels_of_the_probe_share_all_but_stage_2(finished):
+    words = ("--dry-run", "--printshellcmds", "sensitivity")
+    status, output = finished.run(*words, config=("experiments={decisions: [probe_pseudo_labels]}",))
+    assert status == 0, output
+    commands = re.findall(r"^(?:Shell command:| +) *amae (\S+) (.*)$", output, re.M)
+    jobs = sorted(name for name, _ in commands)
+    made = ["score-probe", "export-pseudo-labels", "train-module", "train-module", "reconstruct", "compute-metrics"]
+    assert jobs == sorted([*made, "tabulate-results"])
+    words = dict(commands)
+    assert "--unlabeled-scores out/tiny/seed0/probe/scores.csv" in words["export-pseudo-labels"]
+    assert "--source probe" in words["export-pseudo-labels"] and "hidden" not in words["score-probe"]
+    assert "--stage1-scores out/tiny/seed0/stage1/scores.csv" in words["compute-metrics"]
+    rows = re.search(r"--methods '(.*?)'", words["tabulate-results"])[1]
+    whose = {row["method"]: row["taxonomy"] for row in json.loads(rows)}
+    assert whose == {
+        "main: inter": "AMAE stage 2",
+        "main: error_ratio": "ours",
+        "probe_pseudo_labels: inter": "ours",
+        "probe_pseudo_labels: error_ratio": "ours",
+    }
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
@@ -143,6 +167,25 @@ def test_a_file_that_cannot_be_read_stops_the_run_and_keeps_what_is_computed(fin
     assert (project.folder / "out/mine/manifest.csv").is_file()
     assert not (project.folder / "out/mine/images.npy").exists()
     assert {name: (project.results / name).read_bytes() for name in PER_DATASET} == before
+
+
+@pytest.mark.parametrize(("given", "expected"), [("", 0), (", boxes: null", 0), (", boxes: mine/boxes.csv", 3)])
+def test_boxes_of_own_data_are_drawn_and_measured(tmp_path, given, expected):
+    project = copy_sources(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/table.csv").write_text("path\n")
+    tiny = tmp_path / "tests/tiny.yaml"
+    own = OWN.lstrip().replace("splits: null", f"splits: null{given}")
+    tiny.write_text(tiny.read_text().replace("dataset: tiny\n", "").replace("datasets:\n", own, 1))
+    words = ("--dry-run", "--printshellcmds", "all", "localisation")
+    if expected:
+        assert "key datasets.mine.boxes: mine/boxes.csv: no such file" in project.run(*words)[1]
+        (tmp_path / "mine/boxes.csv").write_text("image_id\n")
+    status, output = project.run(*words, config=("experiments={localisation: [mine]}",))
+    assert status == 0, output
+    commands = re.findall(r"amae (?:plot-gallery|localise|plot-localisation) .*", output)
+    assert len(commands) == 3 and sum("--boxes mine/boxes.csv" in command for command in commands) == expected
+    assert sum("--boxes" in command for command in commands) == expected
 
 
 def test_every_rule_says_what_it_does_and_logs_and_measures_itself():

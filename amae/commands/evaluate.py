@@ -10,19 +10,19 @@ from amae.files import load_arrays, read_csv, write_csv
 
 METRICS = ["seed", "score", "group", "normal", "abnormal", "auc", "ap", "chi2"]
 PSEUDO_LABELS = ["image_id", "p_normal", "p_abnormal", "predicted", "threshold", "kept", "pseudo_label"]
-BOXES = ["image_id", "x_min", "y_min", "x_max", "y_max"]
 
 
 def compute_metrics(options: Namespace) -> None:
-    """Join the scores of the test images with their labels, and measure each score."""
+    """Join the scores of the test images with their labels, and measure each; without T_u that is stage 1 alone."""
     from amae.data.manifest import read_manifest
 
     test = read_manifest(options.manifest, needs=("test",))
     test = test.loc[test["split"] == "test", ["image_id", "label", "view"]]
     columns = ["image_id", "p_abnormal"]
     stage1 = read_csv(options.stage1_scores, columns)[columns].rename(columns={"p_abnormal": "stage1"})
-    reconstruction = read_csv(options.reconstruction_scores, ["image_id"])
-    scores = test.merge(stage1, on="image_id").merge(reconstruction, on="image_id")
+    scores = test.merge(stage1, on="image_id")
+    if options.reconstruction_scores:
+        scores = scores.merge(read_csv(options.reconstruction_scores, ["image_id"]), on="image_id")
     write_csv(scores, options.scores)
     write_csv(tables.metrics_of_scores(scores[scores["label"] != ""], options.seed), options.metrics)
 
@@ -34,9 +34,7 @@ def measure_scores(options: Namespace) -> None:
     test = read_manifest(options.manifest, needs=("test",))
     scores = test.loc[(test["split"] == "test") & (test["label"] != ""), ["image_id", "label", "view"]]
     for path in options.score_tables:
-        table = read_csv(path, ["image_id"]).drop(columns=["split", "p_normal"], errors="ignore")
-        names = {name: f"{path.parent.name}/{name}" for name in table if name != "image_id"}
-        scores = scores.merge(table.rename(columns=names), on="image_id")
+        scores = scores.merge(tables.scores_by_folder(path), on="image_id")
     write_csv(tables.metrics_of_scores(scores, options.seed), options.metrics)
 
 
@@ -86,6 +84,7 @@ def plot_histograms(options: Namespace) -> None:
 
 def plot_gallery(options: Namespace) -> None:
     """Images, reconstructions and maps of the most and least anomalous images and of the worst mistakes."""
+    from amae.data.boxes import packed_boxes, read_boxes
     from amae.data.packed import open_images
     from amae.figures import gallery
 
@@ -96,20 +95,6 @@ def plot_gallery(options: Namespace) -> None:
     images, index = open_images(options.images, options.index)
     places = dict(zip(index["image_id"], range(len(index)), strict=True))
     shown = {image_id: images[places[image_id]] for image_id in rows}
-    boxes = packed_boxes(read_csv(options.boxes, BOXES), index) if options.boxes else None
+    boxes = packed_boxes(read_boxes(options.boxes), index)[0] if options.boxes else None
     with load_arrays(options.maps) as maps:
         gallery.plot_gallery(rows, shown, maps, titles, options.figure, boxes)
-
-
-def packed_boxes(boxes: pd.DataFrame, index: pd.DataFrame) -> dict[str, list[tuple[float, ...]]]:
-    """Boxes in original pixels as (left, top, right, bottom) in packed pixels, by image_id."""
-    table = boxes.merge(index, on="image_id")
-    corners = [
-        table[f"{axis}_{end}"].astype(float) * table[f"scale_{axis}"] + table[f"offset_{axis}"]
-        for end in ("min", "max")
-        for axis in ("x", "y")
-    ]
-    found: dict[str, list[tuple[float, ...]]] = {}
-    for image_id, *box in zip(table["image_id"], *corners, strict=True):
-        found.setdefault(image_id, []).append(tuple(box))
-    return found

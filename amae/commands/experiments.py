@@ -15,10 +15,10 @@ from amae.files import atomic, read_csv, write_csv
 
 def localise(options: Namespace) -> None:
     """Measure every anomaly map against the boxes."""
-    from amae.evaluation.localisation import MAPS, localisation_metrics, packed_boxes
+    from amae.evaluation.localisation import MAPS, localisation_metrics
 
     images, index, made = _reconstructions(options)
-    boxes, findings = packed_boxes(read_csv(options.boxes), index)
+    boxes, findings = _boxes(options.boxes, index)
     label = read_csv(options.manifest).set_index("image_id")["label"]
     tables = []
     for name in MAPS:
@@ -32,13 +32,13 @@ def localise(options: Namespace) -> None:
 
 def plot_localisation(options: Namespace) -> None:
     """Boxes and maps of images with boxes, evenly spaced from the highest to the lowest of a score."""
-    from amae.evaluation.localisation import MAPS, packed_boxes
+    from amae.evaluation.localisation import MAPS
     from amae.evaluation.tables import read_scores, score_columns
     from amae.figures.localisation import plot_localisation as plot
     from amae.figures.style import score_name
 
     images, index, made = _reconstructions(options)
-    boxes, findings = packed_boxes(read_csv(options.boxes), index)
+    boxes, findings = _boxes(options.boxes, index)
     scores = read_csv(options.scores)
     scores = read_scores(scores[scores["label"] != ""])
     if options.score not in score_columns(scores):
@@ -65,29 +65,46 @@ def plot_localisation(options: Namespace) -> None:
     )
 
 
+def _boxes(path: Path | None, index: pd.DataFrame) -> tuple[dict[str, list], dict[str, list[str]]]:
+    """Boxes in packed pixels and their findings. Raises InputError where there is none, with what to get."""
+    from amae.data.boxes import packed_boxes, read_boxes
+
+    if path is None:
+        raise InputError("--boxes: missing; expected a table of boxes (for data of kind own: datasets.NAME.boxes)")
+    boxes, findings = packed_boxes(read_boxes(path), index)
+    if not boxes:
+        raise InputError(
+            f"{path}: no box of any image here, and localisation needs some. rsna, vindr, nih: `uv pip install "
+            "--no-deps torchxrayvision` brings the boxes; vindr: also the original DICOM files, as the PNG copies do "
+            "not tell the size that boxes refer to; paediatric: none are published; own: the image_id are the table's"
+        )
+    return boxes, findings
+
+
 def audit(options: Namespace) -> None:
-    """Shortcuts beside the scores, all in the groups that nobody reports, as a table and a text."""
+    """Shortcuts beside the scores of every seed, all in the groups that nobody reports, as a table and a text.
+
+    Of `score_tables` each seed has the same number, in the order of `seeds`.
+    """
     from amae.data.manifest import read_manifest
     from amae.data.packed import open_images
     from amae.evaluation.audit import audit_table, audit_text, shortcut_scores
 
     manifest = read_manifest(options.manifest, needs=("test",))
     images, index = open_images(options.images, options.index)
-    scores = shortcut_scores(images, manifest, index)
-    for path in options.score_tables:
-        table = read_csv(path).drop(columns=["label", "view"], errors="ignore")
-        twice = (set(table) & set(scores)) - {"image_id"}
-        if twice:
-            raise InputError(f"{path}: score {sorted(twice)[0]!r} is in another table too; expected each score once")
-        missing = scores.loc[~scores["image_id"].isin(table["image_id"]), "image_id"]
-        if len(missing):
-            raise InputError(f"{path}: {len(missing)} test images have no score, the first is {missing.iloc[0]!r}")
-        scores = scores.merge(table, on="image_id")
-    scores = manifest[["image_id", "label"]].merge(scores, on="image_id")
+    shortcuts = manifest[["image_id", "label"]].merge(shortcut_scores(images, manifest, index), on="image_id")
+    count, left = divmod(len(options.score_tables), len(options.seeds))
+    if left:
+        raise InputError(
+            f"--score-tables: found {len(options.score_tables)} tables for {len(options.seeds)} seeds; expected the "
+            "same number for each"
+        )
+    of_seeds = [options.score_tables[place * count : (place + 1) * count] for place in range(len(options.seeds))]
+    scores = [_joined(shortcuts[["image_id", "label"]], paths) for paths in of_seeds]
     exposure = None
     if "in_pretraining" in manifest and (manifest["in_pretraining"] != "").any():
         exposure = manifest.loc[manifest["in_pretraining"] == "yes", "image_id"].tolist()
-    table = audit_table(scores, manifest, exposure)
+    table = audit_table([shortcuts, *scores], manifest, exposure)
     write_csv(table, options.table)
     with atomic(options.text) as temporary:
         temporary.write_text(audit_text(table, options.dataset), encoding="utf-8")
@@ -156,6 +173,23 @@ def plot_histogram_panels(options: Namespace) -> None:
 
     panels = {heading: read_csv(path) for heading, path in _json(options.panels).items()}
     plot({name: table[table["label"] != ""] for name, table in panels.items()}, options.score, options.figure)
+
+
+def _joined(images: pd.DataFrame, paths: Sequence[Path]) -> pd.DataFrame:
+    """These images with every score of one seed, named by the folder of its table."""
+    from amae.evaluation.tables import scores_by_folder
+
+    scores = images
+    for path in paths:
+        table = scores_by_folder(path)
+        twice = (set(table) & set(scores)) - {"image_id"}
+        if twice:
+            raise InputError(f"{path}: score {sorted(twice)[0]!r} is in another table too; expected each score once")
+        missing = images.loc[~images["image_id"].isin(table["image_id"]), "image_id"]
+        if len(missing):
+            raise InputError(f"{path}: {len(missing)} test images have no score, the first is {missing.iloc[0]!r}")
+        scores = scores.merge(table, on="image_id")
+    return scores
 
 
 def _replicates(text: str) -> pd.DataFrame:

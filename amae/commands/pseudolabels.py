@@ -8,7 +8,7 @@ from amae.settings import PseudoLabelSettings, from_options
 
 
 def export_pseudo_labels(options: Namespace) -> None:
-    """Write the pseudo-labels of T_u."""
-    scores = read_csv(options.stage1_scores, ["image_id", "split", "p_normal", "p_abnormal"])
+    """Write the pseudo-labels of T_u, from the probabilities of stage 1 or of the probe."""
+    scores = read_csv(options.unlabeled_scores, ["image_id", "split", "p_normal", "p_abnormal"])
     scores = scores[scores["split"] == "train_unlabeled"].astype({"p_normal": float, "p_abnormal": float})
     write_csv(pseudo_label(scores, from_options(PseudoLabelSettings, options)), options.pseudo_labels)

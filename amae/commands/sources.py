@@ -64,9 +64,9 @@ def index_source(options: Namespace) -> None:
     """Make the table, manifest, hidden labels and boxes of a benchmark data set.
 
     options: dataset (rsna, vindr, nih, paediatric), folder (of the images), repartition (DDAD's file, or the folder of
-    NSA's lists; None: in the folder), anomaly_ratio (None: no T_u), splits (JSON of SplitSettings; paediatric only),
-    metadata (folder with more tables, or None), and the files to write: table (every image with its label), manifest,
-    hidden_labels, boxes (of the test images).
+    NSA's lists; None: in the folder), anomaly_ratio (None: no T_u), patient_disjoint (without training images of test
+    patients), splits (JSON of SplitSettings; paediatric only), metadata (folder with more tables, or None), and the
+    files to write: table (every image with its label), manifest, hidden_labels, boxes (of the test images).
     """
     from amae.data.manifest import build_manifest
     from amae.files import write_csv
@@ -83,30 +83,17 @@ def index_source(options: Namespace) -> None:
 
 def list_source(options: Namespace) -> None:
     """List every image that a benchmark data set uses at any anomaly ratio (as `amae list-images` for a table)."""
-    import pandas as pd
-
     from amae.data.manifest import list_candidates
     from amae.files import write_csv
 
-    tables, splits = [], None
-    for ratio in (None,) if options.anomaly_ratio is None else _extreme_ratios(options.dataset):
-        table, _, splits = _index(Namespace(**{**vars(options), "anomaly_ratio": ratio}))
-        tables.append(table)
-    write_csv(pd.concat(tables).drop_duplicates("image_id"), options.table)
+    table, _, splits = _index(options, every_ratio=True)
+    write_csv(table, options.table)
     list_candidates(options.table, Path(), options.candidates, splits)
 
 
-def _extreme_ratios(dataset: str) -> tuple[float | None, ...]:
-    """The anomaly ratios whose unlabeled sets together hold that of every other ratio."""
-    from amae.sources import rsna, vindr
-
-    published = {"rsna": rsna.PUBLISHED, "vindr": vindr.PUBLISHED}.get(dataset)
-    if published is None:  # its splits are drawn, from a table that does not depend on the ratio
-        return (None,)
-    return 0.0, min(1.0, published.pool_abnormal / published.unlabeled)
-
-
-def _index(options: Namespace) -> tuple["pd.DataFrame", "pd.DataFrame", "SplitSettings | None"]:
+def _index(
+    options: Namespace, every_ratio: bool = False
+) -> tuple["pd.DataFrame", "pd.DataFrame", "SplitSettings | None"]:
     """Table of images, boxes, and settings to draw splits with (None where they are published)."""
     from amae.data.splits import SplitSettings
     from amae.sources import nih, paediatric, rsna, vindr
@@ -127,7 +114,8 @@ def _index(options: Namespace) -> tuple["pd.DataFrame", "pd.DataFrame", "SplitSe
     module = modules[options.dataset]
     repartition = Path(options.repartition) if options.repartition else _repartition_in(folder, module)
     tables = table_folders(options.metadata, folder)
-    return *module.index(folder, repartition, options.anomaly_ratio, tables), None
+    choices = {"patient_disjoint": options.patient_disjoint, "every_ratio": every_ratio}
+    return *module.index(folder, repartition, options.anomaly_ratio, tables, **choices), None
 
 
 def _repartition_in(folder: Path, module: ModuleType) -> Path:

@@ -1,10 +1,15 @@
 """What a benchmark hides: shortcuts that need no lungs, and how every score fares in the groups that nobody reports.
 
+A score trained with several seeds is reported by the mean of its seeds' AUCs, with 1.96 x their sample standard
+deviation (how much the training varies) and the 95 % bootstrap interval of that mean over test images (how much the
+choice of images matters). A seed's scores are never averaged with another's: an ensemble would be another method.
+
 No sign, threshold or choice here is taken from test labels: an AUC below 0.5 stays below 0.5.
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +17,7 @@ from scipy.fft import fft2
 
 from amae.errors import InputError
 from amae.evaluation.metrics import auc, average_precision, bootstrap_interval
+from amae.evaluation.statistics import mean_and_spread
 from amae.evaluation.tables import CLASSES, SMALLEST_GROUP, is_abnormal, read_scores, score_columns
 
 # Each property is a score as it is, "more of it" = higher. What an image has of it says nothing about lungs.
@@ -29,7 +35,7 @@ SHORTCUTS = {
     **PROPERTIES,
     **{f"{UNUSUAL}{name}": f"|z| against T_n of: {meaning}" for name, meaning in PROPERTIES.items()},
 }
-MANY = 6  # scores: with more, the text gives their range
+MANY = 6  # scores: with more, the text gives their range, and names the extremes
 AGES = ((0, 18), (18, 40), (40, 60), (60, 80), (80, 121))  # years, the upper end excluded
 # How the names of groups begin, and what a difference between such a group and the whole may mean.
 _MEANINGS = {
@@ -100,27 +106,34 @@ def spectrum(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return slope, share
 
 
-def audit_table(scores: pd.DataFrame, manifest: pd.DataFrame, exposure: Collection[str] | None = None) -> pd.DataFrame:
+def audit_table(
+    tables: Sequence[pd.DataFrame], manifest: pd.DataFrame, exposure: Collection[str] | None = None
+) -> pd.DataFrame:
     """Every score in every group of test images, in long form, one row per score and group.
 
-    scores: image_id, label and score columns, the shortcuts among them; manifest: with split, patient_id, view and,
-    where known, sex and age; exposure: image_ids that the pre-training has seen. Columns: score, group, normal and
-    abnormal (counts), auc, auc_low, auc_high, ap, ap_low, ap_high (95 % bootstrap intervals over images), note. A group
-    with fewer than 10 images of a class keeps its counts, and its metrics are empty.
+    tables: image_id, label and score columns, of the same images each: one of the shortcuts, and one of the methods'
+    scores for each seed. What several tables hold are replicates. manifest: with split, patient_id, view and, where
+    known, sex and age; exposure: image_ids that the pre-training has seen. Columns: score, group, normal and abnormal
+    (counts), seeds (replicates), and for auc and ap the mean over seeds, _spread (1.96 x sample standard deviation over
+    seeds, empty for one), _low and _high (95 % bootstrap interval of the mean over images); note. A group with fewer
+    than 10 images of a class keeps its counts, and its metrics are empty.
     """
-    scores = read_scores(scores.drop(columns="view", errors="ignore"))
-    known = manifest.set_index("image_id").loc[scores["image_id"]]
+    tables = [read_scores(table.drop(columns="view", errors="ignore")).set_index("image_id") for table in tables]
+    ids, labels = tables[0].index, is_abnormal(tables[0])
+    replicates: dict[str, list[np.ndarray]] = {}
+    for table in tables:
+        for column in score_columns(table):
+            replicates.setdefault(column, []).append(table.loc[ids, column].to_numpy())
     training = manifest.loc[manifest["split"] != "test", "patient_id"]
     rows = []
-    for group, members in _groups(known, training, exposure):
-        part = scores[members]
-        labels = is_abnormal(part)
-        for column in score_columns(scores):
-            row = {"score": column, "group": group, "normal": int((labels == 0).sum()), "abnormal": int(labels.sum())}
-            row |= _measure(labels, part[column].to_numpy())
+    for group, members in _groups(manifest.set_index("image_id").loc[ids], training, exposure):
+        counts = dict(zip(CLASSES, np.bincount(labels[members], minlength=2).tolist(), strict=True))
+        for column, values in replicates.items():
+            row = {"score": column, "group": group, **counts, "seeds": len(values)}
+            row |= _measure(labels[members], np.stack(values)[:, members])
             rows.append(row | {"note": f"turned round: {1 - row['auc']:.3f}" if row.get("auc", 1) < 0.5 else ""})
-    metrics = [f"{name}{end}" for name in ("auc", "ap") for end in ("", "_low", "_high")]
-    table = pd.DataFrame(rows, columns=["score", "group", *CLASSES, *metrics, "note"])
+    metrics = [f"{name}{end}" for name in ("auc", "ap") for end in ("", "_spread", "_low", "_high")]
+    table = pd.DataFrame(rows, columns=["score", "group", *CLASSES, "seeds", *metrics, "note"])
     return table.astype(dict.fromkeys(metrics, float))
 
 
@@ -129,8 +142,10 @@ def audit_text(table: pd.DataFrame, dataset: str) -> str:
     table = table.assign(method=~table["score"].isin(SHORTCUTS))
     whole = table[table["group"] == "all"]
     normal, abnormal = whole[list(CLASSES)].astype(int).iloc[0]
+    seeds = int(whole["seeds"].max())
+    mean = f"An AUC is the mean over {seeds} seeds, ± 1.96 standard deviations. " if seeds > 1 else ""
     parts = [
-        f"**What {dataset} hides.** The test set holds {normal} normal and {abnormal} abnormal images. Beside an "
+        f"**What {dataset} hides.** The test set holds {normal} normal and {abnormal} abnormal images. {mean}Beside an "
         "AUC stands its 95 % bootstrap interval over images and, in a group, the change against all images."
     ]
     parts[0] += " " + _about_shortcuts(whole)
@@ -191,13 +206,14 @@ def _groups(
             yield f"age={low}-{high - 1}", members
 
 
-def _measure(labels: np.ndarray, values: np.ndarray) -> dict[str, float]:
+def _measure(labels: np.ndarray, replicates: np.ndarray) -> dict[str, float | None]:
+    """Metrics of the replicates (S, N) of a score; none where a class has too few images."""
     if min((labels == 0).sum(), labels.sum()) < SMALLEST_GROUP:
         return {}
     row = {}
     for name, metric in (("auc", auc), ("ap", average_precision)):
-        row[name] = metric(labels, values)
-        row[f"{name}_low"], row[f"{name}_high"] = bootstrap_interval(labels, values, metric)
+        row[name], row[f"{name}_spread"] = mean_and_spread([metric(labels, values) for values in replicates])
+        row[f"{name}_low"], row[f"{name}_high"] = bootstrap_interval(labels, replicates, metric)
     return row
 
 
@@ -245,11 +261,16 @@ def _about_group(table: pd.DataFrame, group: str) -> str:
             for row, change in zip(part.itertuples(), changes, strict=True)
         ]
         return f"{head} {'; '.join(told)}."
+    lowest, highest = part.loc[part["auc"].idxmin()], part.loc[part["auc"].idxmax()]
+    loses, gains = (part["score"].iloc[place] for place in (changes.argmin(), changes.argmax()))
     return (
-        f"{head} AUC {part['auc'].min():.3f} to {part['auc'].max():.3f} over {len(part)} scores, changed against all "
-        f"images by {changes.min():+.3f} to {changes.max():+.3f} (median {np.median(changes):+.3f})."
+        f"{head} AUC {_interval(lowest)} (`{lowest['score']}`) to {_interval(highest)} (`{highest['score']}`) over "
+        f"{len(part)} scores, changed against all images by {changes.min():+.3f} (`{loses}`) to {changes.max():+.3f} "
+        f"(`{gains}`), median {np.median(changes):+.3f}."
     )
 
 
-def _interval(row: tuple) -> str:
-    return f"{row.auc:.3f} ({row.auc_low:.3f} to {row.auc_high:.3f})"
+def _interval(row: Any) -> str:
+    """AUC with its spread over seeds, where there is one, and its interval over images."""
+    spread = "" if np.isnan(row.auc_spread) else f" ± {row.auc_spread:.3f}"
+    return f"{row.auc:.3f}{spread} ({row.auc_low:.3f} to {row.auc_high:.3f})"

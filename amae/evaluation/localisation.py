@@ -11,11 +11,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from amae.data.boxes import Box
 from amae.errors import InputError
 from amae.evaluation.tables import SMALLEST_GROUP
 from amae.scores import discrepancy_map
-
-Box = tuple[float, float, float, float]
 
 MAPS = {
     "inter": "|mu_A - mu_B| (Eq. 4)",
@@ -64,40 +63,6 @@ def anomaly_map(name: str, images: np.ndarray, mu_a: np.ndarray, mu_b: np.ndarra
         ratio = np.log((error_a + _TINY) / (error_b + _TINY))
         made[part] = np.where(np.isnan(ratio), np.nanmean(ratio, axis=(1, 2), keepdims=True), ratio)
     return made
-
-
-def packed_boxes(boxes: pd.DataFrame, index: pd.DataFrame) -> tuple[dict[str, list[Box]], dict[str, list[str]]]:
-    """Boxes by image_id in packed pixels, and what each box shows ("" where the table has no column finding).
-
-    boxes: image_id, x_min, y_min, x_max, y_max in pixels of the original (edges at integers), finding if known; rows
-    without coordinates, and images that the index does not hold, are passed over. index: as `convert` writes it.
-    Raises InputError for a missing column, a coordinate that is no number, or a box without area.
-    """
-    missing = [name for name in ("image_id", "x_min", "y_min", "x_max", "y_max") if name not in boxes]
-    if missing:
-        raise InputError(f"table of boxes: missing column {', '.join(missing)} (found: {', '.join(boxes)})")
-    table = boxes[boxes["x_min"].astype(str) != ""].merge(index, on="image_id", suffixes=("_of_box", ""))
-    for column in ("x_min", "y_min", "x_max", "y_max"):
-        table[column] = pd.to_numeric(table[column], errors="coerce")
-    wrong = table[~((table["x_max"] > table["x_min"]) & (table["y_max"] > table["y_min"]))]
-    if len(wrong):
-        found = wrong.iloc[0]
-        raise InputError(
-            f"table of boxes: image {found['image_id']!r} has x from {found['x_min']} to {found['x_max']} and y from "
-            f"{found['y_min']} to {found['y_max']}; expected numbers with x_max > x_min and y_max > y_min"
-        )
-    corners = [
-        table[f"{axis}_{end}"] * table[f"scale_{axis}"] + table[f"offset_{axis}"]
-        for end in ("min", "max")
-        for axis in "xy"
-    ]
-    shown = table["finding"].astype(str) if "finding" in table else pd.Series("", index=table.index)
-    places: dict[str, list[Box]] = {}
-    findings: dict[str, list[str]] = {}
-    for image_id, finding, *box in zip(table["image_id"], shown, *corners, strict=True):
-        places.setdefault(image_id, []).append(tuple(box))
-        findings.setdefault(image_id, []).append(finding)
-    return places, findings
 
 
 def box_pixels(box: Box, height: int, width: int) -> tuple[slice, slice]:

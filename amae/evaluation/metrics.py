@@ -1,18 +1,24 @@
-"""How well one score separates normal from abnormal images: AUC, average precision, chi-square distance, intervals."""
+"""How well one score separates normal from abnormal images: AUC, average precision, chi-square distance, intervals.
+
+Importing scikit-learn takes two seconds, so only those wait for it who ask for a metric.
+"""
 
 from collections.abc import Callable
 
 import numpy as np
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 
 def auc(labels: np.ndarray, scores: np.ndarray) -> float:
     """Area under the ROC curve; labels (N,) with 1 for abnormal, scores (N,) higher for more abnormal. In [0, 1]."""
+    from sklearn.metrics import roc_auc_score
+
     return float(roc_auc_score(labels, scores))
 
 
 def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
     """Average precision, the precision averaged over steps of recall without interpolation. In [0, 1]."""
+    from sklearn.metrics import average_precision_score
+
     return float(average_precision_score(labels, scores))
 
 
@@ -42,19 +48,25 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """95 % percentile interval over images of `auc` or `average_precision`.
 
-    Normal and abnormal images are resampled separately, so that every resample holds both classes in their numbers.
-    The same seed gives the same resamples. Raises KeyError for any other metric.
+    scores: (N,), or (S, N) for S replicates of a score, such as trainings of several seeds; the interval is then that
+    of the mean of their S values, each resample holding the same images for all of them. Normal and abnormal images
+    are resampled separately, so that every resample holds both classes in their numbers. The same seed gives the same
+    resamples. Raises KeyError for any other metric.
     """
     resampled_metric = {auc: _resampled_auc, average_precision: _resampled_average_precision}[metric]
-    values = resampled_metric(*_resample(np.asarray(labels), np.asarray(scores), resamples, seed))
-    low, high = np.percentile(values, [2.5, 97.5])
+    values = [
+        resampled_metric(*_resample(np.asarray(labels), replicate, resamples, seed))
+        for replicate in np.atleast_2d(scores)
+    ]
+    low, high = np.percentile(np.mean(values, axis=0), [2.5, 97.5])
     return float(low), float(high)
 
 
 def _resample(labels: np.ndarray, scores: np.ndarray, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Counts of normal and of abnormal images at each distinct score, from the highest down: two (resamples, K) arrays.
 
-    AUC and average precision depend on these counts only, so all resamples are evaluated at once.
+    AUC and average precision depend on these counts only, so all resamples are evaluated at once. Which images are
+    drawn depends on the labels and the seed, not on the scores.
     """
     rng = np.random.default_rng([seed])
     levels, level = np.unique(-scores, return_inverse=True)

@@ -1,6 +1,7 @@
 """Score tables in, tables of results out. Written after the fact: no training command reads anything made here."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pandas as pd
 from amae.errors import InputError
 from amae.evaluation.metrics import auc, average_precision, bootstrap_interval, chi_square_distance
 from amae.evaluation.statistics import mean_and_spread
+from amae.files import read_csv
 
 CLASSES = ("normal", "abnormal")
 NOT_SCORES = ("image_id", "label", "view")
@@ -43,6 +45,15 @@ def read_scores(scores: pd.DataFrame) -> pd.DataFrame:
             "precision need both classes: add labelled test images of the missing class to the manifest"
         )
     return scores.assign(**{column: _numbers(scores, column) for column in score_columns(scores)})
+
+
+def scores_by_folder(path: Path) -> pd.DataFrame:
+    """A method's table of scores: image_id, and each score named by the table's folder, as in ddad_Y/ddad_inter.
+
+    Methods and protocols share names of columns, but not folders.
+    """
+    table = read_csv(path, ["image_id"]).drop(columns=["label", "view", "split", "p_normal"], errors="ignore")
+    return table.rename(columns={name: f"{path.parent.name}/{name}" for name in table if name != "image_id"})
 
 
 def score_columns(scores: pd.DataFrame) -> list[str]:

@@ -45,7 +45,7 @@ def plot_histograms(scores: pd.DataFrame, path: str | Path) -> None:
 
 
 def plot_pseudo_labels(pseudo: pd.DataFrame, hidden: pd.DataFrame | None, path: str | Path) -> None:
-    """Stage-1 probabilities of the unlabeled images: what was kept as normal and as abnormal, and from where on.
+    """Probabilities of the unlabeled images: what was kept as normal and as abnormal, and from where on.
 
     Where hidden labels are known, a second panel shows the same images by hidden label, with the purity of what was
     kept; it is a diagnostic that no training sees.
@@ -68,7 +68,7 @@ def plot_pseudo_labels(pseudo: pd.DataFrame, hidden: pd.DataFrame | None, path: 
             purity = diagnose_pseudo_labels(pseudo, hidden).set_index("class")["purity"]
             purities = [f"{name} {100 * purity[name]:.0f} %" for name in CLASSES if np.isfinite(purity[name])]
             _legend(panels[1], f"by hidden label (purity of kept: {', '.join(purities) or 'unknown'})")
-        panels[-1].set_xlabel("stage-1 probability of abnormal")
+        panels[-1].set_xlabel("probability of abnormal")
 
 
 def _two_densities(axes: Axes, values: np.ndarray, labels: np.ndarray) -> None:

@@ -13,6 +13,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
+from amae.data.boxes import Box
 from amae.errors import InputError
 from amae.evaluation.tables import read_scores, score_columns
 from amae.figures.style import PAGE, page, score_name
@@ -23,8 +24,6 @@ BOX = "#56E0FF"
 HIDDEN_GREY = 110
 MAP = "inferno"
 MARGIN, GAP, TOP, BOTTOM = 1.32, 0.05, 0.2, 0.58  # inches: titles, between panels, headings, colour bar
-
-Box = tuple[float, float, float, float]  # left, top, right, bottom in packed pixels, edges at integers
 
 
 def choose_examples(scores: pd.DataFrame, column: str, count: int) -> dict[str, list[str]]:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from amae.evaluation.localisation import Box
+from amae.data.boxes import Box
 from amae.figures.gallery import BACKGROUND, BOX, MAP, _draw_boxes
 from amae.figures.style import PAGE, page
 

@@ -4,6 +4,7 @@ Forms: images_001/images/*.png ... images_012 (Kaggle), or images/*.png (NIH's a
 """
 
 from dataclasses import astuple, dataclass
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +20,7 @@ from amae.sources.metadata import (
     plausible_age,
     read_table,
 )
-from amae.sources.repartition import check_distinct
+from amae.sources.repartition import check_distinct, without_test_patients
 
 FORMS = {".png": ["images_*/images", "images_*", "images"]}
 SIDE = 1024  # pixels of every image
@@ -50,15 +51,24 @@ def index(
     anomaly_ratio: float | None,
     tables: list[Path],
     published: PublishedNih = PUBLISHED,
+    *,
+    patient_disjoint: bool = False,
+    every_ratio: bool = False,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Table of images for `build_manifest`, and boxes of the few test images that have one, in pixels of their files.
 
     `repartition` is the folder of NSA's six lists. View (PA) and sex are known from the lists; age, finding and boxes
-    come from NIH's tables. Raises InputError when files or counts are wrong, and for an anomaly ratio.
+    come from NIH's tables. With `patient_disjoint`, T_n loses the images of test patients; the published lists share
+    none. There is no T_u, so `every_ratio` changes nothing. Raises InputError when files or counts are wrong, and for
+    an anomaly ratio.
     """
     if anomaly_ratio is not None:
         raise InputError(f"nih has no unlabeled set: anomaly_ratio is {anomaly_ratio:g}, expected none")
     table = read_lists(repartition, published)
+    if patient_disjoint:
+        lists = table.groupby("split")["image_id"].agg(list).to_dict()
+        kept = without_test_patients(lists, dict(zip(table["image_id"], table["patient_id"], strict=True)), repartition)
+        table = table[table["image_id"].isin(chain(*kept.values()))].reset_index(drop=True)
     _, files = find_images("nih", folder, FORMS)
     table = add_paths(table, files, folder, "Unpack all twelve archives")
     name = table["image_id"] + ".png"

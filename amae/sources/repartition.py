@@ -1,6 +1,8 @@
 """Published repartition files: which image is in which set, and the unlabeled set T_u for an anomaly ratio."""
 
 import json
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,14 +61,38 @@ def read_repartition(path: str | Path, published: Published, pool: bool) -> dict
     return lists
 
 
+def without_test_patients(
+    lists: Mapping[str, list[str]], patients: Mapping[str, str], source: str | Path
+) -> dict[str, list[str]]:
+    """The lists without the training images of patients who are also in the test set, in the same order.
+
+    The test set stays as published, so that results on it can be compared. `patients` maps an image to its patient; an
+    image whose patient is unknown stays. Says on stderr how many of each list were left out.
+    """
+    test = {patients.get(image, "") for name in lists if name.startswith("test") for image in lists[name]} - {""}
+    kept = {
+        name: images if name.startswith("test") else [image for image in images if patients.get(image) not in test]
+        for name, images in lists.items()
+    }
+    told = ", ".join(f"{len(lists[name]) - len(kept[name])} of {len(lists[name])} of {name}" for name in kept)
+    unknown = sum(not patients.get(image) for images in lists.values() for image in images)
+    print(f"{source}: patients of the test set left out: {told}; {unknown} images of unknown patients", file=sys.stderr)
+    return kept
+
+
 def compose(
-    lists: dict[str, list[str]], published: Published, anomaly_ratio: float | None, source: str | Path
+    lists: Mapping[str, list[str]],
+    published: Published,
+    anomaly_ratio: float | None,
+    source: str | Path,
+    every_ratio: bool = False,
 ) -> pd.DataFrame:
     """Columns image_id, split, label of T_n, T_u and the test set.
 
     T_u is the first round(unlabeled * anomaly_ratio) images of the abnormal pool and the first of the normal pool that
     fill it up (method, section 1), so a greater ratio keeps every abnormal image of a smaller one. None leaves T_u
-    empty. Raises InputError for a ratio beyond 0 to 1 or beyond the pool.
+    empty. With `every_ratio` T_u holds what it would hold at any ratio that the pool serves. Raises InputError for a
+    ratio beyond 0 to 1 or beyond the pool.
     """
     parts = [("train_normal", "normal", lists["train_normal"])]
     if anomaly_ratio is not None:
@@ -76,7 +102,7 @@ def compose(
             pool = lists[f"pool_{label}"]
             if count > len(pool):
                 raise InputError(_beyond(anomaly_ratio, label, count, len(pool), published, source))
-            parts.append(("train_unlabeled", label, pool[:count]))
+            parts.append(("train_unlabeled", label, pool[: published.unlabeled if every_ratio else count]))
     parts += [("test", "normal", lists["test_normal"]), ("test", "abnormal", lists["test_abnormal"])]
     rows = [(image, split, label) for split, label, images in parts for image in images]
     return pd.DataFrame(rows, columns=["image_id", "split", "label"])

@@ -4,12 +4,15 @@ Forms: Kaggle's original DICOM files (stage_2_train_images/<id>.dcm, 1024 px) or
 px). The class "No Lung Opacity / Not Normal" is in no list.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
+from amae.errors import InputError
 from amae.sources.layout import add_paths, find_images
 from amae.sources.metadata import (
+    TABLES,
     boxes_in_files,
     corner_boxes,
     in_pretraining,
@@ -19,7 +22,7 @@ from amae.sources.metadata import (
     read_table,
     rsna_to_nih,
 )
-from amae.sources.repartition import Published, compose, read_repartition
+from amae.sources.repartition import Published, compose, read_repartition, without_test_patients
 
 PUBLISHED = Published(3851, 4000, 5012, 4000, 1000, 1000)
 FORMS = {".dcm": ["stage_2_train_images"], ".png": ["images"]}
@@ -32,20 +35,30 @@ INCOMPLETE = (
 
 
 def index(
-    folder: Path, repartition: Path, anomaly_ratio: float | None, tables: list[Path], published: Published = PUBLISHED
+    folder: Path,
+    repartition: Path,
+    anomaly_ratio: float | None,
+    tables: list[Path],
+    published: Published = PUBLISHED,
+    *,
+    patient_disjoint: bool = False,
+    every_ratio: bool = False,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Table of images for `build_manifest`, with every label, and boxes of the test images in pixels of their files.
 
     `tables`: folders of metadata tables. patient_id and nih_image need RSNA's mapping to NIH, without which they are
-    empty: PatientID of the DICOM files is another name of the image. Raises InputError when files or counts are wrong.
+    empty: PatientID of the DICOM files is another name of the image. With `patient_disjoint`, T_n and the pool of T_u
+    lose the images of test patients before T_u is composed. Raises InputError when files or counts are wrong.
     """
     lists = read_repartition(repartition, published, pool=anomaly_ratio is not None)
-    table = compose(lists, published, anomaly_ratio, repartition)
+    mapping = rsna_to_nih(tables)
+    if patient_disjoint:
+        lists = without_test_patients(lists, _patients(mapping), repartition)
+    table = compose(lists, published, anomaly_ratio, repartition, every_ratio)
     _, files = find_images("rsna", folder, FORMS)
     table = add_paths(table, files, folder, INCOMPLETE)
     headers = read_table("rsna_headers", tables, ["PatientID", "ViewPosition", "PatientSex", "PatientAge"])
     table = join(table, headers, "PatientID", {"view": "ViewPosition", "sex": "PatientSex", "age": "PatientAge"})
-    mapping = rsna_to_nih(tables)
     nih = pd.Series([mapping.get(image, "") for image in table["image_id"]], index=table.index, dtype=str)
     table = table.assign(
         age=plausible_age(table["age"]),
@@ -58,3 +71,13 @@ def index(
         return table, no_boxes()
     marks = marks.rename(columns={"patientId": "image_id"}).assign(finding="Lung Opacity")
     return table, boxes_in_files(corner_boxes(marks, ["x", "y", "width", "height"]), table, SIDE)
+
+
+def _patients(mapping: Mapping[str, str]) -> dict[str, str]:
+    """Patient of each image; NIH's names begin with it. Raises InputError where the mapping is not there."""
+    if not mapping:
+        raise InputError(
+            f"rsna: patient_disjoint needs {TABLES['rsna_nih'][0]}, which tells the patients; fetch it with `amae "
+            "fetch-source --dataset metadata --folder FOLDER`, and name that folder as metadata"
+        )
+    return {image: name.split("_")[0] for image, name in mapping.items()}

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from amae.errors import InputError
 from amae.sources.layout import add_paths, find_images
 from amae.sources.metadata import BOX_COLUMNS, join, no_boxes, read_table
 from amae.sources.repartition import Published, compose, read_repartition
@@ -20,16 +21,26 @@ MARKS = ["image_id", "class_name", "rad_id", "x_min", "y_min", "x_max", "y_max"]
 
 
 def index(
-    folder: Path, repartition: Path, anomaly_ratio: float | None, tables: list[Path], published: Published = PUBLISHED
+    folder: Path,
+    repartition: Path,
+    anomaly_ratio: float | None,
+    tables: list[Path],
+    published: Published = PUBLISHED,
+    *,
+    patient_disjoint: bool = False,
+    every_ratio: bool = False,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Table of images for `build_manifest`, with every label, and boxes of the test images in pixels of their files.
 
     finding holds the names that any of the three radiologists gave, readers the radiologists, both joined by "|". The
     boxes are of the original matrix, whose size only the DICOM files tell: there are none for the PNG copies. View, sex
-    and age are not published. Raises InputError when files or counts are wrong.
+    and age are not published. Raises InputError when files or counts are wrong, and where patients are to be kept apart
+    (`patient_disjoint`), who are not published either.
     """
+    if patient_disjoint:
+        raise InputError("vindr: patient_disjoint is true, but VinDr-CXR does not tell its patients; expected false")
     lists = read_repartition(repartition, published, pool=anomaly_ratio is not None)
-    table = compose(lists, published, anomaly_ratio, repartition)
+    table = compose(lists, published, anomaly_ratio, repartition, every_ratio)
     suffix, files = find_images("vindr", folder, FORMS)
     # Medical-MAE's pre-training sets are CheXpert and NIH
     table = add_paths(table, files, folder, INCOMPLETE).assign(in_pretraining="no")

@@ -21,7 +21,8 @@ VARIANTS = all_variants(config)
 SETTINGS = {name: resolve(config, changes) for name, changes in VARIANTS.items()}
 # What a stage depends on, of what a variant can change: a stage that is the same is made once, in the main run.
 DEPENDS = {"manifest": {"anomaly_ratio"}, "weights": {"weights"}, "stage1": {"weights", "stage1"}}
-DEPENDS["pseudo_labels"] = {*DEPENDS["manifest"], *DEPENDS["stage1"], "pseudo_labels"}
+DEPENDS["stage1_scores"] = {*DEPENDS["manifest"], *DEPENDS["stage1"]}
+DEPENDS["pseudo_labels"] = {*DEPENDS["stage1_scores"], "pseudo_labels"}
 DEPENDS["modules"] = {*DEPENDS["pseudo_labels"], "modules"}
 DEPENDS["comparators"] = {*DEPENDS["manifest"], *DEPENDS["weights"]}
 DEPENDS["pooled"] = {*DEPENDS["comparators"], "modules"}

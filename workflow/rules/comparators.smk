@@ -26,7 +26,7 @@ rule run_comparator:
         device=config["device"],
     params:
         needs=needed_options,
-        settings=comparator_settings,
+        settings=comparator_settings(),
         code=code("compare:compare"),
         method_code=method_code,
     shell:

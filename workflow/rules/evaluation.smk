@@ -5,8 +5,8 @@ rule compute_metrics:
     """AUC and average precision of every score, with intervals, for all test images and by view."""
     input:
         manifest=MANIFEST,
-        stage1=made("pseudo_labels", f"{RUN}/stage1/scores.csv"),
-        reconstruction=f"{RUN}/reconstruction/scores.csv",
+        stage1=made("stage1_scores", f"{RUN}/stage1/scores.csv"),
+        reconstruction=with_unlabeled(f"{RUN}/reconstruction/scores.csv"),
     output:
         scores=f"{RUN}/scores.csv",
         metrics=report(
@@ -22,11 +22,12 @@ rule compute_metrics:
     conda:
         "../../environment.yml"
     params:
+        reconstruction=optional("reconstruction-scores", "reconstruction"),
         code=code("evaluate:compute_metrics"),
     shell:
         "amae compute-metrics --manifest {input.manifest:q} --stage1-scores {input.stage1:q}"
-        " --reconstruction-scores {input.reconstruction:q} --scores {output.scores:q}"
-        " --metrics {output.metrics:q} --seed {wildcards.seed} 2>&1 | tee {log:q}"
+        " {params.reconstruction} --scores {output.scores:q} --metrics {output.metrics:q}"
+        " --seed {wildcards.seed} 2>&1 | tee {log:q}"
 
 
 rule summarise_metrics:
@@ -83,13 +84,10 @@ rule diagnose_pseudo_labels:
 
 
 rule plot_training:
-    """Training curves of stage 1 and of both modules."""
+    """Training curves of stage 1 and, where there is a T_u, of both modules."""
     input:
-        histories=expand(
-            f"{RUN}/{{part}}/history.csv",
-            part=["stage1", "module_A", "module_B"],
-            allow_missing=True,
-        ),
+        stage1=f"{RUN}/stage1/history.csv",
+        modules=with_unlabeled(f"{RUN}/module_A/history.csv", f"{RUN}/module_B/history.csv"),
     output:
         figure=report(
             f"{RUN}/training.png",
@@ -110,7 +108,7 @@ rule plot_training:
     params:
         code=code("evaluate:plot_training"),
     shell:
-        "amae plot-training --histories {input.histories:q} --figure {output.figure:q} 2>&1 | tee {log:q}"
+        "amae plot-training --histories {input.stage1:q} {input.modules:q} --figure {output.figure:q} 2>&1 | tee {log:q}"
 
 
 rule plot_scores:
@@ -193,7 +191,7 @@ rule plot_gallery:
     conda:
         "../../environment.yml"
     params:
-        boxes=boxes_option,
+        boxes=optional("boxes", "boxes"),
         score=config["gallery"]["score"],
         rows=config["gallery"]["rows"],
         code=code("evaluate:plot_gallery"),

@@ -109,12 +109,12 @@ rule plot_backbones:
 
 
 rule audit_scores:
-    """Shortcuts that need no lungs, and every score by view, for unseen patients, by sex and age."""
+    """Shortcuts that need no lungs, and every method's scores by view, for unseen patients, by sex and age."""
     input:
         manifest=f"{DATA}/manifest.csv",
         images=f"{DATA}/images.npy",
         index=f"{DATA}/images.csv",
-        scores=expand(f"{RUN}/scores.csv", variant="", seed=config["seeds"][0], allow_missing=True),
+        scores=audited_scores,
     output:
         table=report(
             f"{DATA}/tables/audit.csv",
@@ -130,10 +130,11 @@ rule audit_scores:
     conda:
         "../../environment.yml"
     params:
+        seeds=config["seeds"],
         code=code("experiments:audit"),
     shell:
         "amae audit --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
-        " --score-tables {input.scores:q} --dataset {wildcards.dataset:q} --table {output.table:q}"
+        " --score-tables {input.scores:q} --seeds {params.seeds} --dataset {wildcards.dataset:q} --table {output.table:q}"
         " --text {output.text:q} 2>&1 | tee {log:q}"
 
 
@@ -159,10 +160,11 @@ rule measure_localisation:
     conda:
         "../../environment.yml"
     params:
+        boxes=optional("boxes", "boxes"),
         code=code("experiments:localise"),
     shell:
         "amae localise --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
-        " --maps {input.maps:q} --boxes {input.boxes:q} --table {output.table:q} --seed {wildcards.seed}"
+        " --maps {input.maps:q} {params.boxes} --table {output.table:q} --seed {wildcards.seed}"
         " 2>&1 | tee {log:q}"
 
 
@@ -188,12 +190,13 @@ rule plot_localisation:
     conda:
         "../../environment.yml"
     params:
+        boxes=optional("boxes", "boxes"),
         score=config["gallery"]["score"],
         rows=2 * config["gallery"]["rows"],
         code=code("experiments:plot_localisation"),
     shell:
         "amae plot-localisation --images {input.images:q} --index {input.index:q} --maps {input.maps:q}"
-        " --scores {input.scores:q} --boxes {input.boxes:q} --figure {output.figure:q} --score {params.score:q}"
+        " --scores {input.scores:q} {params.boxes} --figure {output.figure:q} --score {params.score:q}"
         " --rows {params.rows} 2>&1 | tee {log:q}"
 
 

@@ -8,9 +8,9 @@ SOURCE_WEIGHTS = {source.name: source.file for source in catalogue() if source.d
 
 
 def require_own_files(name):
-    """Refuse a data set whose table, folder or weights are not there."""
+    """Refuse a data set whose table, boxes, folder or weights are not there."""
     dataset = config["datasets"][name]
-    for key in ("table", "folder", "weights"):
+    for key in ("table", "boxes", "folder", "weights"):
         given = dataset.get(key)
         if key == "weights" and given in ("embedded", "pretrain", *SOURCE_WEIGHTS):
             continue
@@ -27,9 +27,23 @@ def has_unlabeled(dataset):
     return configured["kind"] not in ("rsna", "vindr", "nih") or configured["anomaly_ratio"] is not None
 
 
+def with_unlabeled(*patterns):
+    """An input function: these files, where the data set has unlabeled images, so that stage 2 makes them."""
+
+    def files(wildcards):
+        return expand(patterns, **wildcards) if has_unlabeled(wildcards.dataset) else []
+
+    return files
+
+
 def table_of_images(wildcards):
     """The table that a data set starts from: simulated, or the user's own."""
     return dataset_of(wildcards).get("table") or f"{RESULTS}/{wildcards.dataset}/raw/labels.csv"
+
+
+def calibration_images(wildcards):
+    """How many normal images to simulate for calibration, on top of the others."""
+    return dataset_of(wildcards)["splits"].get("calibration", 0)
 
 
 def raw_images(wildcards):
@@ -39,10 +53,10 @@ def raw_images(wildcards):
 
 
 def boxes_of(wildcards):
-    """Finding boxes, where the data set has them."""
+    """Finding boxes, where the data set has them; for a published one the table may be empty."""
     kind = dataset_of(wildcards)["kind"]
     if kind == "own":
-        return []
+        return dataset_of(wildcards).get("boxes") or []
     return f"{RESULTS}/{wildcards.dataset}/{'raw/' if kind == 'simulated' else ''}boxes.csv"
 
 
@@ -58,8 +72,9 @@ def source_options(wildcards):
     folder = dataset["folder"] or f"{RESULTS}/sources/{dataset['kind']}"
     words = ["--dataset", dataset["kind"], "--folder", folder]
     words += [word for key in ("repartition", "metadata") if dataset.get(key) for word in (f"--{key}", dataset[key])]
+    words += ["--patient-disjoint"] if dataset.get("patient_disjoint") else []
     if dataset["kind"] == "paediatric":
-        splits = dataset["splits"] | (ratio_of_variant(wildcards) if "variant" in wildcards.keys() else {})
+        splits = splits_of_variant(wildcards) if "variant" in wildcards.keys() else dataset["splits"]
         return shlex.join([*words, "--splits", json.dumps(splits)])
     ratio = dataset["anomaly_ratio"]
     if ratio is not None and "variant" in wildcards.keys():
@@ -77,11 +92,17 @@ def index_options(ratio_counts):
             if not ratio_counts and splits["anomaly_ratio"] is not None:
                 splits = splits | {"anomaly_ratio": 0}
             elif ratio_counts:
-                splits = splits | ratio_of_variant(wildcards)
+                splits = splits_of_variant(wildcards)
             found += ["--splits", json.dumps(splits)]
         return shlex.join(found)
 
     return words
+
+
+def splits_of_variant(wildcards):
+    """Splits of a data set at a variant's anomaly ratio; another one may need the images kept for calibration."""
+    ratio = ratio_of_variant(wildcards)
+    return dataset_of(wildcards)["splits"] | (ratio | {"calibration": 0} if ratio else {})
 
 
 def ratio_of_variant(wildcards):
@@ -90,10 +111,15 @@ def ratio_of_variant(wildcards):
     return {key: value for key, value in changes.items() if key == "anomaly_ratio"}
 
 
+def anomaly_ratio(dataset):
+    """The main run's anomaly ratio, where one is configured; None otherwise."""
+    configured = config["datasets"][dataset]
+    return configured.get("anomaly_ratio", (configured.get("splits") or {}).get("anomaly_ratio"))
+
+
 def main_ratio(wildcards):
     """The main run's anomaly ratio as an option, where there is one."""
-    dataset = dataset_of(wildcards)
-    ratio = dataset.get("anomaly_ratio", (dataset.get("splits") or {}).get("anomaly_ratio"))
+    ratio = anomaly_ratio(wildcards.dataset)
     return "" if ratio is None else f"--anomaly-ratio {ratio}"
 
 
@@ -112,6 +138,18 @@ def normalisation(wildcards):
     return VARIANTS[variant_of(wildcards)].get("normalisation", "chest")
 
 
-def boxes_option(wildcards, input):
-    """Finding boxes as an option of `amae plot-gallery`."""
-    return f"--boxes {shlex.quote(str(input.boxes))}" if input.boxes else ""
+def optional(option, name):
+    """A param function: an input file as an option, where the job has that input."""
+
+    def words(wildcards, input):
+        return shlex.join([f"--{option}", str(input[name])]) if input[name] else ""
+
+    return words
+
+
+def folder_to_predict(wildcards):
+    """The folder of new radiographs."""
+    folder = config["predict"]["folder"]
+    if not folder:
+        raise WorkflowError("key predict.folder: null, expected the folder of the radiographs to score")
+    return folder

@@ -24,10 +24,21 @@ def needed_options(wildcards, input):
     return shlex.join(word for option, file in words if file for word in (option, str(file)))
 
 
-def comparator_settings(wildcards):
-    """What the preset changes of a comparator's recipe, as JSON."""
-    settings = config["presets"][config["preset"]].get("comparators", {})
-    return json.dumps(settings.get(wildcards.method, {}))
+def comparator_settings(method=None):
+    """A param function: what the preset changes of a comparator's recipe, as JSON."""
+
+    def text(wildcards):
+        settings = config["presets"][config["preset"]].get("comparators", {})
+        return json.dumps(settings.get(method or wildcards.method, {}))
+
+    return text
+
+
+def unlabeled_scores(wildcards):
+    """The probabilities that rank T_u for pseudo-labels: of stage 1, as in the paper, or of the probe."""
+    source = SETTINGS[variant_of(wildcards)]["pseudo_labels"].source
+    stage = {"stage1": "stage1_scores", "probe": "comparators"}[source]
+    return made(stage, f"{RUN}/{source}/scores.csv")(wildcards)
 
 
 def method_code(wildcards):
@@ -40,20 +51,33 @@ def protocols_of(method, dataset):
     return {p: score for p, score in load_method(method).PROTOCOLS.items() if p == "N" or has_unlabeled(dataset)}
 
 
-def compared_scores(wildcards):
-    """Tables of scores of all methods that a run is compared with.
+def compared_parts(variant, dataset):
+    """Where the scores of all methods lie that a run is compared with.
 
     The main run: every comparator, Mask Rec. and stage 1; a point of the sweep: DDAD and Mask Rec.; other weights:
     stage 1.
     """
-    variant, dataset = variant_of(wildcards), wildcards.dataset
     names = [f"{m}_{p}" for m in EXPERIMENTS["comparators"] for p in protocols_of(m, dataset)]
     if variant:
         names = [name for name in names if name == "ddad_Y"] if "anomaly_ratio" in VARIANTS[variant] else []
     pooled = has_unlabeled(dataset) and (not variant or "anomaly_ratio" in VARIANTS[variant])
     stage1 = not variant or "weights" in VARIANTS[variant]
-    parts = [f"comparators/{name}" for name in names] + ["pooled"] * pooled + ["stage1"] * stage1
+    return [f"comparators/{name}" for name in names] + ["pooled"] * pooled + ["stage1"] * stage1
+
+
+def compared_scores(wildcards):
+    """Tables of scores of all methods that a run is compared with."""
+    parts = compared_parts(variant_of(wildcards), wildcards.dataset)
     return expand(f"{RUN}/{{part}}/scores.csv", part=parts, **wildcards)
+
+
+def audited_scores(wildcards):
+    """Tables of scores of every method of the main run, one seed after another; the audit has the view by itself."""
+    reconstruction = ["reconstruction"] * has_unlabeled(wildcards.dataset)
+    compared = [part for part in compared_parts("", wildcards.dataset) if not part.startswith("comparators/view_only_")]
+    run = dict(dataset=wildcards.dataset, variant="")
+    parts = reconstruction + compared
+    return [file for s in config["seeds"] for file in expand(f"{RUN}/{{part}}/scores.csv", part=parts, seed=s, **run)]
 
 
 def shown(method, protocol, score, dataset, variant="", table="metrics.csv", **more):
@@ -65,11 +89,11 @@ def shown(method, protocol, score, dataset, variant="", table="metrics.csv", **m
 
 def table2_methods(dataset):
     """Every row of Table 2 that is built, and the rows of this project's own."""
-    rows = [
-        shown(load_method(m).TITLE, p, f"{m}_{p}/{column(m, score)}", dataset, table="comparison.csv")
-        for m in EXPERIMENTS["comparators"]
-        for p, score in protocols_of(m, dataset).items()
-    ]
+    rows = []
+    for m in EXPERIMENTS["comparators"]:
+        about = dict(table="comparison.csv", note=getattr(load_method(m), "NOTE", ""))
+        for p, score in protocols_of(m, dataset).items():
+            rows.append(shown(load_method(m).TITLE, p, f"{m}_{p}/{column(m, score)}", dataset, **about))
     if "imagenet" in EXPERIMENTS["backbones"]:
         rows.append(stage1_of("imagenet", dataset, "AMAE-IN stage 1"))
     rows.append(stage1_of("", dataset, "AMAE stage 1"))
@@ -91,7 +115,7 @@ def variants_methods(names):
 
     def rows(dataset):
         return [
-            shown(f"{variant or 'main'}: {score}", "Y", score, dataset, variant, taxonomy="AMAE stage 2")
+            shown(f"{variant or 'main'}: {score}", "Y", score, dataset, variant, **whose(score, variant))
             for score in ("inter", "error_ratio")
             for variant in ["", *names]
         ]
@@ -99,11 +123,16 @@ def variants_methods(names):
     return rows
 
 
+def whose(score, variant):
+    """Whether a score of a variant is the paper's, or this project's own."""
+    if score == "inter" and SETTINGS[variant]["pseudo_labels"].source == "stage1":
+        return dict(taxonomy="AMAE stage 2")
+    return dict(taxonomy="ours", note="not in the paper")
+
+
 def sweep_methods(dataset):
     """Figure 3a: scores at every anomaly ratio; the main run stands for its own."""
-    configured = config["datasets"][dataset]
-    main = configured.get("anomaly_ratio") or configured["splits"]["anomaly_ratio"]
-    rows = []
+    main, rows = anomaly_ratio(dataset), []
     for ratio in EXPERIMENTS["anomaly_ratios"]:
         at = dict(dataset=dataset, variant="" if ratio == main else f"ar{ratio:g}", anomaly_ratio=ratio)
         rows += [shown("AMAE stage 2", "Y", "inter", **at), shown("AMAE stage 1", "Y", "stage1", **at)]

@@ -61,10 +61,38 @@ rule score_stage1:
         " --device {resources.device} --gpus {resources.gpu} 2>&1 | tee {log:q}"
 
 
+rule score_probe:
+    """Score the unlabeled images with the positive-unlabeled probe, for pseudo-labels that are not the paper's."""
+    input:
+        manifest=MANIFEST,
+        images=f"{DATA}/images.npy",
+        index=f"{DATA}/images.csv",
+        weights=WEIGHTS,
+    output:
+        scores=f"{RUN}/probe/scores.csv",
+    log:
+        f"{LOGS}/score_probe.log",
+    benchmark:
+        f"{LOGS}/score_probe.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 64
+    resources:
+        gpu=1,
+        device=config["device"],
+    params:
+        settings=comparator_settings("pu_probe"),
+        code=code("compare:score_probe"),
+    shell:
+        "amae score-probe --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
+        " --weights {input.weights:q} --settings {params.settings:q} --probe-scores {output.scores:q}"
+        " --device {resources.device} --gpus {resources.gpu} 2>&1 | tee {log:q}"
+
+
 rule export_pseudo_labels:
     """Decide which unlabeled images become pseudo-normal and pseudo-abnormal, in a table to read."""
     input:
-        scores=f"{RUN}/stage1/scores.csv",
+        scores=unlabeled_scores,
     output:
         pseudo_labels=f"{RUN}/pseudo_labels.csv",
     log:
@@ -77,5 +105,5 @@ rule export_pseudo_labels:
         settings=settings_of("pseudo_labels"),
         code=code("pseudolabels:export_pseudo_labels"),
     shell:
-        "amae export-pseudo-labels --stage1-scores {input.scores:q} --pseudo-labels {output.pseudo_labels:q}"
+        "amae export-pseudo-labels --unlabeled-scores {input.scores:q} --pseudo-labels {output.pseudo_labels:q}"
         " {params.settings} 2>&1 | tee {log:q}"

@@ -1,0 +1,55 @@
+"""Boxes of findings: from pixels of the original radiograph to those of the packed image."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from amae.errors import InputError
+from amae.files import read_csv
+
+Box = tuple[float, float, float, float]  # left, top, right, bottom in packed pixels, edges at integers
+CORNERS = ["x_min", "y_min", "x_max", "y_max"]
+SIZES = ["x", "y", "width", "height"]
+
+
+def read_boxes(path: str | Path) -> pd.DataFrame:
+    """Columns image_id, finding ("" where the table does not say) and CORNERS, float, in pixels of the original.
+
+    The table (CSV) has image_id and, with edges at integers, either x_min, y_min, x_max, y_max or x, y, width, height,
+    of which x and y are the left upper corner; finding if known. Rows without coordinates are passed over. Raises
+    InputError, naming the file, for a missing column, a coordinate that is no number, or a box without area.
+    """
+    table = read_csv(path, ["image_id"])
+    given = SIZES if "width" in table and "x_min" not in table else CORNERS
+    table = read_csv(path, ["image_id", *given]).apply(lambda column: column.str.strip())
+    table = table[table[given[0]] != ""]
+    found = table[given].apply(pd.to_numeric, errors="coerce")
+    if given == SIZES:
+        found = found.assign(width=found["x"] + found["width"], height=found["y"] + found["height"])
+    found.columns = CORNERS
+    wrong = ~((found["x_max"] > found["x_min"]) & (found["y_max"] > found["y_min"]))
+    if wrong.any():
+        row = table[wrong].iloc[0]
+        cells = ", ".join(f"{name} {row[name]!r}" for name in given)
+        raise InputError(f"{path}: the box of image {row['image_id']!r} has {cells}; expected numbers and an area")
+    return pd.concat([table[["image_id"]].assign(finding=table.get("finding", "")), found.astype(float)], axis=1)
+
+
+def packed_boxes(boxes: pd.DataFrame, index: pd.DataFrame) -> tuple[dict[str, list[Box]], dict[str, list[str]]]:
+    """Boxes by image_id in packed pixels, and what each of them shows.
+
+    boxes: as `read_boxes` gives them; those of images that the index does not hold are passed over. index: as `convert`
+    writes it.
+    """
+    table = boxes.merge(index, on="image_id")
+    corners = [
+        table[f"{axis}_{end}"] * table[f"scale_{axis}"] + table[f"offset_{axis}"]
+        for end in ("min", "max")
+        for axis in "xy"
+    ]
+    places: dict[str, list[Box]] = {}
+    findings: dict[str, list[str]] = {}
+    for image_id, finding, *box in zip(table["image_id"], table["finding"], *corners, strict=True):
+        places.setdefault(image_id, []).append(tuple(box))
+        findings.setdefault(image_id, []).append(finding)
+    return places, findings
