@@ -164,7 +164,7 @@ def test_a_file_that_cannot_be_read_stops_the_run_and_keeps_what_is_computed(fin
     assert len(lines) == 1
     assert re.search(r"1 of 1 images .*allowed_failures is 0: mine/a\.dcm: not a DICOM.*mine/rejected\.csv", lines[0])
     assert "Traceback" not in output
-    assert (project.folder / "out/mine/manifest.csv").is_file()
+    assert (project.folder / "out/mine/candidates.csv").is_file()
     assert not (project.folder / "out/mine/images.npy").exists()
     assert {name: (project.results / name).read_bytes() for name in PER_DATASET} == before
 
