@@ -94,8 +94,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "dicom": {
         "action": "store_true",
-        "help": "also write each map as a DICOM secondary capture, with the source's patient and study; needs highdicom "
-        "(default: %(default)s)",
+        "help": "also write each map as a DICOM secondary capture, with the source's patient and study; "
+        "needs highdicom (default: %(default)s)",
     },
     "folder": {"type": Path, "required": True, "help": "folder of the data set, or to write to"},
     "gpus": {"type": int, "default": 1, "help": "GPUs granted; 0 forces the CPU (default: %(default)s)"},
