@@ -27,6 +27,7 @@ STYLE = """
 body {font: 15px/1.45 sans-serif; margin: 2em auto; max-width: 76em; padding: 0 1em; color: #222}
 table {border-collapse: collapse; width: 100%}
 th, td {padding: .3em .6em; text-align: left; border-bottom: 1px solid #ddd; overflow-wrap: anywhere}
+th, .number {white-space: nowrap; overflow-wrap: normal}
 td.number {text-align: right; font-variant-numeric: tabular-nums}
 img {display: block; width: 9em}
 .warning {background: #fff3cd; padding: .6em 1em}
