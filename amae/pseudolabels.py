@@ -25,10 +25,20 @@ def pseudo_label(scores: pd.DataFrame, settings: PseudoLabelSettings) -> pd.Data
     """
     table = scores[["image_id", "p_normal", "p_abnormal"]].reset_index(drop=True)
     p = table[["p_normal", "p_abnormal"]].to_numpy(float)  # (M, 2)
-    predicted = p.argmax(1)
-    confidence = p.max(1)
-    threshold = np.full(len(p), np.nan)
-    label = np.full(len(p), -1)
+    label, threshold = _choose(p, settings)
+    return table.assign(
+        predicted=np.array(CLASSES)[p.argmax(1)],
+        confidence=p.max(1),
+        threshold=threshold,
+        kept=label >= 0,
+        pseudo_label=np.array([*CLASSES, ""])[label],
+    )
+
+
+def _choose(p: np.ndarray, settings: PseudoLabelSettings) -> tuple[np.ndarray, np.ndarray]:
+    """Pseudo-label of each image (0, 1, or -1 for none) and threshold of its class, from p (M, 2)."""
+    predicted, confidence = p.argmax(1), p.max(1)
+    label, threshold = np.full(len(p), -1), np.full(len(p), np.nan)
     ranked = []  # classes that take the top of their ranking
     for c in range(len(CLASSES)):
         members = predicted == c
@@ -49,10 +59,4 @@ def pseudo_label(scores: pd.DataFrame, settings: PseudoLabelSettings) -> pd.Data
                 "taken instead",
                 file=sys.stderr,
             )
-    return table.assign(
-        predicted=np.array(CLASSES)[predicted],
-        confidence=confidence,
-        threshold=threshold,
-        kept=label >= 0,
-        pseudo_label=np.array([*CLASSES, ""])[label],
-    )
+    return label, threshold
