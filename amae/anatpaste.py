@@ -162,7 +162,7 @@ def uniform_pixel(allowed: Tensor, draw: Tensor) -> Tensor:
 
 def _allowed(masks: Tensor) -> Tensor:
     """The mask, or everywhere where it is empty, bool (B, H, W)."""
-    return masks | ~masks.any(dim=2, keepdim=True).any(dim=1, keepdim=True)
+    return masks | ~masks.flatten(1).any(dim=1)[:, None, None]
 
 
 def _longest(rows: int, columns: int, side: int) -> int:
@@ -188,9 +188,10 @@ def _blur_matrix(start: Tensor, length: Tensor, blur: Tensor, side: int, longest
 
     Row i, column j: weight of the patch's pixel j in the image's pixel i, when the patch begins at pixel `start`.
     """
-    image_pixels = torch.arange(side, device=start.device)
-    distance = image_pixels[:, None] - torch.arange(longest, device=start.device) - start[:, None, None]
     spread = 2 * blur.clamp(min=1e-3).square()  # 1e-3 pixels is no blur in float32
+    # A weight depends on i - j alone: each is computed once, and the matrix is a window that moves over them.
+    between = torch.arange(1 - longest, side, device=start.device) - start[:, None]  # (B, longest + side - 1)
+    weights = (between.square() / -spread[:, None]).exp()
     kernel = torch.arange(-2 * side, 2 * side + 1, device=start.device).square() / -spread[:, None]
-    weights = (distance.square() / -spread[:, None, None]).exp() / kernel.exp().sum(1)[:, None, None]
-    return weights * _inside(image_pixels, start, length)[:, :, None]
+    weights = (weights / kernel.exp().sum(1, keepdim=True)).unfold(1, longest, 1).flip(2)
+    return weights * _inside(torch.arange(side, device=start.device), start, length)[:, :, None]

@@ -26,13 +26,17 @@ from amae.settings import (
 
 @dataclass(frozen=True)
 class Command:
-    """A sub-command: `function` is module:name, `files` are required paths, `settings` become options."""
+    """A sub-command: `function` is module:name, `files` are required paths, `settings` become options.
+
+    `arguments` are given by their place, the others by name.
+    """
 
     function: str
     meaning: str
     files: dict[str, str]
     settings: tuple[type, ...] = ()
     options: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
 
 
 FILES = {
@@ -72,6 +76,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "abnormal": {"type": float, "default": 0.4, "help": "share of images with a finding (default: %(default)s)"},
     "allowed-failures": {"type": int, "default": 0, "help": "unreadable images allowed (default: %(default)s)"},
     "boxes": {"type": Path, "help": "table of finding boxes to draw, in original pixels (.csv)"},
+    "calibration": {
+        "type": int,
+        "default": 0,
+        "help": "further normal images, kept for calibration (default: %(default)s)",
+    },
     "conversion": {
         "choices": ["minmax", "voi"],
         "default": "minmax",
@@ -82,6 +91,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "choices": ["auto", "cpu", "cuda"],
         "default": "auto",
         "help": "auto takes a GPU where there is one (default: %(default)s)",
+    },
+    "dicom": {
+        "action": "store_true",
+        "help": "also write each map as a DICOM secondary capture, with the source's patient and study; "
+        "needs highdicom (default: %(default)s)",
     },
     "folder": {"type": Path, "required": True, "help": "folder of the data set, or to write to"},
     "gpus": {"type": int, "default": 1, "help": "GPUs granted; 0 forces the CPU (default: %(default)s)"},
@@ -100,6 +114,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "default": "chest",
         "help": "what published weights were trained with (default: %(default)s)",
     },
+    "output": {"type": Path, "required": True, "metavar": "FOLDER", "help": "folder to write to; new, or empty"},
     "panels": {"required": True, "help": "tables of scores by heading, as JSON"},
     "patient-disjoint": {
         "action": "store_true",
@@ -124,6 +139,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "seeds": {"type": int, "nargs": "+", "required": True, "help": "seeds of these tables, in the same order"},
     "seed": {"type": int, "default": 0, "help": "seed (default: %(default)s)"},
     "source": {"type": Path, "required": True, "help": "published .pth or .safetensors file"},
+    "specificity": {
+        "type": float,
+        "default": 0.95,
+        "help": "share of normal images to call normal (default: %(default)s)",
+    },
     "splits": {"help": "splits to draw, as JSON; without it the table's split column counts"},
     "square": {
         "choices": ["squash", "pad", "crop"],
@@ -131,6 +151,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "how an image becomes square (default: %(default)s)",
     },
     "workers": {"type": int, "default": 1, "help": "processes (default: %(default)s)"},
+}
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "exported": {"type": Path, "metavar": "MODEL", "help": "model made by amae export (.safetensors)"},
+    "radiographs": {
+        "type": Path,
+        "nargs": "+",
+        "metavar": "FILE",
+        "help": "DICOM, PNG or JPEG files, or folders of them",
+    },
 }
 
 _SOURCE = ("dataset", "folder", "repartition", "anomaly-ratio", "patient-disjoint", "splits", "metadata")
@@ -141,7 +171,7 @@ COMMANDS = {
         "amae.commands.data:simulate",
         "simulate chest radiographs as DICOM files, with labels and boxes",
         {},
-        options=("folder", "count", "seed", "abnormal", "workers"),
+        options=("folder", "count", "seed", "abnormal", "calibration", "workers"),
     ),
     "fetch-source": Command(
         "amae.commands.sources:fetch_source",
@@ -196,7 +226,7 @@ COMMANDS = {
     ),
     "import-weights": Command(
         "amae.commands.train:import_weights",
-        "check a pre-trained autoencoder, fold it to one channel, and write it as safetensors",
+        "check a pre-trained autoencoder (or a DenseNet-121 for stage 1), and write it as safetensors of this project",
         {"weights": ""},
         (ModelSettings,),
         ("source", "normalisation"),
@@ -254,6 +284,23 @@ COMMANDS = {
         "train a comparator, and score the test images with it",
         {"manifest": "", "images": "", "index": "", "state": "", "history": "", "record": "", "scores": ""},
         options=("method", "protocol", "settings", "lungs", "weights", *_COMPUTE),
+    ),
+    "export": Command(
+        "amae.commands.predict:export_model",
+        "put a trained model into one file, to score new radiographs with",
+        {"manifest": "", "images": "", "index": "", "lungs-table": "coverage of every lung mask (.csv)"}
+        | {"weights": "", "head": "", "model-a": "", "model-b": ""}
+        | {"model": "model to write (.safetensors)", "card": "model card to write (.md)"},
+        (ReconstructionSettings,),
+        ("dataset", "conversion", "square", *_COMPUTE),
+    ),
+    "inspect": Command("amae.commands.predict:inspect_model", "print what a model is", {}, arguments=("exported",)),
+    "predict": Command(
+        "amae.commands.predict:predict_files",
+        "score new radiographs: table, heat maps, overlays, contact sheet, and one page that opens offline",
+        {"model": "model made by amae export (.safetensors)"},
+        options=("output", "score", "specificity", "dicom", "workers", "device", "gpus"),
+        arguments=("radiographs",),
     ),
     "compute-metrics": Command(
         "amae.commands.evaluate:compute_metrics",
@@ -362,6 +409,8 @@ def make_parser() -> argparse.ArgumentParser:
         group = sub.add_argument_group("files")
         for file, meaning in command.files.items():
             group.add_argument(f"--{file}", type=Path, required=True, metavar="FILE", help=meaning or FILES[file])
+        for argument in command.arguments:
+            sub.add_argument(argument, **ARGUMENTS[argument])
         for option in command.options:
             sub.add_argument(f"--{option}", **OPTIONS[option])
         for settings in command.settings:

@@ -16,16 +16,18 @@ TEXT = ("results", "dataset", "preset", "table", "root", "boxes", "folder", "rep
 def typed(value: Any) -> Any:
     """Numbers and truth values that arrive as text, as they are; keys whose value is a name or a path stay text.
 
-    Snakemake reads nested values of --config as text ("seeds=[0,1]"), and YAML takes 1e-4 for text.
+    Snakemake reads nested values of --config as text ("seeds=[0,1]"), and YAML takes 1e-4 for text. A whole number
+    written as 3.0 is 3.
     """
     if isinstance(value, dict):
         return {key: each if key in TEXT else typed(each) for key, each in value.items()}
     if isinstance(value, list):
         return [typed(each) for each in value]
     try:
-        return json.loads(value.lower()) if isinstance(value, str) else value
+        value = json.loads(value.lower()) if isinstance(value, str) else value
     except ValueError:
         return value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def check(config: dict[str, Any], source: str = "config/config.yaml") -> None:
@@ -87,6 +89,8 @@ def _explain(error: Any) -> str:
         "const": lambda v: str(v),
         "minimum": lambda v: f"at least {v}",
         "maximum": lambda v: f"at most {v}",
+        "exclusiveMinimum": lambda v: f"more than {v}",
+        "exclusiveMaximum": lambda v: f"less than {v}",
         "minItems": lambda v: f"at least {v} item",
         "uniqueItems": lambda v: "no value twice",
         "pattern": lambda v: "a name of letters, digits, _ and -",

@@ -10,7 +10,7 @@ from amae.augment import random_resized_crop_flip
 from amae.errors import InputError
 from amae.mae.model import MAE, masked_loss
 from amae.settings import ModuleSettings, PretrainSettings
-from amae.training import Resume, Schedule, train
+from amae.training import LossOf, Resume, Schedule, train
 
 
 def training_images(
@@ -42,20 +42,13 @@ def equal_epochs(settings: ModuleSettings, images: int, images_of_a: int) -> tup
     return max(1, round(settings.epochs * ratio)), round(settings.warmup_epochs * ratio)
 
 
-def train_autoencoder(
-    model: MAE,
-    images: Tensor,
-    settings: ModuleSettings | PretrainSettings,
-    lr: float,
-    seed: int,
-    resume: Resume,
-    masks: int = 1,
-    loss_on: str = "hidden",
-) -> pd.DataFrame:
-    """Train all of an autoencoder on grey uint8 images `(N, H, W)`, in place; return its history.
+def adaptation_loss(
+    model: MAE, images: Tensor, settings: ModuleSettings | PretrainSettings, masks: int = 1, loss_on: str = "hidden"
+) -> LossOf:
+    """The loss of a batch of grey uint8 images `(N, H, W)`, given the ids and a generator of all that is random.
 
-    The loss is the mean squared error per pixel over the hidden patches, averaged over `masks` random masks of the same
-    image in the same step (Eq. 3). `lr` is absolute.
+    Mean squared error per pixel over the hidden patches, averaged over `masks` random masks of the same image in the
+    same step (Eq. 3).
     """
     a = model.architecture
     visible = a.visible(settings.mask_ratio)
@@ -67,6 +60,21 @@ def train_autoencoder(
         noise = torch.rand(len(ids) * masks, a.patches, generator=generator, device=ids.device)
         return masked_loss(model, batch, noise.argsort(1), visible, full=loss_on == "all")
 
+    return loss_of
+
+
+def train_autoencoder(
+    model: MAE,
+    images: Tensor,
+    settings: ModuleSettings | PretrainSettings,
+    lr: float,
+    seed: int,
+    resume: Resume,
+    masks: int = 1,
+    loss_on: str = "hidden",
+) -> pd.DataFrame:
+    """Train all of an autoencoder by `adaptation_loss`, in place; return its history. `lr` is absolute."""
+    loss_of = adaptation_loss(model, images, settings, masks, loss_on)
     schedule = Schedule(settings.epochs, settings.warmup_epochs, settings.batch_size, lr, settings.weight_decay)
     return train(model, loss_of, len(images), schedule, seed, resume)
 

@@ -16,7 +16,7 @@ from typing import Any
 import amae
 from amae.files import sha256, write_json
 
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-image", "pandas", "pydicom", "safetensors")
+PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-image", "pandas", "pydicom", "safetensors")
 
 
 @contextmanager

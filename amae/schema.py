@@ -56,9 +56,11 @@ def _splits(kinds: list[str]) -> dict[str, Any]:
         "test_normal": _count("normal test images", 1),
         "test_abnormal": _count("abnormal test images", 1),
         "seed": _count("seed of the draw"),
+        "calibration": _count("normal images kept from training and test, to tell how normal images score (optional)"),
     }
     meaning = "splits to draw, patient-disjoint between training and test; null where the table has a split column"
-    return _object(meaning, properties, list(properties)) | {"type": kinds}
+    required = [name for name in properties if name != "calibration"]
+    return _object(meaning, properties, required) | {"type": kinds}
 
 
 def _dataset(kind: str) -> dict[str, Any]:
@@ -185,6 +187,20 @@ def schema() -> dict[str, Any]:
                     },
                     ["score", "rows"],
                 ),
+                "predict": _object(
+                    "new radiographs, scored by the target predictions",
+                    {
+                        "folder": _OPTIONAL_TEXT | {"description": "folder of the radiographs to score"},
+                        "score": {"type": "string", "description": "score that decides what is called abnormal"},
+                        "specificity": {
+                            "type": "number",
+                            "exclusiveMinimum": 0,
+                            "exclusiveMaximum": 1,
+                            "description": "share of normal images to call normal",
+                        },
+                    },
+                    ["folder", "score", "specificity"],
+                ),
                 "overrides": _object("settings that replace those of the preset, by section", overrides, []),
                 "variants": {
                     "type": "object",
@@ -219,6 +235,7 @@ def schema() -> dict[str, Any]:
                 "seeds",
                 "device",
                 "gallery",
+                "predict",
                 "overrides",
                 "variants",
                 "experiments",

@@ -15,7 +15,7 @@ from amae.errors import InputError
 Settings = TypeVar("Settings")
 
 
-def _setting(default: Any, meaning: str, minimum: float | None = None, maximum: float | None = None, choices=()) -> Any:
+def setting(default: Any, meaning: str, minimum: float | None = None, maximum: float | None = None, choices=()) -> Any:
     """A field with its meaning and limits."""
     return dataclasses.field(
         default=default,
@@ -23,7 +23,7 @@ def _setting(default: Any, meaning: str, minimum: float | None = None, maximum: 
     )
 
 
-class _Checked:
+class Checked:
     """Refuses a value outside its limits when an instance is made."""
 
     def __post_init__(self) -> None:
@@ -38,7 +38,7 @@ class _Checked:
                 raise InputError(f"{field.name}: found {value}, expected at most {meta['maximum']}")
 
 
-class _Trained(_Checked):
+class _Trained(Checked):
     """Settings of a training, whose warm-up must fit into it."""
 
     def __post_init__(self) -> None:
@@ -49,30 +49,30 @@ class _Trained(_Checked):
 
 
 @dataclass(frozen=True)
-class ModelSettings(_Checked):
+class ModelSettings(Checked):
     """Sizes of the masked autoencoder (Sec. 3; Medical-MAE's mae_vit_small_patch16_dec512d2b)."""
 
-    image_size: int = _setting(224, "side of the square images, in pixels", 16)
-    patch_size: int = _setting(16, "side of a patch, in pixels", 2)
-    width: int = _setting(384, "width of the encoder", 4)
-    depth: int = _setting(12, "blocks of the encoder", 1)
-    heads: int = _setting(6, "attention heads of the encoder", 1)
-    decoder_width: int = _setting(512, "width of the decoder", 4)
-    decoder_depth: int = _setting(2, "blocks of the decoder", 1)
-    decoder_heads: int = _setting(16, "attention heads of the decoder", 1)
+    image_size: int = setting(224, "side of the square images, in pixels", 16)
+    patch_size: int = setting(16, "side of a patch, in pixels", 2)
+    width: int = setting(384, "width of the encoder", 4)
+    depth: int = setting(12, "blocks of the encoder", 1)
+    heads: int = setting(6, "attention heads of the encoder", 1)
+    decoder_width: int = setting(512, "width of the decoder", 4)
+    decoder_depth: int = setting(2, "blocks of the decoder", 1)
+    decoder_heads: int = setting(16, "attention heads of the decoder", 1)
 
 
 @dataclass(frozen=True)
 class PretrainSettings(_Trained):
     """Pre-training of f_0 and g_0 on the images at hand, where no published file is used (He et al. 2022)."""
 
-    epochs: int = _setting(800, "passes over T_n and T_u", 1)
-    warmup_epochs: int = _setting(40, "epochs of linear warm-up (5 % of the training)", 0)
-    batch_size: int = _setting(256, "images in a step", 1)
-    lr: float = _setting(1.5e-4, "base learning rate, multiplied by batch_size / 256", 0)
-    weight_decay: float = _setting(0.05, "AdamW's weight decay (not on biases, norms and tokens)", 0)
-    mask_ratio: float = _setting(0.75, "share of hidden patches", 0.05, 0.95)
-    augmentation: str = _setting(
+    epochs: int = setting(800, "passes over T_n and T_u", 1)
+    warmup_epochs: int = setting(40, "epochs of linear warm-up (5 % of the training)", 0)
+    batch_size: int = setting(256, "images in a step", 1)
+    lr: float = setting(1.5e-4, "base learning rate, multiplied by batch_size / 256", 0)
+    weight_decay: float = setting(0.05, "AdamW's weight decay (not on biases, norms and tokens)", 0)
+    mask_ratio: float = setting(0.75, "share of hidden patches", 0.05, 0.95)
+    augmentation: str = setting(
         "crop_flip",
         "RandomResizedCrop of area 0.5 to 1 with horizontal flip, or none",
         choices=("crop_flip", "none"),
@@ -83,56 +83,56 @@ class PretrainSettings(_Trained):
 class Stage1Settings(_Trained):
     """Stage 1: a head on frozen features tells normal images from synthetic anomalies (Sec. 2.1, Eq. 1 and 2)."""
 
-    epochs: int = _setting(150, "passes over T_n", 1)
-    warmup_epochs: int = _setting(20, "epochs of linear warm-up", 0)
-    batch_size: int = _setting(16, "normal images in a step; each brings its synthetic twin", 1)
-    lr: float = _setting(2.5e-4, "learning rate", 0)
-    weight_decay: float = _setting(0.05, "AdamW's weight decay (not on biases and norms)", 0)
+    epochs: int = setting(150, "passes over T_n", 1)
+    warmup_epochs: int = setting(20, "epochs of linear warm-up", 0)
+    batch_size: int = setting(16, "normal images in a step; each brings its synthetic twin", 1)
+    lr: float = setting(2.5e-4, "learning rate", 0)
+    weight_decay: float = setting(0.05, "AdamW's weight decay (not on biases and norms)", 0)
 
 
 @dataclass(frozen=True)
-class PseudoLabelSettings(_Checked):
+class PseudoLabelSettings(Checked):
     """Pseudo-labels of T_u from stage 1 (Sec. 2.2)."""
 
-    source: str = _setting(
+    source: str = setting(
         "stage1",
         "stage1: the paper's; probe (ours): bottom and top third of T_u by the positive-unlabeled probe, out of fold, "
         "in the place of all that follows",
         choices=("stage1", "probe"),
     )
-    percentile: float = _setting(
+    percentile: float = setting(
         50.0, "of the confidences of the images predicted as a class: the threshold of that class", 0, 100
     )
-    minimum: int = _setting(64, "a class with fewer predicted images takes the top fallback_share by p_c instead", 0)
-    fallback_share: float = _setting(0.25, "share of T_u that such a class takes", 0.01, 0.5)
+    minimum: int = setting(64, "a class with fewer predicted images takes the top fallback_share by p_c instead", 0)
+    fallback_share: float = setting(0.25, "share of T_u that such a class takes", 0.01, 0.5)
 
 
 @dataclass(frozen=True)
 class ModuleSettings(_Trained):
     """Stage 2: modules A and B (Sec. 2.2, Eq. 3)."""
 
-    epochs: int = _setting(150, "passes over the module's images", 1)
-    warmup_epochs: int = _setting(20, "epochs of linear warm-up", 0)
-    batch_size: int = _setting(16, "images in a step", 1)
-    lr: float = _setting(2.5e-4, "learning rate", 0)
-    lr_scaling: str = _setting(
+    epochs: int = setting(150, "passes over the module's images", 1)
+    warmup_epochs: int = setting(20, "epochs of linear warm-up", 0)
+    batch_size: int = setting(16, "images in a step", 1)
+    lr: float = setting(2.5e-4, "learning rate", 0)
+    lr_scaling: str = setting(
         "absolute",
         "absolute: lr as it stands; batch: lr * batch_size / 256, Medical-MAE's habit",
         choices=("absolute", "batch"),
     )
-    weight_decay: float = _setting(0.05, "AdamW's weight decay (not on biases, norms and tokens)", 0)
-    masks: int = _setting(2, "random masks of an image in one step, L", 1)
-    mask_ratio: float = _setting(0.75, "share of hidden patches", 0.05, 0.95)
-    loss_on: str = _setting(
+    weight_decay: float = setting(0.05, "AdamW's weight decay (not on biases, norms and tokens)", 0)
+    masks: int = setting(2, "random masks of an image in one step, L", 1)
+    mask_ratio: float = setting(0.75, "share of hidden patches", 0.05, 0.95)
+    loss_on: str = setting(
         "hidden", "patches whose squared error is the loss: hidden, as in MAE, or all", choices=("hidden", "all")
     )
-    augmentation: str = _setting(
+    augmentation: str = setting(
         "crop_flip",
         "RandomResizedCrop of area 0.5 to 1 with horizontal flip, or none",
         choices=("crop_flip", "none"),
     )
-    equal_updates: bool = _setting(False, "give module B as many steps as module A has, not as many epochs")
-    training_sets: str = _setting(
+    equal_updates: bool = setting(False, "give module B as many steps as module A has, not as many epochs")
+    training_sets: str = setting(
         "pseudo_labels",
         "pseudo_labels: A on T_n and T_un, B on T_ua; without: A on T_n, B on all of T_u (Fig. 3b)",
         choices=("pseudo_labels", "without"),
@@ -140,17 +140,17 @@ class ModuleSettings(_Trained):
 
 
 @dataclass(frozen=True)
-class ReconstructionSettings(_Checked):
+class ReconstructionSettings(Checked):
     """Test-time reconstruction (Sec. 2.3, Eq. 4)."""
 
-    masks: int = _setting(4, "masks of a test image, L, the same for both modules", 1)
-    mask_ratio: float = _setting(0.75, "share of hidden patches", 0.05, 0.95)
-    mask_scheme: str = _setting(
+    masks: int = setting(4, "masks of a test image, L, the same for both modules", 1)
+    mask_ratio: float = setting(0.75, "share of hidden patches", 0.05, 0.95)
+    mask_scheme: str = setting(
         "random",
         "random: independent masks; complementary: disjoint visible parts, every patch hidden equally often",
         choices=("random", "complementary"),
     )
-    aggregate: str = _setting(
+    aggregate: str = setting(
         "hidden",
         "hidden: mean over the masks that hide a patch; full: mean over all decoder outputs",
         choices=("hidden", "full"),

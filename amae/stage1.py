@@ -14,9 +14,9 @@ from amae.anatpaste import anatpaste
 from amae.device import precision
 from amae.errors import InputError
 from amae.files import atomic
-from amae.mae.model import MAE
+from amae.mae.weights import Encoder
 from amae.settings import Stage1Settings
-from amae.training import Resume, Schedule, train
+from amae.training import LossOf, Resume, Schedule, train
 
 
 def make_head(width: int) -> nn.Sequential:
@@ -32,7 +32,7 @@ def make_head(width: int) -> nn.Sequential:
 
 
 @torch.no_grad()
-def frozen_features(encoder: MAE, images: Tensor, batch_size: int = 64) -> Tensor:
+def frozen_features(encoder: Encoder, images: Tensor, batch_size: int = 64) -> Tensor:
     """Pooled features of grey uint8 images `(N, H, W)`: float32 `(N, width)`."""
     encoder.eval()
     parts = []
@@ -42,16 +42,12 @@ def frozen_features(encoder: MAE, images: Tensor, batch_size: int = 64) -> Tenso
     return torch.cat(parts)
 
 
-def train_stage1(
-    encoder: MAE, images: Tensor, lungs: Tensor, settings: Stage1Settings, seed: int, resume: Resume
-) -> tuple[nn.Sequential, pd.DataFrame]:
-    """Train the head on T_n, and return it with its history; the encoder stays as it is.
+def detection_loss(encoder: Encoder, head: nn.Sequential, images: Tensor, lungs: Tensor) -> LossOf:
+    """The loss of the head on a batch of T_n, given the ids and a generator: cross-entropy, Eq. 2.
 
-    `images` uint8 `(N, H, W)` of T_n, `lungs` bool `(N, H, W)`. Each step sees `batch_size` normal images (label 0) and
-    a fresh synthetic anomaly of each (label 1); the loss is the cross-entropy over both (Eq. 2).
+    `images` uint8 `(N, H, W)`, `lungs` bool `(N, H, W)`. A batch is its normal images (label 0), whose features are
+    computed here once, and a fresh synthetic anomaly of each (label 1).
     """
-    torch.manual_seed(seed)
-    head = make_head(encoder.architecture.width).to(images.device)
     normal = frozen_features(encoder, images)
 
     def loss_of(ids: Tensor, generator: torch.Generator) -> Tensor:
@@ -61,6 +57,16 @@ def train_stage1(
         labels = torch.arange(2, device=ids.device).repeat_interleave(len(ids))
         return F.cross_entropy(head(torch.cat([normal[ids], abnormal])), labels)
 
+    return loss_of
+
+
+def train_stage1(
+    encoder: Encoder, images: Tensor, lungs: Tensor, settings: Stage1Settings, seed: int, resume: Resume
+) -> tuple[nn.Sequential, pd.DataFrame]:
+    """Train the head on T_n by `detection_loss`, and return it with its history; the encoder stays as it is."""
+    torch.manual_seed(seed)
+    head = make_head(encoder.architecture.width).to(images.device)
+    loss_of = detection_loss(encoder, head, images, lungs)
     schedule = Schedule(
         settings.epochs, settings.warmup_epochs, settings.batch_size, settings.lr, settings.weight_decay
     )
@@ -68,7 +74,7 @@ def train_stage1(
 
 
 @torch.no_grad()
-def score_stage1(encoder: MAE, head: nn.Sequential, images: Tensor) -> Tensor:
+def score_stage1(encoder: Encoder, head: nn.Sequential, images: Tensor) -> Tensor:
     """Probabilities of normal and abnormal, float32 `(N, 2)`, of uint8 images `(N, H, W)`."""
     head.eval()
     return head(frozen_features(encoder, images)).softmax(1)

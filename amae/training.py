@@ -22,6 +22,8 @@ from amae.device import precision
 from amae.errors import InputError
 from amae.files import atomic
 
+LossOf = Callable[[Tensor, torch.Generator], Tensor]  # ids of a batch (B,) int64 and a generator to its mean loss
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -90,7 +92,7 @@ def make_optimiser(module: nn.Module, schedule: Schedule) -> torch.optim.Optimiz
 
 def train(
     module: nn.Module,
-    loss_of: Callable[[Tensor, torch.Generator], Tensor],
+    loss_of: LossOf,
     items: int,
     schedule: Schedule,
     seed: int,
@@ -122,7 +124,7 @@ def train(
 
 def _epoch(
     module: nn.Module,
-    loss_of: Callable[[Tensor, torch.Generator], Tensor],
+    loss_of: LossOf,
     items: int,
     schedule: Schedule,
     epoch: int,

@@ -67,8 +67,10 @@ def test_a_missing_key_is_named():
 
 
 def test_numbers_given_as_text_are_numbers():
-    given = {"a": ["0", 1, "1e-4", "True"], "b": {"c": "random", "d": "null"}}
-    assert configuration.typed(given) == {"a": [0, 1, 1e-4, True], "b": {"c": "random", "d": None}}
+    given = {"a": ["0", 1, "1e-4", "True"], "b": {"c": "random", "d": "null"}, "epochs": 3.0}
+    found = configuration.typed(given)
+    assert found == {"a": [0, 1, 1e-4, True], "b": {"c": "random", "d": None}, "epochs": 3}
+    assert isinstance(found["epochs"], int)
 
 
 def test_overrides_replace_single_settings():
@@ -86,6 +88,21 @@ def test_settings_survive_the_command_line():
     files = [word for file in COMMANDS["train-module"].files for word in (f"--{file}", "x")]
     words = ["train-module", "--module", "A", *files, *shlex.split(configuration.options(settings))]
     assert from_options(ModuleSettings, make_parser().parse_args(words)) == settings
+
+
+def test_the_manual_explains_every_key():
+    manual = (ROOT / "config/README.md").read_text()
+
+    def keys(schema):
+        """Names under any "properties" of a JSON schema."""
+        if isinstance(schema, dict):
+            yield from schema.get("properties", {})
+        for part in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
+            yield from keys(part)
+
+    found = set(keys(yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())))
+    assert {"seeds", "repartition", "equal_updates", "backbones", "normalisation", "anomaly_ratio"} <= found
+    assert {key for key in found if f"`{key}`" not in manual} == set()
 
 
 def test_the_schema_file_is_up_to_date():

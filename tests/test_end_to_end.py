@@ -18,6 +18,8 @@ PER_SEED = [
     "gallery.png",
     "histograms.png",
     "metrics.csv",
+    "model.md",
+    "model.safetensors",
     "module_A/history.csv",
     "module_A/mae.safetensors",
     "module_A/run.json",
@@ -76,7 +78,7 @@ def test_everything_is_there_and_nothing_is_left_over(finished):
     files = {path.relative_to(finished.results).as_posix() for path in finished.results.rglob("*") if path.is_file()}
     made = {name for name in files if not name.startswith(("logs/", "raw/dicom/"))}
     assert made == {*PER_DATASET, *(f"seed0/{name}" for name in PER_SEED)}
-    assert len(list((finished.results / "raw/dicom").glob("*.dcm"))) == 60
+    assert len(list((finished.results / "raw/dicom").glob("*.dcm"))) == 70
 
 
 def test_a_second_run_has_nothing_to_do(finished):
@@ -95,12 +97,18 @@ def test_logs_and_benchmarks_mirror_the_jobs(finished):
 
 def test_the_manifest_hides_the_labels_of_the_unlabeled_images(finished):
     manifest = read_csv(finished.results / "manifest.csv")
-    assert manifest["split"].value_counts().to_dict() == {"train_normal": 10, "train_unlabeled": 10, "test": 20}
+    assert manifest["split"].value_counts().to_dict() == {
+        "train_normal": 10,
+        "train_unlabeled": 10,
+        "test": 20,
+        "calibration": 10,
+    }
     labels = {split: part["label"].value_counts().to_dict() for split, part in manifest.groupby("split")}
     assert labels == {
         "train_normal": {"normal": 10},
         "train_unlabeled": {"": 10},
         "test": {"normal": 10, "abnormal": 10},
+        "calibration": {"normal": 10},
     }
     unlabeled = manifest[manifest["split"] == "train_unlabeled"]
     seen = {"image_id", "path", "split", "patient_id", "view", "sex", "age"}
@@ -180,7 +188,7 @@ def test_a_record_says_how_its_result_was_made(finished, name):
         assert "hidden" not in file["path"]
         assert file["sha256"] == sha256(finished.folder / file["path"])
     assert record["device"]["type"] == "cpu"
-    assert record["versions"].keys() >= {"python", "amae", "torch", "timm", "numpy"}
+    assert record["versions"].keys() >= {"python", "amae", "torch", "safetensors", "numpy"}
     assert {"code", "started"} <= record.keys()
     assert min(record[key] for key in ("wall_seconds", "images_per_second", "peak_memory_mib")) > 0
 
@@ -233,3 +241,24 @@ def test_the_report_is_one_file_with_every_result(finished, tmp_path):
     report = (tmp_path / "report.html").read_text()
     for text in ("gallery.png", "metrics.csv", "3 Reconstructions", "worst mistakes"):
         assert text in report, text
+
+
+def test_every_target_of_the_paper_in_miniature(finished, tmp_path):
+    project = finished.copy(tmp_path / "project")
+    status, output = project.run("paper")
+    assert status == 0, output
+    before = {path.relative_to(finished.results): path.read_bytes() for path in finished.results.rglob("*.csv")}
+    assert before == {path: (project.results / path).read_bytes() for path in before}  # what was there was not remade
+    table = pd.read_csv(project.results / "tables/table2.csv")
+    rows = {(row.method, row.protocol) for row in table.itertuples()}
+    assert rows >= {(name, p) for name in ("DDAD-AE", "AnatPaste") for p in "NY"}
+    assert rows >= {("AMAE stage 1", "N"), ("AMAE stage 2", "Y"), ("AMAE Mask Rec.", "Y"), ("Nearest neighbours", "N")}
+    metrics = pd.read_csv(project.results / "seed0/metrics.csv").query("group == 'all'").set_index("score")
+    stage2 = table.query("method == 'AMAE stage 2'")
+    assert stage2["auc"].item() == pytest.approx(100 * metrics.loc["inter", "auc"])
+    for name in ("masks_ablation", "sensitivity", "costs", "audit"):
+        assert len(pd.read_csv(project.results / f"tables/{name}.csv")) > 1
+    for name in ("figures/figure3a.png", "figures/figure3b.png", "figures/figure3c.png", "seed0/localisation.png"):
+        with Image.open(project.results / name) as picture:
+            picture.load()
+    assert len(pd.read_csv(project.results / "seed0/localisation.csv")) > 0

@@ -255,7 +255,7 @@ def test_no_more_than_a_few_results_are_ever_waiting(monkeypatch: pytest.MonkeyP
 
     pool = Pool()
     taken = 0
-    for _, _ in module._submitted(pool, ((str(n), "minmax", "pad", 8) for n in range(100)), 8):
+    for _, _ in module._submitted(pool, module._load, ((str(n), "minmax", "pad", 8) for n in range(100)), 8):
         taken += 1
         assert pool.submitted - taken < 8
     assert taken == pool.submitted == 100
@@ -283,4 +283,4 @@ def test_a_worker_that_dies_is_an_error_that_names_where(monkeypatch: pytest.Mon
     dead.set_exception(BrokenProcessPool())
     monkeypatch.setattr(module.ProcessPoolExecutor, "submit", lambda *_: dead)
     with pytest.raises(InputError, match=r"worker died .* at or soon after a\.png; convert with one worker"):
-        list(module._load_all(iter([("a.png", "minmax", "pad", 8)]), workers=2))
+        list(module.in_order(module._load, iter([("a.png", "minmax", "pad", 8)]), workers=2))

@@ -1,5 +1,6 @@
 """Manifest rules, own tables, hidden labels, and drawn splits."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -242,6 +243,44 @@ def test_impossible_settings_are_refused(changes: dict) -> None:
     plan = {"train_normal": 1, "unlabeled": 1, "anomaly_ratio": 0.5, "test_normal": 1, "test_abnormal": 1, "seed": 0}
     with pytest.raises(InputError, match=next(iter(changes))):
         SplitSettings(**plan | changes)
+
+
+@pytest.mark.parametrize("ratio", [None, 0.0, 0.3, 0.6, 1.0])
+def test_calibration_images_are_normal_of_other_patients_and_move_no_other_set(ratio: float | None) -> None:
+    table = pool(300, 200, 150, patients=600)
+    plan = SplitSettings(60, 80, ratio, 30, 30, seed=5)
+    before, after = draw_splits(table, plan), draw_splits(table, replace(plan, calibration=25))
+    kept = after == "calibration"
+    assert kept.sum() == 25 and (table.loc[kept, "label"] == "normal").all()
+    assert after[~kept].equals(before[~kept]) and (before[kept] == "").all()
+    others = set(table.loc[(after != "") & ~kept, "patient_id"]) - {""}
+    assert not set(table.loc[kept, "patient_id"]) & others
+    every = draw_splits(table, replace(plan, calibration=25), every_ratio=True)
+    assert (every[kept] != "").all()  # converted, as calibration or as what T_u may hold at another ratio
+    assert every[every != "calibration"].equals(draw_splits(table, plan, every_ratio=True)[every != "calibration"])
+
+
+def test_more_calibration_images_than_are_left_are_refused() -> None:
+    with pytest.raises(InputError, match=r"calibration is 300, but 2\d\d normal images are left whose patients"):
+        draw_splits(single(400, 300), SplitSettings(50, 100, 0.5, 20, 20, seed=0, calibration=300))
+
+
+def test_calibration_images_that_a_table_marks_stay_and_the_rest_is_drawn(tmp_path: Path) -> None:
+    table = pool(60, 40, 0, patients=90)
+    table["path"] = table["image_id"] + ".png"
+    table["split"] = ""
+    marked = table.index[table["label"] == "normal"][:7]
+    table.loc[marked, "split"] = "calibration"
+    plan = SplitSettings(12, 10, 0.6, 5, 5, seed=1, calibration=3)
+    frame, _ = build(tmp_path, table, plan)
+    assert set(frame.loc[frame["split"] == "calibration", "image_id"]) == set(table.loc[marked, "image_id"])
+    (tmp_path / "rest").mkdir()
+    rest, _ = build(tmp_path / "rest", table.drop(index=marked), replace(plan, calibration=0))
+    columns = ["image_id", "split", "label"]
+    assert frame.loc[frame["split"] != "calibration", columns].equals(rest[columns])
+    table.loc[marked[0], "label"] = "abnormal"
+    with pytest.raises(InputError, match="an image of calibration is labelled abnormal"):
+        build(tmp_path, table, plan)
 
 
 def test_own_table_without_splits_end_to_end(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from amae.data.simulated.files import write_dicom
 from amae.data.simulated.geometry import Frame, ellipsoid, splat
 from amae.data.simulated.image import SimulatedImage, render
 from amae.data.simulated.projection import BONE, WATER, Exposure, expose, line_integral
+from amae.errors import InputError
 
 SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless, JPEG2000Lossless, JPEGLSLossless)
 
@@ -52,6 +53,19 @@ def test_same_bytes_again_and_with_workers(dataset: Path, tmp_path: Path) -> Non
         assert (tmp_path / "dicom" / name).read_bytes() == (dataset / "dicom" / name).read_bytes()
     some, all_rows = (pd.read_csv(folder / "labels.csv", keep_default_na=False) for folder in (tmp_path, dataset))
     pd.testing.assert_frame_equal(some, all_rows.iloc[:4])
+
+
+def test_calibration_images_are_normal_and_of_other_patients(dataset: Path, tmp_path: Path) -> None:
+    simulate_dataset(tmp_path, images=3, seed=3, abnormal=1, calibration=4)
+    labels = pd.read_csv(tmp_path / "labels.csv", keep_default_na=False)
+    assert labels["split"].tolist() == [""] * 3 + ["calibration"] * 4
+    assert labels["label"].tolist() == ["abnormal"] * 3 + ["normal"] * 4
+    assert len(list((tmp_path / "dicom").iterdir())) == 7
+    drawn, kept = labels[labels["split"] == ""], labels[labels["split"] != ""]
+    assert not set(kept["patient_id"]) & {draw_facts(3, index).patient_id for index in range(13)}
+    assert drawn["patient_id"].tolist() == [draw_facts(3, index).patient_id for index in range(3)]
+    with pytest.raises(InputError, match="-1 for calibration"):
+        simulate_dataset(tmp_path, images=3, seed=3, calibration=-1)
 
 
 def test_another_index_and_another_seed_give_another_image() -> None:

@@ -114,7 +114,7 @@ def test_fold_agrees_with_the_reference_outputs(shared: Path, tmp_path: Path) ->
         patches = model.patchify(known["image"])
         visible = order[:, :16, None].expand(-1, -1, model.architecture.width)
         latent = model.encode(model.embed(patches).gather(1, visible))
-        decoded = model.decoder_pred(model.decode(latent, order))
+        decoded = model.decoder_pred(model.decode(latent, order, order.shape[1]))
     assert (latent - known["latent"]).abs().max() < 1e-5
     expected = known["pred"].unflatten(-1, (64, 3)).mean(-1).gather(1, order[..., None].expand(-1, -1, 64))
     assert (decoded - expected).abs().max() < 1e-5

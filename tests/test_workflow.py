@@ -16,7 +16,7 @@ RESULTS = {
     "plot_histograms": 1,
     "plot_gallery": 1,
 }
-RECONSTRUCTION = {"reconstruct_test": 1, **RESULTS}
+RECONSTRUCTION = {"reconstruct_test": 1, "export_model": 1, **RESULTS}
 MODULES = {"train_module": 2, "plot_training": 1, **RECONSTRUCTION}
 STAGE1 = {
     "train_stage1": 1,

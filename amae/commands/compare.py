@@ -17,12 +17,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from amae.commands.train import _load, _load_model, _to_device
+from amae.commands.train import load_model, load_split, to_device
 from amae.comparators import TestData, TrainingData, column, load_method
 from amae.device import choose_device
 from amae.errors import InputError
 from amae.files import atomic, write_csv
 from amae.fingerprint import fingerprint
+from amae.mae.weights import load_encoder
 from amae.provenance import recording
 from amae.training import Resume
 
@@ -55,9 +56,9 @@ def score_comparator(options: Namespace) -> None:
     state, name, settings = load_state(options.state, device)
     method = load_method(name)
     _require(options, name, method.NEEDS & {"encoder"})
-    chosen, images = _load(options, "test")
-    encoder = _load_model(options.weights, images.shape[1], device) if "encoder" in method.NEEDS else None
-    data = TestData(_to_device(images, chosen["row"], device), chosen["view"].tolist(), encoder)
+    chosen, images = load_split(options, "test")
+    encoder = load_model(options.weights, images.shape[1], device, load_encoder) if "encoder" in method.NEEDS else None
+    data = TestData(to_device(images, chosen["row"], device), chosen["view"].tolist(), encoder)
     scores = method.score(state, data, settings)
     columns = {column(name, score): values.cpu().numpy() for score, values in scores.items()}
     write_csv(pd.DataFrame({"image_id": chosen["image_id"], **columns}), options.scores)
@@ -79,9 +80,9 @@ def score_probe(options: Namespace) -> None:
 
     settings = read_settings(Settings, options.settings or "{}")
     device = choose_device(options.device, options.gpus)
-    chosen, images = _load(options, "train_normal", "train_unlabeled")
-    encoder = _load_model(options.weights, images.shape[1], device)
-    features = frozen_features(encoder, _to_device(images, chosen["row"], device)).cpu().numpy()
+    chosen, images = load_split(options, "train_normal", "train_unlabeled")
+    encoder = load_model(options.weights, images.shape[1], device, load_encoder)
+    features = frozen_features(encoder, to_device(images, chosen["row"], device)).cpu().numpy()
     unlabeled = (chosen["split"] == "train_unlabeled").to_numpy()
     p = out_of_fold(features[~unlabeled], features[unlabeled], settings)
     table = chosen.loc[unlabeled, ["image_id", "split"]]
@@ -158,11 +159,11 @@ def _require(options: Namespace, method: str, needs: frozenset[str]) -> None:
 def _training_data(options: Namespace, method: ModuleType, device: torch.device) -> TrainingData:
     """Images of T_n and, under protocol Y, T_u, with what the method needs beside them."""
     splits = ["train_normal", "train_unlabeled"] if options.protocol == "Y" else ["train_normal"]
-    chosen, images = _load(options, *splits)
+    chosen, images = load_split(options, *splits)
     rows = [chosen.loc[chosen["split"] == split, "row"] for split in ("train_normal", "train_unlabeled")]
-    normal, unlabeled = (_to_device(images, each, device) for each in rows)
+    normal, unlabeled = (to_device(images, each, device) for each in rows)
     lungs = [_lungs(options.lungs, each, images, device) for each in rows] if "lungs" in method.NEEDS else [None, None]
-    encoder = _load_model(options.weights, images.shape[1], device) if "encoder" in method.NEEDS else None
+    encoder = load_model(options.weights, images.shape[1], device, load_encoder) if "encoder" in method.NEEDS else None
     return TrainingData(normal, unlabeled, *lungs, encoder=encoder)
 
 

@@ -19,7 +19,9 @@ def simulate(options: Namespace) -> None:
     """Write simulated radiographs as DICOM files, with labels.csv and boxes.csv."""
     from amae.data.simulated import simulate_dataset
 
-    simulate_dataset(options.folder, options.count, options.seed, options.abnormal, options.workers)
+    simulate_dataset(
+        options.folder, options.count, options.seed, options.abnormal, options.calibration, options.workers
+    )
 
 
 def list_images(options: Namespace) -> None:

@@ -4,8 +4,9 @@ import hashlib
 import json
 import sys
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from amae.files import atomic, read_csv, write_csv
 from amae.fingerprint import fingerprint
 from amae.mae.architecture import Architecture
 from amae.mae.model import MAE
-from amae.mae.weights import NORMALISATIONS, convert_weights, load_weights, save_weights
+from amae.mae.weights import NORMALISATIONS, convert_weights, load_encoder, load_weights, save_weights
 from amae.provenance import recording
 from amae.settings import (
     ModelSettings,
@@ -32,8 +33,10 @@ from amae.settings import (
 )
 from amae.training import Resume, finish
 
+Model = TypeVar("Model", bound=torch.nn.Module)
 
-def _load(options: Namespace, *splits: str) -> tuple[pd.DataFrame, np.ndarray]:
+
+def load_split(options: Namespace, *splits: str) -> tuple[pd.DataFrame, np.ndarray]:
     """Manifest rows of these splits (image_id, split, row), and all packed images, memory-mapped."""
     manifest = read_manifest(options.manifest)
     images, index = open_images(options.images, options.index)
@@ -45,14 +48,16 @@ def _unlabeled(options: Namespace) -> list[str]:
     return sorted(set(read_manifest(options.manifest)["split"]) & {"train_unlabeled"})
 
 
-def _to_device(images: np.ndarray, rows: pd.Series, device: torch.device) -> Tensor:
+def to_device(images: np.ndarray, rows: pd.Series, device: torch.device) -> Tensor:
     """These packed images as uint8 `(N, H, W)` on the device."""
     return torch.from_numpy(images[rows.to_numpy()]).to(device)
 
 
-def _load_model(path: Path, size: int, device: torch.device) -> MAE:
-    """A trained autoencoder for images of this size."""
-    model = load_weights(path).to(device)
+def load_model(
+    path: Path, size: int, device: torch.device, load: Callable[[Path, torch.device], Model] = load_weights
+) -> Model:
+    """A trained autoencoder for images of this size; with `load_encoder`, whatever can serve stage 1."""
+    model = load(path, device)
     if model.architecture.image_size != size:
         raise InputError(
             f"{path}: made for images of {model.architecture.image_size} px, the packed images have {size} px"
@@ -79,8 +84,8 @@ def pretrain(options: Namespace) -> None:
 
     sizes, settings = from_options(ModelSettings, options), from_options(PretrainSettings, options)
     device = choose_device(options.device, options.gpus)
-    chosen, images = _load(options, "train_normal", *_unlabeled(options))
-    batch = _to_device(images, chosen["row"], device)
+    chosen, images = load_split(options, "train_normal", *_unlabeled(options))
+    batch = to_device(images, chosen["row"], device)
     inputs = _files(options, "manifest", "images", "index")
     with recording(
         options.record, settings=[sizes, settings], seed=options.seed, inputs=inputs, device=device
@@ -109,7 +114,7 @@ def _grey_statistics(images: Tensor) -> tuple[float, float]:
 
 
 def import_weights(options: Namespace) -> None:
-    """Read f_0 and g_0 from a published or a pre-trained file of the configured sizes."""
+    """Read f_0 and g_0 from a published or a pre-trained file of the configured sizes, or a DenseNet for stage 1."""
     mean, std = NORMALISATIONS[options.normalisation]
     sizes = vars(from_options(ModelSettings, options))
     convert_weights(options.source, options.weights, mean=mean, std=std, sizes=sizes)
@@ -122,14 +127,14 @@ def train_stage1(options: Namespace) -> None:
 
     settings = from_options(Stage1Settings, options)
     device = choose_device(options.device, options.gpus)
-    chosen, images = _load(options, "train_normal")
+    chosen, images = load_split(options, "train_normal")
     inputs = _files(options, "manifest", "images", "index", "lungs", "weights")
     with recording(options.record, settings=settings, seed=options.seed, inputs=inputs, device=device) as record:
-        encoder = _load_model(options.weights, images.shape[1], device)
+        encoder = load_model(options.weights, images.shape[1], device, load_encoder)
         masks = load_lung_masks(options.lungs, chosen["row"].to_numpy(), images.shape[1])
         resume = _resume(options.head, record, "train_stage1")
         lungs = torch.from_numpy(masks).to(device)
-        batch = _to_device(images, chosen["row"], device)
+        batch = to_device(images, chosen["row"], device)
         head, history = train(encoder, batch, lungs, settings, options.seed, resume)
         record["images"] = 2 * len(batch) * settings.epochs
         save_head(head, options.head)
@@ -143,10 +148,10 @@ def score_stage1(options: Namespace) -> None:
     from amae.stage1 import score_stage1 as score
 
     device = choose_device(options.device, options.gpus)
-    chosen, images = _load(options, *_unlabeled(options), "test")
-    encoder = _load_model(options.weights, images.shape[1], device)
+    chosen, images = load_split(options, *_unlabeled(options), "test")
+    encoder = load_model(options.weights, images.shape[1], device, load_encoder)
     head = load_head(options.head, encoder.architecture.width).to(device)
-    p = score(encoder, head, _to_device(images, chosen["row"], device)).cpu().numpy()
+    p = score(encoder, head, to_device(images, chosen["row"], device)).cpu().numpy()
     write_csv(chosen[["image_id", "split"]].assign(p_normal=p[:, 0], p_abnormal=p[:, 1]), options.stage1_scores)
 
 
@@ -158,7 +163,7 @@ def train_module(options: Namespace) -> None:
 
     settings = from_options(ModuleSettings, options)
     device = choose_device(options.device, options.gpus)
-    chosen, images = _load(options, "train_normal", "train_unlabeled")
+    chosen, images = load_split(options, "train_normal", "train_unlabeled")
     pseudo_labels = _pseudo_labels(options)
     ids = training_images(options.module, chosen, pseudo_labels, settings)
     effective = settings
@@ -172,9 +177,9 @@ def train_module(options: Namespace) -> None:
     inputs |= _files(options, "pseudo_labels") if options.pseudo_labels else {}
     what = {"module": options.module, **vars(effective)}
     with recording(options.record, settings=what, seed=options.seed, inputs=inputs, device=device) as record:
-        model = _load_model(options.weights, images.shape[1], device)
+        model = load_model(options.weights, images.shape[1], device)
         resume = _resume(options.model, record, "train_module")
-        batch = _to_device(images, rows, device)
+        batch = to_device(images, rows, device)
         history = train_autoencoder(
             model,
             batch,
@@ -208,10 +213,10 @@ def score_pooled(options: Namespace) -> None:
 
     settings = from_options(ReconstructionSettings, options)
     device = choose_device(options.device, options.gpus)
-    chosen, images = _load(options, "test")
-    model = _load_model(options.model, images.shape[1], device)
+    chosen, images = load_split(options, "test")
+    model = load_model(options.model, images.shape[1], device)
     orders = draw_orders(chosen["image_id"].tolist(), options.seed, model.architecture.patches, settings)
-    _, error = run(model, _to_device(images, chosen["row"], device), orders, settings)
+    _, error = run(model, to_device(images, chosen["row"], device), orders, settings)
     write_csv(chosen[["image_id"]].assign(mask_rec=error.numpy()), options.scores)
 
 
@@ -223,11 +228,11 @@ def reconstruct(options: Namespace) -> None:
 
     settings = from_options(ReconstructionSettings, options)
     device = choose_device(options.device, options.gpus)
-    chosen, images = _load(options, "test")
-    ids, batch = chosen["image_id"].tolist(), _to_device(images, chosen["row"], device)
+    chosen, images = load_split(options, "test")
+    ids, batch = chosen["image_id"].tolist(), to_device(images, chosen["row"], device)
     inputs = _files(options, "manifest", "images", "index", "model_a", "model_b")
     with recording(options.record, settings=settings, seed=options.seed, inputs=inputs, device=device) as record:
-        models = [_load_model(path, images.shape[1], device) for path in (options.model_a, options.model_b)]
+        models = [load_model(path, images.shape[1], device) for path in (options.model_a, options.model_b)]
         a = models[0].architecture
         orders = draw_orders(ids, options.seed, a.patches, settings)
         (mu_a, error_a), (mu_b, _) = [run(model, batch, orders, settings) for model in models]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-    from amae.mae.model import MAE
+    from amae.mae.weights import Encoder
 
     Fitted = tuple[dict[str, Tensor], pd.DataFrame]
     Scores = dict[str, Tensor]
@@ -47,7 +47,7 @@ class TrainingData:
     unlabeled: "Tensor"
     normal_lungs: Optional["Tensor"] = None
     unlabeled_lungs: Optional["Tensor"] = None
-    encoder: Optional["MAE"] = None
+    encoder: Optional["Encoder"] = None
 
     @property
     def pooled(self) -> "Tensor":
@@ -72,7 +72,7 @@ class TestData:
 
     images: "Tensor"
     views: Sequence[str] | None = None
-    encoder: Optional["MAE"] = None
+    encoder: Optional["Encoder"] = None
 
 
 def load_method(name: str) -> ModuleType:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from amae.errors import InputError
-from amae.settings import _Checked, _setting
+from amae.settings import Checked, setting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,13 +21,13 @@ PROTOCOLS = {"N": "score", "Y": "score"}
 
 
 @dataclass(frozen=True)
-class Settings(_Checked):
+class Settings(Checked):
     """The autoencoder of DDAD and its training."""
 
-    image_size: int = _setting(64, "side of the network's input in pixels, a multiple of 16", 16)
-    epochs: int = _setting(250, "passes over the images", 1)
-    batch_size: int = _setting(64, "images in a step", 2)
-    lr: float = _setting(5e-4, "learning rate of Adam, constant", 0)
+    image_size: int = setting(64, "side of the network's input in pixels, a multiple of 16", 16)
+    epochs: int = setting(250, "passes over the images", 1)
+    batch_size: int = setting(64, "images in a step", 2)
+    lr: float = setting(5e-4, "learning rate of Adam, constant", 0)
 
     def __post_init__(self) -> None:
         """Also refuse sizes that four halvings do not divide."""

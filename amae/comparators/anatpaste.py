@@ -8,7 +8,7 @@ images; here it is the last epoch.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from amae.settings import _Checked, _setting
+from amae.settings import Checked, setting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,15 +22,15 @@ PROTOCOLS = {"N": "score", "Y": "score"}
 
 
 @dataclass(frozen=True)
-class Settings(_Checked):
+class Settings(Checked):
     """AnatPaste's detector and its training."""
 
-    image_size: int = _setting(256, "side of the network's input, in pixels", 32)
-    epochs: int = _setting(256, "epochs, each of `updates` steps whatever the number of images", 1)
-    updates: int = _setting(256, "steps of an epoch", 1)
-    batch_size: int = _setting(64, "images in a step; each brings its synthetic twin", 1)
-    lr: float = _setting(0.03, "learning rate of SGD, with a cosine to 0", 0)
-    weight_decay: float = _setting(3e-5, "L2 penalty", 0)
+    image_size: int = setting(256, "side of the network's input, in pixels", 32)
+    epochs: int = setting(256, "epochs, each of `updates` steps whatever the number of images", 1)
+    updates: int = setting(256, "steps of an epoch", 1)
+    batch_size: int = setting(64, "images in a step; each brings its synthetic twin", 1)
+    lr: float = setting(0.03, "learning rate of SGD, with a cosine to 0", 0)
+    weight_decay: float = setting(3e-5, "L2 penalty", 0)
 
 
 def fit(data: "TrainingData", settings: Settings, seed: int, resume: "Resume") -> "Fitted":

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from amae.errors import InputError
-from amae.settings import _Checked, _setting
+from amae.settings import Checked, setting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,15 +23,15 @@ PROTOCOLS = {"N": "score", "Y": "score"}
 
 
 @dataclass(frozen=True)
-class Settings(_Checked):
+class Settings(Checked):
     """NSA's network and its training."""
 
-    image_size: int = _setting(
+    image_size: int = setting(
         224, "side of the network's input in pixels, a multiple of 32; it is cut from an image 8/7 as large", 64
     )
-    epochs: int = _setting(240, "passes over the images", 1)
-    batch_size: int = _setting(64, "images in a step", 1)
-    lr: float = _setting(1e-3, "peak learning rate of Adam, with a cosine to 1e-6", 0)
+    epochs: int = setting(240, "passes over the images", 1)
+    batch_size: int = setting(64, "images in a step", 1)
+    lr: float = setting(1e-3, "peak learning rate of Adam, with a cosine to 1e-6", 0)
 
     def __post_init__(self) -> None:
         """Also refuse sizes that five halvings do not divide."""

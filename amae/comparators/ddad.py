@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from amae.comparators import ae
-from amae.settings import _setting
+from amae.settings import setting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +25,7 @@ PROTOCOLS = {"N": "intra", "Y": "inter"}
 class Settings(ae.Settings):
     """The autoencoders of DDAD and their training."""
 
-    networks: int = _setting(3, "networks of each module, K, which differ in their seeds", 2)
+    networks: int = setting(3, "networks of each module, K, which differ in their seeds", 2)
 
 
 def fit(data: "TrainingData", settings: Settings, seed: int, resume: "Resume") -> "Fitted":

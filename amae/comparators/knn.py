@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from amae.errors import InputError
-from amae.settings import _Checked, _setting
+from amae.settings import Checked, setting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,10 +21,10 @@ PROTOCOLS = {"N": "score"}
 
 
 @dataclass(frozen=True)
-class Settings(_Checked):
+class Settings(Checked):
     """Nearest neighbours in the frozen features."""
 
-    neighbours: int = _setting(5, "nearest images of T_n whose distances are averaged", 1)
+    neighbours: int = setting(5, "nearest images of T_n whose distances are averaged", 1)
 
 
 def fit(data: "TrainingData", settings: Settings, seed: int, resume: "Resume") -> "Fitted":

@@ -6,7 +6,7 @@ A reference that the paper does not report. Source of the covariance: Ledoit and
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from amae.settings import _Checked
+from amae.settings import Checked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,7 +20,7 @@ PROTOCOLS = {"N": "score"}
 
 
 @dataclass(frozen=True)
-class Settings(_Checked):
+class Settings(Checked):
     """Mahalanobis distance in the frozen features; there is nothing to set."""
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from amae.errors import InputError
-from amae.settings import _Checked, _setting
+from amae.settings import Checked, setting
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -23,12 +23,12 @@ PROTOCOLS = {"Y": "score"}
 
 
 @dataclass(frozen=True)
-class Settings(_Checked):
+class Settings(Checked):
     """The probe of T_n against T_u."""
 
-    c: float = _setting(1.0, "inverse strength of the L2 penalty, scikit-learn's C", 1e-9)
-    iterations: int = _setting(1000, "most iterations of L-BFGS", 1)
-    folds: int = _setting(5, "folds of the out-of-fold probabilities of T_u", 2)
+    c: float = setting(1.0, "inverse strength of the L2 penalty, scikit-learn's C", 1e-9)
+    iterations: int = setting(1000, "most iterations of L-BFGS", 1)
+    folds: int = setting(5, "folds of the out-of-fold probabilities of T_u", 2)
 
 
 def fit(data: "TrainingData", settings: Settings, seed: int, resume: "Resume") -> "Fitted":

@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from amae.settings import _Checked
+from amae.settings import Checked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,7 +25,7 @@ UNKNOWN = 0.5  # any value between the two ranks as the mean of the known views 
 
 
 @dataclass(frozen=True)
-class Settings(_Checked):
+class Settings(Checked):
     """The view as a score; there is nothing to set."""
 
 

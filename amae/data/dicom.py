@@ -38,6 +38,12 @@ def read_grey(path: str | Path, conversion: str) -> np.ndarray:
         raise InputError(f"{path}: {error}") from None
 
 
+def is_dicom(path: str | Path) -> bool:
+    """Whether a file begins as DICOM files do (PS3.10, 7.1)."""
+    with Path(path).open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
 def minmax(stored: np.ndarray, photometric: str) -> np.ndarray:
     """Scale stored values (rows, columns) from min..max to uint8 0..255; unsigned 8-bit values keep their scale.
 
@@ -65,7 +71,7 @@ def voi(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
         raise InputError("constant image: every pixel outside PixelPaddingValue has the same value")
     shown, how = _values_of_interest(values, dataset, float(image.min()), float(image.max()))
     # MONOCHROME1 and PresentationLUTShape INVERSE say the same thing in a DX header (PS3.3 C.8.11.3): inverted once
-    if dataset.PhotometricInterpretation == "MONOCHROME1" or _text(dataset, "PresentationLUTShape") == "INVERSE":
+    if dataset.PhotometricInterpretation == "MONOCHROME1" or read_text(dataset, "PresentationLUTShape") == "INVERSE":
         shown = 1 - shown
     grey = np.rint(shown * 255).astype(np.uint8)
     grey[padding] = 0
@@ -146,7 +152,7 @@ def _values_of_interest(values: np.ndarray, dataset: Dataset, low: float, high: 
         return np.clip(apply_lut(values, first, table) / (2**bits - 1), 0, 1), "VOILUTSequence"
     center, width = _number(dataset, "WindowCenter"), _number(dataset, "WindowWidth")
     if center is not None and width is not None:
-        function = _text(dataset, "VOILUTFunction") or "LINEAR"
+        function = read_text(dataset, "VOILUTFunction") or "LINEAR"
         return window(values, center, width, function), f"the window (WindowCenter {center:g}, WindowWidth {width:g})"
     return np.clip((values - low) / (high - low), 0, 1), "the full range"
 
@@ -179,7 +185,7 @@ def _check_header(dataset: Dataset) -> None:
     for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation"):
         if _number(dataset, keyword) is None:
             raise InputError(f"the DICOM attribute {keyword} is missing")
-    photometric, samples = _text(dataset, "PhotometricInterpretation"), _number(dataset, "SamplesPerPixel")
+    photometric, samples = read_text(dataset, "PhotometricInterpretation"), _number(dataset, "SamplesPerPixel")
     if photometric not in GREY or samples not in (None, 1):
         raise InputError(
             f"not a grey image: PhotometricInterpretation {photometric or 'missing'}, SamplesPerPixel {samples or 1:g}"
@@ -233,7 +239,7 @@ def _number(dataset: Dataset, keyword: str) -> float | None:
     return number
 
 
-def _text(dataset: Dataset, keyword: str) -> str:
+def read_text(dataset: Dataset, keyword: str) -> str:
     """First value of a text attribute in capitals, or ""."""
     return str(_first(dataset, keyword) or "").strip().upper()
 

@@ -3,7 +3,7 @@
 import sys
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -99,7 +99,7 @@ def convert(
     with atomic(images_path) as temporary:
         with temporary.open("wb") as file:
             _write_header(file, len(files), size)
-            results = _load_all(((row["path"], conversion, square, size) for row in files), workers)
+            results = in_order(_load, ((row["path"], conversion, square, size) for row in files), workers)
             for row, (packed, outcome) in zip(files, results, strict=True):
                 if packed is None:
                     rejected.append({**row, "reason": outcome})
@@ -164,16 +164,21 @@ def _load(task: tuple[str, str, str, int]) -> tuple[np.ndarray | None, Geometry 
         return None, str(error).removeprefix(f"{path}: ")
 
 
-def _load_all(tasks: Iterable[tuple[str, str, str, int]], workers: int) -> Iterator[tuple[Any, Any]]:
-    """Results in the order of the tasks, with at most four tasks a worker under way, so that memory stays flat."""
+def in_order(
+    load: Callable[[tuple[str, str, str, int]], Any], tasks: Iterable[tuple[str, str, str, int]], workers: int
+) -> Iterator[Any]:
+    """What `load` gives for each task (path, conversion, square, size), in the order of the tasks.
+
+    At most four tasks a worker (process) are under way, so that memory stays flat.
+    """
     if workers <= 1:
-        yield from map(_load, tasks)
+        yield from map(load, tasks)
         return
     reached = "the first file"
     # spawn: a fork of a process that runs threads (torch, BLAS) can hang
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         try:
-            for path, future in _submitted(pool, tasks, 4 * workers):
+            for path, future in _submitted(pool, load, tasks, 4 * workers):
                 reached = path
                 yield future.result()
         except BrokenProcessPool:
@@ -184,12 +189,15 @@ def _load_all(tasks: Iterable[tuple[str, str, str, int]], workers: int) -> Itera
 
 
 def _submitted(
-    pool: ProcessPoolExecutor, tasks: Iterable[tuple[str, str, str, int]], limit: int
+    pool: ProcessPoolExecutor,
+    load: Callable[[tuple[str, str, str, int]], Any],
+    tasks: Iterable[tuple[str, str, str, int]],
+    limit: int,
 ) -> Iterator[tuple[str, Future]]:
     """Path and future of each task in order, never more than `limit` of them submitted and not yet handed on."""
     waiting: deque[tuple[str, Future]] = deque()
     for task in tasks:
-        waiting.append((task[0], pool.submit(_load, task)))
+        waiting.append((task[0], pool.submit(load, task)))
         if len(waiting) >= limit:
             yield waiting.popleft()
     yield from waiting

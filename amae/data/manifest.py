@@ -3,6 +3,7 @@
 Columns: image_id, path, split, label, patient_id, view, and any further ones; every cell is text, "" where unknown.
 """
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from amae.data.splits import SplitSettings, draw_splits
 from amae.errors import InputError
 from amae.files import read_csv, write_csv
 
-SPLITS = ("train_normal", "train_unlabeled", "test")
+SPLITS = ("train_normal", "train_unlabeled", "test", "calibration")
 LABELS = ("normal", "abnormal", "")
 COLUMNS = ["image_id", "path", "split", "label", "patient_id", "view"]
 # what may be known of an unlabeled image; any further column (a finding, a severity) could give its label away
@@ -62,7 +63,8 @@ def build_manifest(
 
     Table columns: path (relative to `root`, by default the table's folder); optional: image_id (default: the file's
     name without suffix), label (normal, abnormal, 0, 1 or empty), patient_id, view, split, any others. A split column
-    with any entry is used as given, and rows without an entry are left out; otherwise `splits` says how to draw.
+    with any entry is used as given, and rows without an entry are left out; otherwise `splits` says how to draw (also
+    where the only entries are calibration: these stay).
 
     In the rows of train_unlabeled the label moves to the hidden table (columns image_id, label; rows with a known label
     only), and every column but patient_id, view, sex and age is emptied. Rows are sorted by split and image_id, so
@@ -94,9 +96,15 @@ def list_candidates(
 def _split_table(
     table_path: str | Path, root: str | Path | None, splits: SplitSettings | None, every_ratio: bool
 ) -> pd.DataFrame:
-    """The table in a manifest's form, with the splits that it gives or that are drawn."""
+    """The table in a manifest's form, with the splits that it gives or that are drawn.
+
+    A table that marks its calibration images alone has the other sets drawn from the other rows.
+    """
     table = _normalise(read_csv(table_path), table_path, Path(table_path).parent if root is None else Path(root))
     given = table["split"] != ""
+    if splits and set(table.loc[given, "split"]) == {"calibration"}:
+        drawn = draw_splits(table[~given], dataclasses.replace(splits, calibration=0), every_ratio)
+        return table.assign(split=drawn.reindex(table.index, fill_value="calibration"))
     if given.any():
         if not given.all():
             print(f"{table_path}: {int((~given).sum())} rows without a split are left out", file=sys.stderr)
@@ -165,9 +173,10 @@ def _check_values(frame: pd.DataFrame, path: str | Path) -> None:
             f"{path}: row {_row(wrong)}: an image of train_unlabeled has a label ({int(wrong.sum())} such rows); "
             "labels of that split belong in the hidden table"
         )
-    wrong = (frame["split"] == "train_normal") & (frame["label"] == "abnormal")
-    if wrong.any():
-        raise InputError(f"{path}: row {_row(wrong)}: an image of train_normal is labelled abnormal")
+    for split in ("train_normal", "calibration"):
+        wrong = (frame["split"] == split) & (frame["label"] == "abnormal")
+        if wrong.any():
+            raise InputError(f"{path}: row {_row(wrong)}: an image of {split} is labelled abnormal")
 
 
 def _check_ids(frame: pd.DataFrame, path: str | Path) -> None:

@@ -25,16 +25,17 @@ def contact_sheet(
     borders: Sequence[Colour | None] | None = None,
     outlines: np.ndarray | None = None,
 ) -> None:
-    """Write uint8 images (N, H, W) as a PNG of `columns` tiles a row, one pixel to one pixel, each with a caption.
+    """Write uint8 images as a PNG of `columns` tiles a row, one pixel to one pixel, each with a caption.
 
+    images: grey (N, H, W) or colour (N, H, W, 3).
     borders: a colour per tile, None for none. outlines: bool (N, H, W), drawn as a coloured contour.
     Raises ValueError when the lengths or shapes differ.
     """
-    count, height, width = images.shape
+    count, height, width = images.shape[:3]
     for name, value in (("titles", titles), ("borders", borders)):
         if value is not None and len(value) != count:
             raise ValueError(f"{len(value)} {name} for {count} images")
-    if outlines is not None and outlines.shape != images.shape:
+    if outlines is not None and outlines.shape != images.shape[:3]:
         raise ValueError(f"outlines {outlines.shape} for images {images.shape}")
     columns = max(1, min(columns, count))
     rows = -(-count // columns)
@@ -53,8 +54,8 @@ def contact_sheet(
 
 
 def tile(image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
-    """Grey uint8 (H, W) as colour uint8 (H, W, 3), with the inner edge of a bool mask (H, W) drawn on it."""
-    picture = np.repeat(np.asarray(image)[..., None], 3, axis=-1)
+    """Uint8 (H, W) or (H, W, 3) as colour (H, W, 3), with the inner edge of a bool mask (H, W) drawn on it."""
+    picture = np.array(image) if np.ndim(image) == 3 else np.repeat(np.asarray(image)[..., None], 3, axis=-1)
     if mask is not None:
         picture[mask & ~binary_erosion(mask)] = OUTLINE
     return picture

@@ -11,7 +11,10 @@ from amae.errors import InputError
 
 @dataclass(frozen=True)
 class SplitSettings:
-    """Sizes in images. `anomaly_ratio` is the abnormal fraction of the unlabeled set; None: images without a label."""
+    """Sizes in images. `anomaly_ratio` is the abnormal fraction of the unlabeled set; None: images without a label.
+
+    `calibration`: normal images that nothing is trained or tested on, to tell how normal images score.
+    """
 
     train_normal: int
     unlabeled: int
@@ -19,9 +22,10 @@ class SplitSettings:
     test_normal: int
     test_abnormal: int
     seed: int
+    calibration: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("train_normal", "unlabeled", "test_normal", "test_abnormal", "seed"):
+        for name in ("train_normal", "unlabeled", "test_normal", "test_abnormal", "seed", "calibration"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}; expected 0 or more")
         if self.anomaly_ratio is not None and not 0 <= self.anomaly_ratio <= 1:
@@ -33,12 +37,12 @@ class SplitSettings:
 def draw_splits(table: pd.DataFrame, settings: SplitSettings, every_ratio: bool = False) -> pd.Series:
     """Split of each row of a table with columns image_id, label (normal | abnormal | "") and patient_id.
 
-    Returns train_normal, train_unlabeled, test or "" (unused), aligned with the table. The result depends on the set
-    of rows and the settings only, not on the row order, and test and training normals do not depend on the anomaly
-    ratio. Test patients are drawn patient by patient, so that one with many images is no likelier to be drawn; their
-    other images are left out of training. A row without patient_id counts as a patient of its own. With `every_ratio`
-    train_unlabeled holds what T_u would hold at any anomaly ratio. Raises InputError that says what the pool can serve
-    when it cannot serve the sizes.
+    Returns train_normal, train_unlabeled, test, calibration or "" (unused), aligned with the table. The result depends
+    on the set of rows and the settings only, not on the row order, and test and training normals do not depend on the
+    anomaly ratio; no other set depends on the size of the calibration set. Test patients are drawn patient by patient,
+    so that one with many images is no likelier to be drawn; their other images are left out of training. A row without
+    patient_id counts as a patient of its own. With `every_ratio` train_unlabeled and calibration hold what they would
+    hold at any anomaly ratio. Raises InputError that says what the pool can serve when it cannot serve the sizes.
     """
     table = table.sort_values("image_id", kind="stable")
     label = table["label"].to_numpy(dtype=str)
@@ -61,6 +65,7 @@ def draw_splits(table: pd.DataFrame, settings: SplitSettings, every_ratio: bool 
     for name, count in (dict.fromkeys(counts, settings.unlabeled) if every_ratio else counts).items():
         skip = settings.train_normal if name == "normal" else 0
         split[order[name][skip : skip + count]] = "train_unlabeled"
+    split[_draw_calibration(split, order["normal"][::-1], patient, settings.calibration, every_ratio)] = "calibration"
     return pd.Series(split, index=table.index, name="split")
 
 
@@ -87,6 +92,23 @@ def _draw_test(label: np.ndarray, patient: np.ndarray, settings: SplitSettings) 
         if not any(wanted.values()):
             break
     return np.array(sorted(chosen), dtype=np.int64)
+
+
+def _draw_calibration(
+    split: np.ndarray, normal: np.ndarray, patient: np.ndarray, count: int, every_ratio: bool
+) -> np.ndarray:
+    """The first `count` of the rows `normal` whose patient is in no set; all that may be among them `every_ratio`.
+
+    What T_u may hold already is left out then: it is in the table of candidates anyhow, and its label is hidden.
+    """
+    free = ~np.isin(patient[normal], patient[split != ""])
+    if not every_ratio and free.sum() < count:
+        raise InputError(
+            f"calibration is {count}, but {free.sum()} normal images are left whose patients are in no other set"
+        )
+    reached = np.cumsum(free) - free < count
+    possible = ~np.isin(patient[normal], patient[split == "train_normal"]) if every_ratio else free
+    return normal[reached & possible & (split[normal] == "")]
 
 
 def _check_test(label: np.ndarray, settings: SplitSettings) -> None:

@@ -1,18 +1,24 @@
-"""How well one score separates normal from abnormal images: AUC, average precision, chi-square distance, intervals."""
+"""How well one score separates normal from abnormal images: AUC, average precision, chi-square distance, intervals.
+
+Importing scikit-learn takes two seconds, so only those wait for it who ask for a metric.
+"""
 
 from collections.abc import Callable
 
 import numpy as np
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 
 def auc(labels: np.ndarray, scores: np.ndarray) -> float:
     """Area under the ROC curve; labels (N,) with 1 for abnormal, scores (N,) higher for more abnormal. In [0, 1]."""
+    from sklearn.metrics import roc_auc_score
+
     return float(roc_auc_score(labels, scores))
 
 
 def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
     """Average precision, the precision averaged over steps of recall without interpolation. In [0, 1]."""
+    from sklearn.metrics import average_precision_score
+
     return float(average_precision_score(labels, scores))
 
 

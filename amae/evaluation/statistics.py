@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import ttest_ind_from_stats
 
 from amae.errors import InputError
 
@@ -22,6 +21,8 @@ def welch_test(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
     Two deterministic methods have no spread at all: p is then 1 where they agree and 0 where they differ.
     Raises InputError where a method has fewer than two replicates.
     """
+    from scipy.stats import ttest_ind_from_stats
+
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if min(len(a), len(b)) < 2:
         raise InputError(

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 from amae.errors import InputError
 from amae.evaluation.metrics import auc, average_precision, bootstrap_interval
@@ -104,6 +103,8 @@ def _figure_of_merit(members: list[tuple[int, np.ndarray, pd.Series]], metric: C
 
 
 def _roc_on_grid(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    from sklearn.metrics import roc_curve
+
     false_positive_rate, true_positive_rate, _ = roc_curve(labels, scores)
     # At a rate that the curve passes vertically, np.interp takes the upper end; the curve itself starts at (0, 0).
     line = np.interp(GRID, false_positive_rate, true_positive_rate)
@@ -112,6 +113,8 @@ def _roc_on_grid(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 def _precision_on_grid(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    from sklearn.metrics import precision_recall_curve
+
     precision, recall, _ = precision_recall_curve(labels, scores)
     # Recall comes in falling order; the precision for a recall is that of the first threshold that reaches it,
     # which is the step that average precision sums.

@@ -16,10 +16,12 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Tokens `(B, N, width)` to `(B, N, width)`."""
-        q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, heads, N, D)
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+    def forward(self, qkv: Tensor, wanted: int) -> Tensor:
+        """Projected tokens `(B, N, 3 * width)`, all of them attended to, to the last `wanted`: `(B, wanted, width)`."""
+        # Cut along the width, and so is the gradient: it comes back in the order of the projection, without a copy.
+        q, k, v = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in qkv.chunk(3, 2))
+        attended = F.scaled_dot_product_attention(q[:, :, -wanted:], k, v)  # (B, heads, wanted, D)
+        return self.proj(attended.transpose(1, 2).flatten(2))
 
 
 class Block(nn.Module):
@@ -33,7 +35,15 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
         self.mlp = nn.ModuleDict({"fc1": nn.Linear(width, hidden), "fc2": nn.Linear(hidden, width)})
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Tokens `(B, N, width)` to `(B, N, width)`."""
-        x = x + self.attn(self.norm1(x))
+    def project(self, x: Tensor) -> Tensor:
+        """Queries, keys and values of tokens `(..., width)`: `(..., 3 * width)`."""
+        return self.attn.qkv(self.norm1(x))
+
+    def forward(self, x: Tensor, qkv: Tensor | None = None, wanted: int | None = None) -> Tensor:
+        """Tokens `(B, N, width)` to `(B, N, width)`, or to the last `wanted` of them, if no more are needed.
+
+        `qkv`: what `project` gives for `x`, where the caller has it.
+        """
+        wanted = wanted or x.shape[1]
+        x = x[:, -wanted:] + self.attn(self.project(x) if qkv is None else qkv, wanted)
         return x + self.mlp["fc2"](F.gelu(self.mlp["fc1"](self.norm2(x))))

@@ -24,7 +24,12 @@ _METADATA = "amae"  # one entry: safetensors writes several in random order
 
 def write_safetensors(model: nn.Module, path: str | Path, about: Mapping[str, Any]) -> None:
     """Write a model's state with what describes it. Equal models and descriptions give equal bytes."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    write_tensors(model.state_dict(), path, about)
+
+
+def write_tensors(tensors: Mapping[str, Tensor], path: str | Path, about: Mapping[str, Any]) -> None:
+    """Write tensors by name with what describes them."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic(path) as temporary:
         save_file(tensors, temporary, {_METADATA: json.dumps(about, sort_keys=True)})
 

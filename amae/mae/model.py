@@ -89,20 +89,25 @@ class MAE(nn.Module):
             x = block(x)
         return self.norm(x)
 
-    def decode(self, latent: Tensor, order: Tensor) -> Tensor:
-        """Latents `(B, 1 + V, width)` of patches `order[:, :V]` to decoded tokens `(B, T, decoder_width)`.
+    def decode(self, latent: Tensor, order: Tensor, wanted: int) -> Tensor:
+        """Latents `(B, 1 + V, width)` of patches `order[:, :V]` to decoded tokens of the last `wanted` patches.
 
-        The result is in the order of `order (B, T)`: positions are added to the tokens, and attention does not care
-        about their sequence, so nothing is sorted back and the hidden patches are simply the last T - V.
+        The result `(B, wanted, decoder_width)` is in the order of `order (B, T)`: positions are added to the tokens,
+        and attention does not care about their sequence, so nothing is sorted back and the hidden patches are simply
+        the last T - V.
         """
-        visible = self.decoder_embed(latent)
-        hidden = self.mask_token.expand(len(latent), order.shape[1] - latent.shape[1] + 1, -1)
-        positions = self.decoder_pos_embed.expand(len(latent), -1, -1)
-        positions = torch.cat([positions[:, :1], gather_tokens(positions[:, 1:], order)], dim=1)
-        x = torch.cat([visible, hidden], dim=1) + positions
+        seen, hidden = order.split([latent.shape[1] - 1, order.shape[1] - latent.shape[1] + 1], 1)
+        positions = self.decoder_pos_embed[0]
+        places = F.embedding(F.pad(seen + 1, (1, 0)), positions)  # the first row is that of cls
+        visible = self.decoder_embed(latent) + places
+        # The mask token at each place, the same in every image: what the first block makes of it, it makes once.
+        masked, block = self.mask_token[0] + positions[1:], self.decoder_blocks[0]
+        x = torch.cat([visible, F.embedding(hidden, masked)], dim=1)
+        qkv = torch.cat([block.project(visible), F.embedding(hidden, block.project(masked))], dim=1)
         for block in self.decoder_blocks:
-            x = block(x)
-        return self.decoder_norm(x)[:, 1:]
+            # The last block need not finish the tokens that are attended to and no more.
+            x, qkv = block(x, qkv, wanted if block is self.decoder_blocks[-1] else None), None
+        return self.decoder_norm(x)
 
     def forward(self, patches: Tensor, order: Tensor, visible: int, full: bool = False) -> Tensor:
         """Predict patches from few of them.
@@ -113,8 +118,8 @@ class MAE(nn.Module):
         in the order of `order`.
         """
         tokens = self.embed(patches).repeat_interleave(len(order) // len(patches), 0)
-        decoded = self.decode(self.encode(gather_tokens(tokens, order[:, :visible])), order)
-        return self.decoder_pred(decoded if full else decoded[:, visible:])
+        latent = self.encode(gather_tokens(tokens, order[:, :visible]))
+        return self.decoder_pred(self.decode(latent, order, order.shape[1] - (0 if full else visible)))
 
     def features(self, images: Tensor) -> Tensor:
         """Mean of the patch tokens after the final norm, cls left out: normalised `(B, C, H, W)` to `(B, width)`."""

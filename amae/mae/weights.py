@@ -1,4 +1,4 @@
-"""Weights of masked autoencoders: this project's own files, and published MAE checkpoints.
+"""Weights of masked autoencoders: this project's own files, and published MAE checkpoints; and the choice of network.
 
 A published file has three input channels. A grey image copied to three channels meets nothing but linear layers at both
 ends of the network, so the file folds exactly into a model of one channel. A file that does not fill the model exactly
@@ -25,7 +25,10 @@ from amae.mae.checkpoints import (
     read_safetensors,
     write_safetensors,
 )
+from amae.mae.densenet import DenseNet, convert_densenet, is_densenet, load_densenet
 from amae.mae.model import MAE
+
+Encoder = MAE | DenseNet  # frozen, in stage 1
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # the files of MAE
 CHEST_MEAN, CHEST_STD = (0.5056, 0.5056, 0.5056), (0.252, 0.252, 0.252)  # those of Medical-MAE, for NIH's images
@@ -60,7 +63,13 @@ def load_weights(path: str | Path, device: torch.device | str = "cpu") -> MAE:
         raise InputError(
             f"{path}: its architecture is not one of this version ({error}); make the file again"
         ) from None
-    return _filled(architecture, state, path).to(device)
+    return filled(architecture, state, path).to(device)
+
+
+def load_encoder(path: str | Path, device: torch.device | str = "cpu") -> Encoder:
+    """Read the frozen encoder of stage 1, whichever network a file of this project holds; InputError otherwise."""
+    load = load_densenet if is_safetensors(path) and is_densenet(path) else load_weights
+    return load(path, device)
 
 
 def import_published(
@@ -91,7 +100,7 @@ def import_published(
         )
     grey = dataclasses.replace(found, channels=1, mean=sum(mean) / channels, std=sum(std) / channels)
     _check_sizes(grey, sizes, path)
-    return _filled(grey, _fold(state, mean, std, grey), path)
+    return filled(grey, _fold(state, mean, std, grey), path)
 
 
 def load_any(
@@ -110,17 +119,26 @@ def load_any(
     return model
 
 
-def convert_weights(source: str | Path, target: str | Path, **options: Any) -> MAE:
+def convert_weights(
+    source: str | Path,
+    target: str | Path,
+    *,
+    mean: Sequence[float] = CHEST_MEAN,
+    std: Sequence[float] = CHEST_STD,
+    sizes: Mapping[str, int] | None = None,
+) -> Encoder:
     """Bring a weight file of either kind into this project's form, with the source's name and SHA-256 on record.
 
-    `options` as in `load_any`.
+    Options as in `load_any`; of a DenseNet, told by its content, only the image size counts among `sizes`.
     """
-    model = load_any(source, **options)
+    if is_densenet(source):
+        return convert_densenet(source, target, (sizes or {}).get("image_size", 224), mean, std)
+    model = load_any(source, mean=mean, std=std, sizes=sizes)
     save_weights(model, target, describe_source(source, "folded from a published checkpoint"))
     return model
 
 
-def _filled(architecture: Architecture, state: Mapping[str, Tensor], path: str | Path) -> MAE:
+def filled(architecture: Architecture, state: Mapping[str, Tensor], path: str | Path) -> MAE:
     """A model with the tensors of a state dict."""
     _check_state(architecture, state, path)
     with torch.device("meta"):  # no initialisation to be overwritten, no random numbers drawn

@@ -20,10 +20,11 @@ rule simulate_radiographs:
         images=quoted_setting("images"),
         seed=quoted_setting("seed"),
         abnormal=quoted_setting("abnormal"),
+        calibration=calibration_images,
         code=code("data:simulate"),
     shell:
         "amae simulate --folder $(dirname {output.labels:q}) --count {params.images} --seed {params.seed}"
-        " --abnormal {params.abnormal} --workers {threads} 2>&1 | tee {log:q}"
+        " --abnormal {params.abnormal} --calibration {params.calibration} --workers {threads} 2>&1 | tee {log:q}"
 
 
 rule list_images:

@@ -41,6 +41,11 @@ def table_of_images(wildcards):
     return dataset_of(wildcards).get("table") or f"{RESULTS}/{wildcards.dataset}/raw/labels.csv"
 
 
+def calibration_images(wildcards):
+    """How many normal images to simulate for calibration, on top of the others."""
+    return dataset_of(wildcards)["splits"].get("calibration", 0)
+
+
 def raw_images(wildcards):
     """Simulated DICOM files, as one folder; a user's own files are named by the manifest alone."""
     simulated = wildcards.dataset in names_of_kind("simulated")
@@ -69,7 +74,7 @@ def source_options(wildcards):
     words += [word for key in ("repartition", "metadata") if dataset.get(key) for word in (f"--{key}", dataset[key])]
     words += ["--patient-disjoint"] if dataset.get("patient_disjoint") else []
     if dataset["kind"] == "paediatric":
-        splits = dataset["splits"] | (ratio_of_variant(wildcards) if "variant" in wildcards.keys() else {})
+        splits = splits_of_variant(wildcards) if "variant" in wildcards.keys() else dataset["splits"]
         return shlex.join([*words, "--splits", json.dumps(splits)])
     ratio = dataset["anomaly_ratio"]
     if ratio is not None and "variant" in wildcards.keys():
@@ -87,11 +92,17 @@ def index_options(ratio_counts):
             if not ratio_counts and splits["anomaly_ratio"] is not None:
                 splits = splits | {"anomaly_ratio": 0}
             elif ratio_counts:
-                splits = splits | ratio_of_variant(wildcards)
+                splits = splits_of_variant(wildcards)
             found += ["--splits", json.dumps(splits)]
         return shlex.join(found)
 
     return words
+
+
+def splits_of_variant(wildcards):
+    """Splits of a data set at a variant's anomaly ratio; another one may need the images kept for calibration."""
+    ratio = ratio_of_variant(wildcards)
+    return dataset_of(wildcards)["splits"] | (ratio | {"calibration": 0} if ratio else {})
 
 
 def ratio_of_variant(wildcards):
@@ -134,3 +145,11 @@ def optional(option, name):
         return shlex.join([f"--{option}", str(input[name])]) if input[name] else ""
 
     return words
+
+
+def folder_to_predict(wildcards):
+    """The folder of new radiographs."""
+    folder = config["predict"]["folder"]
+    if not folder:
+        raise WorkflowError("key predict.folder: null, expected the folder of the radiographs to score")
+    return folder

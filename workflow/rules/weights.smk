@@ -32,7 +32,7 @@ rule pretrain_mae:
 
 
 rule import_weights:
-    """Check the pre-trained autoencoder against the configured sizes, and fold a published one to one channel."""
+    """Check the pre-trained autoencoder against the configured sizes, and fold a published one; or take a DenseNet."""
     input:
         source=weights_source,
     output:

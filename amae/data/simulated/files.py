@@ -14,51 +14,60 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from amae.data.simulated.facts import Facts, derived_uid
+from amae.data.simulated.facts import IMAGES_OF_BLOCK, Facts, derived_uid
 from amae.data.simulated.image import SimulatedImage, simulate_image
 from amae.errors import InputError
 from amae.files import atomic, write_csv
 
 NOTICE = "SYNTHETIC IMAGE: computer simulation, not a patient. Not for clinical use."
-LABEL_COLUMNS = ["image_id", "path", "label", "finding", "severity", "patient_id", "view", "sex", "age"]
+LABEL_COLUMNS = ["image_id", "path", "split", "label", "finding", "severity", "patient_id", "view", "sex", "age"]
 LABEL_COLUMNS += ["rows", "columns", "spacing", "bits_stored", "photometric", "syntax"]
 BOX_COLUMNS = ["image_id", "finding", "x_min", "y_min", "x_max", "y_max", "contrast", "severity"]
 
 
-def simulate_dataset(folder: Path, images: int, seed: int, abnormal: float = 0.4, workers: int = 1) -> None:
+def simulate_dataset(
+    folder: Path, images: int, seed: int, abnormal: float = 0.4, calibration: int = 0, workers: int = 1
+) -> None:
     """Write `folder`/dicom/<image_id>.dcm, labels.csv and boxes.csv, the same bytes for any number of workers.
 
-    labels.csv: image_id, path (relative to the folder), label (normal | abnormal), finding, severity (0 to 1),
-    patient_id, view, sex, age and the file's properties. boxes.csv: one row per instance of a finding, x_min, y_min,
-    x_max, y_max in pixels of the stored matrix with edges at integers, contrast (mean change of the line integral).
-    Raises InputError for impossible numbers.
+    `calibration` normal images of other patients come on top of the `images`, which do not depend on them.
+
+    labels.csv: image_id, path (relative to the folder), split (calibration, or empty: to be drawn), label (normal |
+    abnormal), finding, severity (0 to 1), patient_id, view, sex, age and the file's properties. boxes.csv: one row per
+    instance of a finding, x_min, y_min, x_max, y_max in pixels of the stored matrix with edges at integers, contrast
+    (mean change of the line integral). Raises InputError for impossible numbers.
     """
-    if images < 1 or not 0 <= abnormal <= 1 or seed < 0:
+    if images < 1 or not 0 <= abnormal <= 1 or seed < 0 or calibration < 0:
         raise InputError(
-            f"simulate: {images} images with seed {seed} and abnormal {abnormal}: expected at least 1 image, a seed "
-            "of 0 or more and a probability from 0 to 1; change the arguments"
+            f"simulate: {images} images with seed {seed} and abnormal {abnormal}, {calibration} for calibration: "
+            "expected at least 1 image, none or more for calibration, a seed of 0 or more and a probability from 0 to "
+            "1; change the arguments"
         )
     folder = Path(folder)
     (folder / "dicom").mkdir(parents=True, exist_ok=True)
+    block = sum(IMAGES_OF_BLOCK)
+    first = -(-images // block) * block  # patients do not reach beyond their block
+    numbers = [*range(images), *range(first, first + calibration)]
+    splits = [""] * images + ["calibration"] * calibration
     task = partial(_write_one, folder, seed, abnormal)
     if workers > 1:
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            rows = list(pool.map(task, range(images), chunksize=8))
+            rows = list(pool.map(task, numbers, splits, chunksize=8))
     else:
-        rows = [task(index) for index in range(images)]
+        rows = list(map(task, numbers, splits))
     labels = pd.DataFrame([label for label, _ in rows], columns=LABEL_COLUMNS)
     boxes = pd.DataFrame([box for _, of_image in rows for box in of_image], columns=BOX_COLUMNS)
     write_csv(boxes, folder / "boxes.csv")
     write_csv(labels, folder / "labels.csv")
 
 
-def _write_one(folder: Path, seed: int, abnormal: float, index: int) -> tuple[dict, list[dict]]:
-    image = simulate_image(seed, index, abnormal)
+def _write_one(folder: Path, seed: int, abnormal: float, index: int, split: str) -> tuple[dict, list[dict]]:
+    image = simulate_image(seed, index, 0.0 if split == "calibration" else abnormal)
     facts = image.facts
     path = Path("dicom") / f"{facts.image_id}.dcm"
     write_dicom(image, folder / path)
-    label = {name: getattr(facts, name) for name in LABEL_COLUMNS if name not in ("path", "syntax")}
-    label |= {"path": path.as_posix(), "syntax": UID(facts.syntax).name}
+    label = {name: getattr(facts, name) for name in LABEL_COLUMNS if name not in ("path", "split", "syntax")}
+    label |= {"path": path.as_posix(), "split": split, "syntax": UID(facts.syntax).name}
     boxes = [
         {
             "image_id": facts.image_id,

@@ -1,0 +1,215 @@
+"""Benchmarks of what computes with a network: adaptation, stage 1, AnatPaste, reconstruction."""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from amae.anatpaste import anatpaste
+from amae.data.images import read_image
+from amae.lungs import at_size, lung_mask
+from amae.mae.architecture import Architecture
+from amae.mae.model import MAE
+from amae.modules import adaptation_loss
+from amae.reconstruct import draw_orders, reconstruct
+from amae.scores import discrepancy_map
+from amae.settings import ModuleSettings, ReconstructionSettings, Stage1Settings
+from amae.stage1 import detection_loss, make_head
+from amae.training import LossOf, Schedule, make_optimiser
+from benchmarks import straightforward
+from benchmarks.data import radiographs, write_png
+from benchmarks.measure import (
+    Result,
+    interleaved,
+    matrix_product,
+    product_rate,
+    step_operations,
+    usual_memory,
+)
+
+PAPER = Architecture(224, 16, width=384, depth=12, heads=6, decoder_width=512, decoder_depth=2, decoder_heads=16)
+DEMO = Architecture(128, 16, width=128, depth=4, heads=4, decoder_width=96, decoder_depth=2, decoder_heads=4)
+BATCH = 16
+MASKS = 2
+RATIO = 0.75
+
+
+def pair(a: Architecture, seed: int = 0) -> tuple[MAE, straightforward.MAE]:
+    """Our model and the straightforward one, with the same weights."""
+    torch.manual_seed(seed)
+    ours, plain = MAE(a), straightforward.MAE(a)
+    plain.load_state_dict(straightforward.three_channels(ours.state_dict()))
+    return ours, plain
+
+
+def our_step(model: torch.nn.Module, loss_of: LossOf) -> Callable[[], None]:
+    """A side that takes one step on BATCH images, the first of their data, as `amae.training` does."""
+    optimiser = make_optimiser(model, Schedule(1, 0, BATCH, 1e-4, 0.05))
+    generator, ids = torch.Generator().manual_seed(0), torch.arange(BATCH)
+
+    def step() -> None:
+        loss = loss_of(ids, generator)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+
+    return step
+
+
+def plain_optimiser(model: torch.nn.Module) -> torch.optim.AdamW:
+    """AdamW as it comes."""
+    return torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.95), weight_decay=0.05)
+
+
+def packed(paths: list[Path], size: int) -> Tensor:
+    """Image files as our arrays, which conversion makes once."""
+    return torch.from_numpy(np.stack([read_image(path, "minmax", "squash", size)[0] for path in paths]))
+
+
+def adaptation() -> Iterator[Result]:
+    """The step of a module at the paper's settings, without and with reading the data, and its share of the machine."""
+    ours, plain = pair(PAPER)
+    step = partial(straightforward.adapt, plain, plain_optimiser(plain))
+    noises = torch.rand(MASKS, BATCH, PAPER.patches)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_png(Path(folder), BATCH)
+        loader = DataLoader(straightforward.AdaptationData(paths, PAPER), BATCH)
+        sides = {
+            "ours": our_step(ours, adaptation_loss(ours, packed(paths, 224), ModuleSettings(), MASKS)),
+            "step": usual_memory(partial(step, next(iter(loader)), noises, RATIO)),
+            "data": usual_memory(lambda: next(iter(loader))),
+            "product": matrix_product(),
+        }
+        took = interleaved(sides)
+    rate = step_operations(PAPER, BATCH, MASKS, PAPER.visible(RATIO)) / took["ours"] / 1e9
+    yield Result.share(
+        "adaptation_rate",
+        "adaptation step (ViT-S, 224 px, batch 16, L = 2): operations a second against the matrix product's",
+        *(rate, product_rate(took["product"]), "GFLOP/s", ">= 0.7"),
+    )
+    yield Result.faster(
+        "adaptation_step",
+        "the same step; ours with augmentation, the straightforward one on prepared tensors",
+        *(took["ours"], took["step"], "s", ">= 1.3"),
+    )
+    yield Result.faster(
+        "adaptation_with_data",
+        "the same step from PNG files of 1024 px; ours from the packed array",
+        *(took["ours"], took["step"] + took["data"], "s", ">= 3"),
+    )
+
+
+@contextmanager
+def all_threads() -> Iterator[None]:
+    """torch on every core, and back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count() or 1)
+    yield
+    torch.set_num_threads(before)
+
+
+def adaptation_all_cores() -> Iterator[Result]:
+    """The same step on every core."""
+    ours, _ = pair(PAPER)
+    images = torch.randint(0, 256, (BATCH, 224, 224), dtype=torch.uint8)
+    step = our_step(ours, adaptation_loss(ours, images, ModuleSettings(), MASKS))
+    with all_threads():
+        took = interleaved({"ours": step, "product": matrix_product()}, clock=time.perf_counter)
+    rate = step_operations(PAPER, BATCH, MASKS, PAPER.visible(RATIO)) / took["ours"] / 1e9
+    yield Result.share(
+        "adaptation_rate_all_cores",
+        f"adaptation step on {os.cpu_count()} cores: operations a second (wall time) against the matrix product's",
+        *(rate, product_rate(took["product"]), "GFLOP/s", ">= 0.7"),
+    )
+
+
+def stage1() -> Iterator[Result]:
+    """The step of stage 1 at the paper's settings, without and with reading the data."""
+    ours, plain = pair(PAPER)
+    torch.manual_seed(0)
+    heads = [make_head(PAPER.width) for _ in range(2)]
+    settings = Stage1Settings()
+    assert settings.batch_size == BATCH
+    with tempfile.TemporaryDirectory() as folder:
+        paths = write_png(Path(folder), BATCH)
+        images = packed(paths, 224)
+        lungs = torch.from_numpy(np.stack([lung_mask(at_size(image, 256)) for image in images.numpy()]))
+        lungs = torch.nn.functional.interpolate(lungs[:, None].float(), 224)[:, 0] > 0.5
+        loader = DataLoader(straightforward.PasteData(paths, PAPER), BATCH)
+        head_step = partial(straightforward.learn_head, plain, heads[1], plain_optimiser(heads[1]))
+        sides = {
+            "ours": our_step(heads[0], detection_loss(ours, heads[0], images, lungs)),
+            "step": usual_memory(partial(head_step, next(iter(loader)))),
+            "data": usual_memory(lambda: next(iter(loader))),
+        }
+        took = interleaved(sides)
+    yield Result.faster(
+        "stage1_step",
+        "stage 1 step (batch 16 + 16); ours with AnatPaste, the straightforward one on prepared tensors",
+        *(took["ours"], took["step"], "s", ">= 1.3"),
+    )
+    yield Result.faster(
+        "stage1_with_data",
+        "the same step from PNG files of 1024 px, lungs segmented and patches pasted in the loader",
+        *(took["ours"], took["step"] + took["data"], "s", ">= 3"),
+    )
+
+
+def pasting() -> Iterator[Result]:
+    """AnatPaste on this device against the per-sample path on one core."""
+    images = [np.asarray(at_size(image, 224)) for image in radiographs(64, 512)]
+    pictures = [Image.fromarray(image) for image in images]
+    masks = np.stack([lung_mask(at_size(image, 256)) for image in images])
+    masks = np.stack([np.asarray(Image.fromarray(mask).resize((224, 224))) for mask in masks])
+    batch, lungs = torch.from_numpy(np.stack(images)).float() / 255, torch.from_numpy(masks)
+    generator = torch.Generator().manual_seed(0)
+    sides = {
+        "ours": lambda: anatpaste(batch, lungs, generator),
+        "whole": lambda: [straightforward.anatpaste(picture) for picture in pictures],
+        "paste": lambda: [straightforward.paste(*each) for each in zip(pictures, masks, strict=True)],
+    }
+    took = {name: seconds / len(images) * 1e3 for name, seconds in interleaved(sides, 7).items()}
+    yield Result.faster(
+        "anatpaste",
+        "a synthetic anomaly at 224 px, a batch on the CPU, against segmentation and paste per sample",
+        *(took["ours"], took["whole"], "ms", ">= 50"),
+    )
+    yield Result.faster(
+        "anatpaste_paste_only",
+        "the same against the paste alone, with PIL",
+        *(took["ours"], took["paste"], "ms"),
+    )
+
+
+def our_scores(modules: list[MAE], images: Tensor, orders: Tensor) -> np.ndarray:
+    """`inter` as `amae reconstruct` computes it."""
+    maps = [reconstruct(model, images, orders, ReconstructionSettings())[0].numpy() for model in modules]
+    return discrepancy_map(*maps).mean((1, 2))
+
+
+def reconstruction() -> Iterator[Result]:
+    """Scores of test images by both modules under four masks."""
+    for name, a, count in [("reconstruction", PAPER, 16), ("reconstruction_demo", DEMO, 64)]:
+        pairs = [pair(a, seed) for seed in (0, 1)]
+        images = torch.randint(0, 256, (count, a.image_size, a.image_size), dtype=torch.uint8)
+        orders = draw_orders([str(n) for n in range(count)], 0, a.patches, ReconstructionSettings())
+        few = count // 8
+        tensors = pairs[0][0].normalise(images[:few]).repeat(1, 3, 1, 1)
+        noises = orders[:few].argsort(-1).float()
+        plain = [each[1].eval() for each in pairs]
+        sides = {
+            "ours": partial(our_scores, [each[0] for each in pairs], images, orders),
+            "loop": usual_memory(partial(straightforward.inter_discrepancy, plain, tensors, noises, RATIO)),
+        }
+        took = interleaved(sides)
+        what = f"score of a test image, L = 4, both modules, width {a.width}, {a.image_size} px; loop with batch size 1"
+        yield Result.faster(name, what, took["ours"] / count, took["loop"] / few, "s", ">= 5")

@@ -1,0 +1,76 @@
+"""The straightforward path of the benchmarks computes what we compute; the counted operations are those of torch."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from amae.mae.architecture import Architecture
+from amae.mae.model import masked_loss
+from amae.reconstruct import draw_orders
+from amae.settings import ReconstructionSettings
+from benchmarks import straightforward
+from benchmarks.measure import step_operations
+from benchmarks.run import MARKS, PAGE, markdown, read_results
+from benchmarks.training import our_scores, pair
+
+SMALL = Architecture(32, 8, width=16, depth=2, heads=2, decoder_width=24, decoder_depth=2, decoder_heads=2)
+
+
+@pytest.fixture
+def images():
+    """Grey images, uint8 (3, 32, 32)."""
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 32, 32), dtype=np.uint8))
+
+
+def rgb(model, images):
+    """Normalised images in three equal channels."""
+    return model.normalise(images).repeat(1, 3, 1, 1)
+
+
+def test_a_step_of_either_path_has_the_same_loss_and_gradient(images):
+    ours, plain = pair(SMALL)
+    noises = torch.rand(2, 3, 16)
+    order = noises.transpose(0, 1).flatten(0, 1).argsort(1)
+    loss = masked_loss(ours, ours.normalise(images), order, 4)
+    loss.backward()
+    optimiser = torch.optim.SGD(plain.parameters(), lr=0)
+    assert straightforward.adapt(plain, optimiser, rgb(ours, images), noises, 0.75) == pytest.approx(loss.item(), 1e-5)
+    known = dict(plain.named_parameters())
+    for name, parameter in ours.named_parameters():
+        gradient = known[name].grad
+        if name.startswith("decoder_pred"):  # three channels of the prediction, each a third of the loss
+            gradient = gradient.unflatten(0, (-1, 3)).sum(1)
+        elif name == "patch_embed.proj.weight":
+            gradient = gradient.mean(1, keepdim=True)
+        torch.testing.assert_close(parameter.grad, gradient, atol=1e-6, rtol=1e-4)
+
+
+def test_both_paths_give_the_same_features(images):
+    ours, plain = pair(SMALL)
+    known = plain.encode(rgb(ours, images))[:, 1:].mean(dim=1)
+    torch.testing.assert_close(ours.features(ours.normalise(images)), known, atol=1e-5, rtol=1e-5)
+
+
+def test_both_paths_give_the_same_scores(images):
+    pairs = [pair(SMALL, seed) for seed in (0, 1)]
+    orders = draw_orders(["a", "b", "c"], 0, 16, ReconstructionSettings())
+    noises = orders.argsort(-1).float()  # the noise that sorts to these orders
+    plain = [each[1] for each in pairs]
+    known = straightforward.inter_discrepancy(plain, rgb(pairs[0][0], images), noises, 0.75)
+    assert our_scores([each[0] for each in pairs], images, orders).tolist() == pytest.approx(known, rel=1e-5)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_counted_operations_are_those_that_torch_counts(images, depth):
+    a = Architecture(32, 8, width=16, depth=2, heads=2, decoder_width=24, decoder_depth=depth, decoder_heads=2)
+    model = pair(a)[0]
+    order = torch.rand(6, 16).argsort(1)
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        masked_loss(model, model.normalise(images), order, 4).backward()
+    assert step_operations(a, 3, 2, 4) == counter.get_total_flops()
+
+
+def test_the_page_shows_the_table_of_results():
+    assert MARKS[0] + markdown(read_results()) + MARKS[1] in PAGE.read_text(encoding="utf-8")

@@ -1,0 +1,46 @@
+"""Percentiles and operating points against other ways to know them."""
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from amae.calibration import operating_point, percentiles
+from amae.errors import InputError
+
+
+def test_percentiles_by_hand():
+    found = percentiles(np.array([3.0, 1.0, 2.0, 2.0]), np.array([0.5, 1, 1.5, 2, 2.5, 9]))
+    assert found.tolist() == [0, 25, 25, 75, 75, 100]
+
+
+@pytest.mark.parametrize(
+    ("count", "specificity", "threshold"), [(20, 0.95, 19), (100, 0.95, 95), (10, 0.95, 10), (10, 0.5, 5), (3, 0.01, 1)]
+)
+def test_the_threshold_is_the_smallest_score_that_reaches_the_specificity(count, specificity, threshold):
+    scores = np.random.default_rng(0).permutation(np.arange(1.0, count + 1))
+    assert operating_point(scores, specificity).threshold == threshold
+    reached = [(scores <= value).mean() for value in np.sort(scores)]
+    assert threshold == 1 + np.argmax(np.array(reached) >= specificity)
+
+
+def test_the_interval_by_the_binomial_distribution():
+    """P(F(x_k) <= p) is the chance that at least k of n uniform scores are below p."""
+    for count, k in ((100, 95), (60, 57), (10, 10)):
+        point = operating_point(np.arange(float(count)), (k - 0.5) / count)
+        assert binom.sf(k - 1, count, point.low) == pytest.approx(0.025)
+        assert binom.sf(k - 1, count, point.high) == pytest.approx(0.975)
+
+
+def test_the_interval_holds_the_specificity_reached_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    inside = []
+    for _ in range(2000):
+        point = operating_point(rng.random(40), 0.9)  # of uniform scores, the share below a threshold is the threshold
+        inside.append(point.low <= point.threshold <= point.high)
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.015)
+
+
+@pytest.mark.parametrize("specificity", [0, 1, -0.1, 1.5, float("nan")])
+def test_an_impossible_specificity_is_refused(specificity):
+    with pytest.raises(InputError, match="--specificity: found"):
+        operating_point(np.arange(9.0), specificity)

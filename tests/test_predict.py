@@ -1,0 +1,508 @@
+"""New radiographs: scores as in the workflow, calls, flags, what is written, and what must never be."""
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pydicom
+import pytest
+import torch
+from PIL import Image
+from pydicom.dataset import Dataset
+from safetensors.torch import load_file, save_file
+
+from amae import predict as module
+from amae.cli import main
+from amae.commands.predict import list_files
+from amae.data.dicom import read_grey
+from amae.data.images import make_square
+from amae.errors import InputError
+from amae.figures.prediction import full_overlay
+from amae.files import read_csv
+from amae.mae.checkpoints import read_safetensors, write_tensors
+from amae.portable import FORMAT, load_portable
+
+SCORES = ["stage1", "inter", "mask_rec", "error_ratio", "error_ratio_patch"]
+PLANTED = {
+    "PatientName": "Plantagenet^Geoffrey",
+    "PatientID": "PID-8675309",
+    "PatientBirthDate": "19431117",
+    "PatientAddress": "17 Hidden Lane",
+    "PatientComments": "afraid of needles",
+    "InstitutionName": "St Elsewhere",
+    "ReferringPhysicianName": "Strangelove^D",
+    "OperatorsName": "Operatoria",
+    "AccessionNumber": "ACC4711X",
+    "StudyDate": "20190703",
+    "AcquisitionDate": "20190704",
+    "StudyDescription": "thorax of a spy",
+    "SeriesDescription": "second exposure for G.P.",
+    "ImageComments": "found in the attic",
+    "StudyInstanceUID": "1.2.826.0.1.3680043.8.498.77777777",
+}
+FREE_TEXT = {"BodyPartExamined": "HAND OF GEOFFREY", "ViewPosition": "LATERAL GEOFFREY"}
+
+
+@pytest.fixture(scope="module")
+def exported(finished) -> Path:
+    """The model that the workflow exported."""
+    return finished.results / "seed0/model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def files(finished) -> list[Path]:
+    """The simulated radiographs, among them the test images."""
+    return sorted((finished.results / "raw/dicom").glob("*.dcm"))
+
+
+def score(model: Path, output: Path, *given: Path, options: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Run `amae predict` on the CPU, and read its table."""
+    words = ["predict", *given, "--model", model, "--output", output, "--device", "cpu", *options]
+    assert main([str(word) for word in words]) == 0
+    return pd.read_csv(output / "predictions.csv", keep_default_na=False, na_values=dict.fromkeys(SCORES, ""))
+
+
+@pytest.fixture(scope="module")
+def predicted(exported, files, tmp_path_factory) -> tuple[Path, pd.DataFrame]:
+    """All simulated radiographs, scored at once: the folder and its table."""
+    output = tmp_path_factory.mktemp("predicted") / "out"
+    return output, score(exported, output, files[0].parent)
+
+
+def changed(source: Path, target: Path, **elements: object) -> Path:
+    """A DICOM file with other elements."""
+    dataset = pydicom.dcmread(source)
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(target)
+    return target
+
+
+def test_scores_are_those_of_the_workflow(finished, predicted):
+    expected = read_csv(finished.results / "seed0/scores.csv").set_index("image_id")[SCORES].astype(float)
+    found = predicted[1].assign(image_id=[Path(name).stem for name in predicted[1]["file"]]).set_index("image_id")
+    assert len(expected) == 20
+    np.testing.assert_allclose(found.loc[expected.index, SCORES], expected, rtol=0, atol=1e-6)
+
+
+def test_scores_do_not_depend_on_neighbours_order_or_folder(exported, files, predicted, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BATCH", 3)
+    moved = tmp_path / "moved" / "below" / files[5].name
+    moved.parent.mkdir(parents=True)
+    moved.write_bytes(files[5].read_bytes())
+    (tmp_path / "moved/broken.dcm").write_text("no image")
+    few = score(exported, tmp_path / "few", files[40], moved.parents[1], files[0], files[9], files[8])
+    last = [files[place].name for place in (0, 9, 8)]
+    assert few["file"].tolist() == [files[40].name, "broken.dcm", f"below/{files[5].name}", *last]
+    all_files = predicted[1].set_index("file")
+    few = few[few["reason"] == ""].assign(file=lambda table: [Path(name).name for name in table["file"]])
+    np.testing.assert_allclose(few[SCORES], all_files.loc[few["file"], SCORES], rtol=0, atol=1e-6)
+
+
+def test_percentiles_and_calls_follow_from_the_calibration_images(finished, predicted):
+    table = predicted[1].set_index("file")
+    manifest = read_csv(finished.results / "manifest.csv")
+    kept = manifest.loc[manifest["split"] == "calibration", "path"].map(lambda path: Path(path).name)
+    assert len(kept) == 10
+    for name in SCORES:
+        normal = table.loc[kept, name]
+        expected = [(normal <= value).mean() * 100 for value in table[name]]
+        np.testing.assert_allclose(table[f"{name}_percentile"].astype(float), expected)
+    called = table[table["flag"] == ""]
+    assert len(called) > 40
+    above = called["inter"] > table.loc[kept, "inter"].max()  # 0.95 of 10 images: all of them
+    assert (called["call"] == np.where(above, "abnormal", "normal")).all()
+    assert set(called["call"]) == {"abnormal", "normal"}
+
+
+def test_another_score_and_specificity(exported, files, predicted, tmp_path):
+    options = ("--score", "stage1", "--specificity", "0.5")
+    table = score(exported, tmp_path / "out", files[0].parent, options=options)
+    threshold = np.sort(load_portable(exported).group("calibration")["stage1"])[4]  # the fifth of ten
+    called = table[table["flag"] == ""]
+    above = called["stage1"].astype(np.float32) > threshold
+    assert (called["call"] == np.where(above, "abnormal", "normal")).all()
+    assert 0.2 < above.mean() < 0.8
+    assert table[SCORES].equals(predicted[1][SCORES])
+
+
+@pytest.mark.parametrize(
+    ("elements", "flag"),
+    [
+        ({"ViewPosition": "LL"}, "header: the view is not frontal"),
+        ({"ViewPosition": "LATERAL"}, "header: the view is not frontal"),
+        ({"BodyPartExamined": "HAND"}, "header: BodyPartExamined is not the chest"),
+        ({"Modality": "CT"}, "header: Modality is not radiography"),
+        ({"ViewPosition": "", "BodyPartExamined": "", "Modality": "DX"}, ""),
+        ({"ViewPosition": "AP", "BodyPartExamined": "PORT CHEST", "Modality": "CR"}, ""),
+    ],
+)
+def test_what_the_header_says_is_flagged_and_the_scores_stay(exported, files, predicted, tmp_path, elements, flag):
+    before = predicted[1].set_index("file").loc[files[3].name]
+    assert before["flag"] == ""
+    source = changed(files[3], tmp_path / files[3].name, **elements)
+    after = score(exported, tmp_path / "out", source).iloc[0]
+    assert after["flag"] == flag
+    assert (after["call"] == "") == (flag != "")
+    assert after[SCORES].equals(before[SCORES])
+
+
+def test_a_lateral_view_code_is_flagged(exported, files, tmp_path):
+    code = Dataset()
+    code.CodeValue, code.CodingSchemeDesignator, code.CodeMeaning = "399173006", "SCT", "left lateral"
+    source = changed(files[3], tmp_path / "a.dcm", ViewPosition="", ViewCodeSequence=[code])
+    assert score(exported, tmp_path / "out", source)["flag"][0] == "header: the view is not frontal"
+
+
+def test_a_picture_of_something_else_is_flagged(exported, files, predicted, tmp_path):
+    assert (predicted[1]["flag"] == "").mean() > 0.8
+    stripes = np.tile(np.repeat(np.uint8([0, 255]), 4), (300, 40))
+    Image.fromarray(stripes).save(tmp_path / "stripes.png")
+    found = score(exported, tmp_path / "out", tmp_path / "stripes.png", files[3])
+    assert found["flag"].tolist() == ["unlike the training images", ""]
+    assert found["call"].tolist()[0] == ""
+    assert np.isfinite(found.loc[0, SCORES].astype(float)).all()
+
+
+def test_what_cannot_be_scored_is_listed_with_its_reason(exported, files, tmp_path, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "good.dcm").write_bytes(files[3].read_bytes())
+    (folder / "cut.dcm").write_bytes(files[3].read_bytes()[:-3000])
+    (folder / "empty.png").touch()
+    (folder / ".hidden").write_text("not looked at")
+    colour = np.zeros((40, 40, 3), np.uint8)
+    colour[:20, :, 0] = 255
+    Image.fromarray(colour).save(folder / "photo.jpg")
+    Image.fromarray(np.full((40, 40), 9, np.uint8)).save(folder / "blank.png")
+    table = score(exported, tmp_path / "out", folder).set_index("file")
+    reasons = {"blank.png": "constant image", "cut.dcm": "truncated", "empty.png": "empty file", "photo.jpg": "colour"}
+    assert set(table.index) == {"good.dcm", *reasons}
+    for name, reason in reasons.items():
+        assert reason in table.loc[name, "reason"]
+        assert table.loc[name, SCORES].isna().all()
+        assert (table.loc[name, ["call", "flag", "map", "overlay"]] == "").all()
+    assert "5 files: 1 scored (0 of them flagged), 4 not scored." in capsys.readouterr().err
+
+    (folder / "good.dcm").unlink()
+    words = ["predict", folder, "--model", exported, "--output", tmp_path / "none", "--device", "cpu"]
+    assert main([str(word) for word in words]) == 2
+    assert "none of 4 files can be scored: blank.png: constant image" in capsys.readouterr().err
+    assert len(pd.read_csv(tmp_path / "none/predictions.csv")) == 4
+
+
+def test_pictures_show_every_scored_image(exported, predicted):
+    output, table = predicted
+    size = load_portable(exported).encoder.architecture.image_size
+    for column in ("map", "overlay"):
+        assert table[column].is_unique
+        for name in table[column]:
+            with Image.open(output / name) as picture:
+                assert (picture.size, picture.mode, picture.info) == ((size, size), "RGB", {})
+    written = {path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()}
+    pictures = {*table["map"], *table["overlay"]}
+    assert written == pictures | {"predictions.csv", "contact_sheet.png", "summary.html"}
+
+
+class Page(HTMLParser):
+    """What a page holds."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags, self.links, self.texts = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        """Keep tags, and whatever could be loaded."""
+        self.tags.append(tag)
+        self.links += [value for name, value in attributes if name in ("src", "href", "srcset", "data", "action")]
+        assert not [name for name, _ in attributes if name.startswith("on")]
+
+    def handle_data(self, data):
+        """Keep texts."""
+        self.texts.append(data)
+
+
+def test_the_page_is_sorted_and_needs_nothing_else(predicted):
+    output, table = predicted
+    page = Page((output / "summary.html").read_text(encoding="utf-8"))
+    assert not {"script", "link", "iframe", "object", "form"} & set(page.tags)
+    assert len(page.links) == len(table)
+    for link, name in zip(page.links, table.sort_values("inter", ascending=False)["overlay"], strict=True):
+        kind, _, data = link.partition(",")
+        assert kind == "data:image/png;base64"
+        assert base64.b64decode(data) == (output / name).read_bytes()
+    assert "Research software, not a medical device." in page.texts
+
+
+def test_names_cannot_break_out(exported, files, tmp_path):
+    folder = tmp_path / "in"
+    names = [
+        "<script>alert(1)</script>.dcm",
+        "a\"b'c & d.dcm",
+        "new\nline.dcm",
+        "ünï.dcm",
+        "x" * 250 + ".dcm",
+        "$(a);b.dcm",
+    ]
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(files[3].read_bytes())
+    table = score(exported, tmp_path / "out", folder)
+    assert sorted(table["file"]) == sorted(names)
+    assert all((tmp_path / "out" / name).is_file() for name in [*table["map"], *table["overlay"]])
+    page = Page((tmp_path / "out/summary.html").read_text(encoding="utf-8"))
+    assert "script" not in page.tags
+    assert set(names) <= set(page.texts)
+
+
+def test_names_of_files(tmp_path):
+    for name in ("a/1.dcm", "a/b/1.dcm", "c/1.dcm", "c/.thumbs/2.dcm"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    out = tmp_path / "a/out"
+    assert list(list_files([tmp_path / "a"], out)) == ["1.dcm", "b/1.dcm"]
+    assert list(list_files([tmp_path], out)) == ["a/1.dcm", "a/b/1.dcm", "c/1.dcm"]
+    out.mkdir()
+    with pytest.raises(InputError, match=r"1\.dcm: two of the given files have this name"):
+        list_files([tmp_path / "a", tmp_path / "c"], out)
+    with pytest.raises(InputError, match=r"missing: no such file or folder"):
+        list_files([tmp_path / "missing"], out)
+    with pytest.raises(InputError, match=r"out: no files in this folder"):
+        list_files([out], tmp_path / "new")
+    (out / "predictions.csv").touch()
+    assert list(list_files([tmp_path / "a"], tmp_path / "a/other")) == ["1.dcm", "b/1.dcm", "out/predictions.csv"]
+    with pytest.raises(InputError, match=r"out: exists, and holds something"):
+        list_files([tmp_path / "a"], out)
+
+
+def test_no_more_files_are_read_than_a_batch_needs(exported, files, monkeypatch):
+    read = []
+    prepare = module.prepare
+    monkeypatch.setattr(module, "BATCH", 4)
+    monkeypatch.setattr(module, "prepare", lambda task: read.append(task[0]) or prepare(task))
+    names = [str(path) for path in files[:11]]
+    sizes = []
+    for table, images, maps in module.predict(load_portable(exported), names, [path.stem for path in files[:11]]):
+        sizes.append(len(table))
+        assert len(images) == len(maps) == len(table)
+        assert len(read) == sum(sizes)
+    assert sizes == [4, 4, 3]
+
+
+def test_workers_change_nothing(exported, files, predicted, tmp_path):
+    table = score(exported, tmp_path / "out", *files[:4], options=("--workers", "2"))
+    assert table.equals(predicted[1].head(4))
+
+
+def holds(folder: Path, secrets: list[str]) -> list[tuple[str, str]]:
+    """Which secrets stand in which file of a folder or in its name; a date within a longer number is none."""
+    patterns = {
+        text.lower().encode(): rb"(?<![\d.])" + re.escape(text.lower().encode()) + rb"(?!\d)" for text in secrets
+    }
+    found = []
+    for path in sorted(folder.rglob("*")):
+        texts = [str(path.relative_to(folder)).encode()]
+        if path.is_file():
+            content = path.read_bytes()
+            texts += [content, content.replace(b"\0", b"")]
+            if path.suffix == ".png":
+                with Image.open(path) as picture:
+                    texts.append(repr(picture.info).encode())
+        for content in map(bytes.lower, texts):
+            close = [secret for secret in patterns if secret in content]
+            found += [(path.name, secret.decode()) for secret in close if re.search(patterns[secret], content)]
+    return found
+
+
+def test_nothing_of_a_patient_is_written_or_printed(exported, files, tmp_path, capfd):
+    folder = tmp_path / "in"
+    for number, path in enumerate(files[:3]):
+        changed(path, folder / f"{number}.dcm", **PLANTED)
+    changed(files[3], folder / "flagged.dcm", **PLANTED, **FREE_TEXT)
+    changed(files[4], folder / "frames.dcm", **PLANTED, NumberOfFrames=7)
+    changed(files[5], folder / "colour.dcm", **PLANTED, SamplesPerPixel=3, PhotometricInterpretation="RGB")
+    cut = changed(files[6], folder / "cut.dcm", **PLANTED)
+    cut.write_bytes(cut.read_bytes()[:-4000])
+    with open(folder / "2.dcm", "rb+") as file:  # a value that pydicom warns of
+        file.write(file.read().replace(b"19431117", b"GEOFFREY"))
+    secrets = [*PLANTED.values(), "Geoffrey", "Plantagenet", "Strangelove"]
+    assert {name for name, _ in holds(folder, secrets)} == {path.name for path in folder.iterdir()}
+
+    table = score(exported, tmp_path / "out", folder)
+    assert (table["reason"] == "").sum() == 4
+    assert holds(tmp_path / "out", secrets) == []
+    printed = "".join(capfd.readouterr())
+    assert "7 files: 4 scored" in printed
+    assert not [text for text in secrets if text.lower() in printed.lower()]
+
+
+def test_nothing_of_a_header_is_in_the_results_of_the_workflow(finished, files):
+    names = ["PatientName", "ImageComments", "StudyDescription", "StudyDate", "SOPInstanceUID", "StudyInstanceUID"]
+    secrets = {str(pydicom.dcmread(path)[name].value) for path in files for name in names}
+    assert len(secrets) > 200
+    found = {path.name: holds(path, sorted(secrets)) for path in finished.results.iterdir() if path.name != "raw"}
+    assert len(found) > 10
+    assert not any(found.values())
+    raw = holds(finished.results / "raw/dicom", sorted(secrets))
+    assert {secret for _, secret in raw} == {secret.lower() for secret in secrets}
+
+
+def test_the_model_names_no_image(finished, exported):
+    manifest = read_csv(finished.results / "manifest.csv")
+    for path in (exported, exported.with_suffix(".md")):
+        content = path.read_bytes()
+        assert not [text for text in {*manifest["image_id"], *manifest["patient_id"]} if text.encode() in content]
+        assert b"raw/" not in content and str(finished.folder).encode() not in content
+
+
+def test_the_card_is_what_inspect_prints(exported, finished, capsys):
+    assert main(["inspect", str(exported)]) == 0
+    card = capsys.readouterr().out
+    assert card == exported.with_suffix(".md").read_text(encoding="utf-8")
+    for text in (
+        "# AMAE model: tiny, seed 0",
+        "not a medical device",
+        "10 normal images (T_n), 10 without label (T_u)",
+    ):
+        assert text in card
+    point = np.sort(load_portable(exported).group("calibration")["inter"])[-1]
+    assert f"{point:.5g} | 0.692 to 0.997" in card
+    from amae.files import sha256
+
+    for name in ("manifest.csv", "images.npy", "mae.safetensors"):
+        assert sha256(finished.results / name) in card
+
+
+def test_files_that_are_no_model_are_refused_by_name(finished, exported, files, tmp_path, capsys):
+    about, tensors = read_safetensors(exported)
+    wrong = {"old.safetensors": f"a model of format {FORMAT - 1}, by amae 0.1.0; this version reads format {FORMAT}"}
+    write_tensors(tensors, tmp_path / "old.safetensors", about | {"format": FORMAT - 1})
+    for name in ("A.norm.weight", "head.0.weight", "features.mean", "training.distance"):
+        write_tensors({key: tensors[key] for key in tensors if key != name}, tmp_path / f"no {name}", about)
+        wrong[f"no {name}"] = f"no {name}: "
+    for key in ("reconstruction", "seed", "mask_shares"):
+        write_tensors(tensors, tmp_path / f"no {key}", {name: about[name] for name in about if name != key})
+        wrong[f"no {key}"] = "a damaged model"
+    (tmp_path / "module").write_bytes((finished.results / "seed0/module_A/mae.safetensors").read_bytes())
+    (tmp_path / "head").write_bytes((finished.results / "seed0/stage1/head.safetensors").read_bytes())
+    wrong |= {"module": "not a model made by `amae export`, but a trained autoencoder", "head": "but stage 1 head"}
+    save_file(load_file(exported), tmp_path / "bare")
+    (tmp_path / "cut").write_bytes(exported.read_bytes()[:-100])
+    torch.save({"model": torch.zeros(1)}, tmp_path / "pickle")
+    wrong |= {"bare": "without a description", "cut": "not a readable safetensors", "pickle": "not a safetensors file"}
+    wrong["missing"] = "No such file"
+    for name, message in wrong.items():
+        words = ["predict", files[0], "--model", tmp_path / name, "--output", tmp_path / "out", "--device", "cpu"]
+        assert main([str(word) for word in words]) == 2, name
+        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("amae predict: error: ")]
+        assert len(lines) == 1, name
+        assert str(tmp_path / name) in lines[0]
+        assert message in lines[0]
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_calibration_nothing_is_called(exported, files, tmp_path):
+    about, tensors = read_safetensors(exported)
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("calibration.")}
+    write_tensors(kept, tmp_path / "model", about)
+    table = score(tmp_path / "model", tmp_path / "out", *files[:2])
+    assert (table["call"] == "").all()
+    assert (table[[f"{name}_percentile" for name in SCORES]] == "").all(axis=None)
+    assert "no percentiles and no calls" in (tmp_path / "out/summary.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--score", "magic"], "--score: found 'magic', expected one of stage1, inter"),
+        (["--specificity", "1"], "--specificity: found 1.0, expected more than 0 and less than 1"),
+    ],
+)
+def test_wrong_options(exported, files, tmp_path, capsys, options, message):
+    words = ["predict", files[0], "--model", exported, "--output", tmp_path / "out", "--device", "cpu", *options]
+    assert main([str(word) for word in words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_workflow_scores_a_folder(finished, files, predicted, tmp_path):
+    project = finished.copy(tmp_path / "project")
+    (project.folder / "new").mkdir()
+    for path in files[:3]:
+        (project.folder / "new" / path.name).write_bytes(path.read_bytes())
+    status, output = project.run("predictions", config=("predict={folder: new}",))
+    assert status == 0, output
+    found = pd.read_csv(project.results / "seed0/predictions/predictions.csv")
+    np.testing.assert_allclose(found[SCORES], predicted[1][SCORES].head(3), rtol=0, atol=1e-6)
+    status, output = project.run("predictions")
+    assert status != 0
+    assert "key predict.folder: null, expected the folder" in output
+    assert "Traceback" not in output
+
+
+def test_pictures_are_read_as_they_are(exported, tmp_path):
+    """A PNG and the same picture in memory: the scores of `score_images` and of the command agree."""
+    model = load_portable(exported)
+    size = model.encoder.architecture.image_size
+    picture = np.random.default_rng(0).integers(0, 256, (size, size), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "p.png")
+    direct, _, maps = module.score_images(model, picture[None], ["p"])
+    found = score(exported, tmp_path / "out", tmp_path / "p.png")
+    np.testing.assert_allclose(found[SCORES], direct[SCORES], rtol=0, atol=1e-6)
+    heat = np.asarray(Image.open(io.BytesIO((tmp_path / "out" / found["map"][0]).read_bytes())))
+    brightness = heat.astype(int).sum(-1)
+    assert brightness[maps[0] == 0].max(initial=0) <= brightness.min() + 3
+    order = np.argsort(maps[0].ravel())
+    assert np.corrcoef(brightness.ravel()[order], np.arange(len(order)))[0, 1] > 0.5
+
+
+def test_maps_as_dicom_refer_to_their_radiographs(exported, files, tmp_path, capsys):
+    bare = changed(files[1], tmp_path / "in/bare.dcm", PatientOrientation=None)
+    dataset = pydicom.dcmread(files[2])
+    del dataset.StudyInstanceUID
+    dataset.save_as(tmp_path / "in/orphan.dcm")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 40), np.uint8)).save(tmp_path / "in/p.png")
+    given = (files[0], tmp_path / "in")
+    table = score(exported, tmp_path / "out", *given, options=("--dicom",)).set_index("file")
+    assert (table["reason"] == "").all()
+    assert (table.loc[["orphan.dcm", "p.png"], "dicom"] == "").all()
+    assert "warning: orphan.dcm: no DICOM file can refer to it (AttributeError)" in capsys.readouterr().err
+    for source, name in ((files[0], files[0].name), (bare, "bare.dcm")):
+        reference, made = pydicom.dcmread(source), pydicom.dcmread(tmp_path / "out" / table.loc[name, "dicom"])
+        assert made.SOPClassUID.name == "Secondary Capture Image Storage"
+        assert made.SourceImageSequence[0].ReferencedSOPInstanceUID == reference.SOPInstanceUID
+        assert made.SourceImageSequence[0].ReferencedSOPClassUID == reference.SOPClassUID
+        for keyword in ("StudyInstanceUID", "PatientID", "PatientName", "PatientOrientation"):
+            assert (made.get(keyword) or "") == (reference.get(keyword) or ""), keyword
+        assert made.SOPInstanceUID != reference.SOPInstanceUID
+        assert made.SeriesInstanceUID != reference.SeriesInstanceUID
+        pixels = made.pixel_array
+        assert pixels.shape == (reference.Rows, reference.Columns, 3)
+        grey = read_grey(source, "minmax").astype(float)
+        uncoloured = np.ptp(pixels, axis=-1) == 0
+        assert np.corrcoef(pixels[uncoloured, 0], grey[uncoloured])[0, 1] > 0.99  # the radiograph, at its place
+        assert 500 < uncoloured.sum() < 0.99 * uncoloured.size
+
+
+@pytest.mark.parametrize("square", ["squash", "pad", "crop"])
+def test_the_map_lies_where_it_belongs(square):
+    """A bright square in the radiograph, and the map of exactly that square in the packed image."""
+    grey = np.zeros((300, 400), np.uint8)
+    grey[100:200, 120:220] = 200
+    packed, geometry = make_square(grey, square, 64)
+    found = full_overlay(grey, (packed > 100).astype(np.float32), 1.0, geometry).astype(int)
+    coloured = np.ptp(found, axis=-1) > 60
+    assert (coloured == (grey > 0)).mean() > 0.97
+    assert coloured[105:195, 125:215].all()
+
+
+def test_dicom_needs_its_package(exported, files, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("amae.data.dicom_out.find_spec", lambda name: None)
+    words = ["predict", files[0], "--model", exported, "--output", tmp_path / "out", "--device", "cpu", "--dicom"]
+    assert main([str(word) for word in words]) == 2
+    assert "--dicom: needs the optional package highdicom (pip install 'amae[dicom-out]')" in capsys.readouterr().err

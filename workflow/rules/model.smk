@@ -1,0 +1,65 @@
+"""The trained model as one file, and new radiographs scored with it."""
+
+
+rule export_model:
+    """Put a trained model into one file, with what normal and training images look like to it."""
+    input:
+        manifest=MANIFEST,
+        images=f"{DATA}/images.npy",
+        index=f"{DATA}/images.csv",
+        lungs=f"{DATA}/lungs.csv",
+        weights=WEIGHTS,
+        head=made("stage1", f"{RUN}/stage1/head.safetensors"),
+        model_a=made("modules", f"{RUN}/module_A/mae.safetensors"),
+        model_b=made("modules", f"{RUN}/module_B/mae.safetensors"),
+    output:
+        model=f"{RUN}/model.safetensors",
+        card=f"{RUN}/model.md",
+    log:
+        f"{LOGS}/export_model.log",
+    benchmark:
+        f"{LOGS}/export_model.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 64
+    resources:
+        gpu=1,
+        device=config["device"],
+    params:
+        conversion=quoted_setting("conversion"),
+        square=quoted_setting("square"),
+        settings=settings_of("reconstruction"),
+        code=code("predict:export_model"),
+    shell:
+        "amae export --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
+        " --lungs-table {input.lungs:q} --weights {input.weights:q} --head {input.head:q}"
+        " --model-a {input.model_a:q} --model-b {input.model_b:q} --model {output.model:q} --card {output.card:q}"
+        " --dataset {wildcards.dataset} --conversion {params.conversion} --square {params.square} {params.settings}"
+        " --seed {wildcards.seed} --device {resources.device} --gpus {resources.gpu} 2>&1 | tee {log:q}"
+
+
+rule predict_radiographs:
+    """Score the radiographs of the configured folder."""
+    input:
+        model=f"{RUN}/model.safetensors",
+        radiographs=folder_to_predict,
+    output:
+        folder=directory(f"{RUN}/predictions"),
+    log:
+        f"{LOGS}/predict_radiographs.log",
+    benchmark:
+        f"{LOGS}/predict_radiographs.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 64
+    resources:
+        gpu=1,
+        device=config["device"],
+    params:
+        score=config["predict"]["score"],
+        specificity=config["predict"]["specificity"],
+        code=code("predict:predict_files"),
+    shell:
+        "amae predict {input.radiographs:q} --model {input.model:q} --output {output.folder:q} --score {params.score:q}"
+        " --specificity {params.specificity} --workers {threads} --device {resources.device} --gpus {resources.gpu}"
+        " 2>&1 | tee {log:q}"
