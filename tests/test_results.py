@@ -245,6 +245,14 @@ def test_results_as_commands(options):
     assert options.figure.stat().st_size > 5000
 
 
+def test_an_unknown_anomaly_ratio_has_nothing_printed_beside_it(options):
+    options.anomaly_ratio = None
+    experiments.tabulate_results(options)
+    table = pd.read_csv(options.table).set_index("protocol")
+    assert table.loc[["Y"], "auc_printed"].isna().all() and table.loc[["N"], "auc_printed"].notna().any()
+    assert "unlabeled images." in options.markdown.read_text()
+
+
 @pytest.mark.parametrize(
     ("methods", "message"),
     [

@@ -122,10 +122,11 @@ def tabulate_results(options: Namespace) -> None:
         options.reference,
     )
     write_csv(table, options.table)
+    ratio = "" if options.anomaly_ratio is None else f", anomaly ratio {options.anomaly_ratio}"
     caption = (
         f"{options.dataset}: AUC and average precision in percent, mean ± 1.96 sd over seeds, [95 % bootstrap interval "
         "over images], the printed value and the difference to it. Protocol N: trained on normal images only; Y: "
-        f"normal and unlabeled images, anomaly ratio {options.anomaly_ratio}."
+        f"normal and unlabeled images{ratio}."
     )
     if options.reference:
         caption += f" Welch test against {options.reference}: ns p > 0.05, ** p ≤ 0.05, *** p ≤ 0.01."

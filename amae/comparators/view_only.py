@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from amae.training import Resume
 
 TITLE = "View only"
-NOTE = "not in the paper; exactly 50 where no view is known"
+NOTE = "not in the paper; exactly 50 where views are unknown or all alike"
 NEEDS = frozenset({"view"})
 PROTOCOLS = {"N": "score"}
 VIEWS = {"AP": 1.0, "PA": 0.0}

@@ -54,7 +54,7 @@ def results_table(
     replicates: pd.DataFrame,
     published: pd.DataFrame,
     dataset: str,
-    anomaly_ratio: float = DEFAULT_RATIO,
+    anomaly_ratio: float | None = DEFAULT_RATIO,
     reference: str | None = None,
     metrics: Sequence[str] = ("auc", "ap"),
 ) -> pd.DataFrame:
@@ -202,15 +202,19 @@ def _summary(part: pd.DataFrame, metric: str) -> dict[str, float | None]:
 
 
 def _printed(
-    published: pd.DataFrame, row: Mapping[str, Any], dataset: str, metric: str, anomaly_ratio: float
+    published: pd.DataFrame, row: Mapping[str, Any], dataset: str, metric: str, anomaly_ratio: float | None
 ) -> tuple[float, list[str]]:
-    """The printed value (nan where there is none), and where it comes from if not from the paper's main table."""
+    """The printed value (nan where there is none), and where it comes from if not from the paper's main table.
+
+    Where the anomaly ratio is not known (None) nothing printed under protocol Y can be set beside it.
+    """
     same = (published["dataset"] == dataset) & (published["metric"] == metric)
     for name in ("method", "protocol"):
         same &= published[name] == row[name]
     found = published[same]
     if row["protocol"] == "Y":
-        found = found[np.isclose(pd.to_numeric(found["anomaly_ratio"]), anomaly_ratio)]
+        ratio = np.nan if anomaly_ratio is None else anomaly_ratio
+        found = found[np.isclose(pd.to_numeric(found["anomaly_ratio"]), ratio)]
     if found.empty:
         return float("nan"), []
     found = found.iloc[(found["source"] != MAIN_SOURCE).argsort(kind="stable")]  # the main table first
