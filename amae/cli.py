@@ -92,8 +92,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "dicom": {
         "action": "store_true",
-        "help": "also write each map as a DICOM secondary capture, with the source's patient and study; needs highdicom "
-        "(default: %(default)s)",
+        "help": "also write each map as a DICOM secondary capture, with patient and study of its source; needs "
+        "highdicom (default: %(default)s)",
     },
     "folder": {"type": Path, "required": True, "help": "folder of the data set, or to write to"},
     "gpus": {"type": int, "default": 1, "help": "GPUs granted; 0 forces the CPU (default: %(default)s)"},
@@ -147,7 +147,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "exported": {"type": Path, "metavar": "MODEL", "help": "model made by amae export (.safetensors)"},
     "radiographs": {
         "type": Path,
-        "nargs": "+",
+        "nargs": "*",
         "metavar": "FILE",
         "help": "DICOM, PNG or JPEG files, or folders of them",
     },

@@ -152,6 +152,8 @@ def list_files(given: list[Path], output: Path) -> dict[str, Path]:
     """
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
         raise InputError(f"{output}: exists, and holds something; choose another folder, or delete it first")
+    if not given:
+        raise InputError("no radiographs given, expected files or folders (in the workflow: key predict.folder)")
     found: dict[str, Path] = {}
     for each in given:
         if not each.exists():

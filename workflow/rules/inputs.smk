@@ -124,11 +124,8 @@ def normalisation(wildcards):
 
 
 def folder_to_predict(wildcards):
-    """The folder of new radiographs."""
-    folder = config["predict"]["folder"]
-    if not folder:
-        raise WorkflowError("key predict.folder: null, expected the folder of the radiographs to score")
-    return folder
+    """The folder of new radiographs; without one, `amae predict` says so."""
+    return config["predict"]["folder"] or []
 
 
 def boxes_option(wildcards, input):
