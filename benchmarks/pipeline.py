@@ -14,15 +14,15 @@ import pandas as pd
 from PIL import Image, ImageFile
 
 from amae.data import dicom
-from amae.data.images import convert
+from amae.data.pack import convert
 from benchmarks.data import write_jpeg2000_dicom, write_jpeg_dicom, write_manifest, write_png
 from benchmarks.measure import Result, interleaved
 
 CODECS = [(dicom, "pixel_array"), (ImageFile.ImageFile, "load"), (Image.Image, "resize")]
 KINDS = {
-    "png": ("PNG of 1024 px, 8 bits (NIH)", write_png, 40),
-    "jpeg": ("DICOM of 1024 px, baseline JPEG (RSNA)", write_jpeg_dicom, 40),
-    "jpeg2000": ("DICOM of 2048 px, 12 bits, lossless JPEG 2000 (VinDr)", write_jpeg2000_dicom, 8),
+    "png": ("PNG of 1024 px, 8 bits (NIH)", write_png, 200),
+    "jpeg": ("DICOM of 1024 px, baseline JPEG (RSNA)", write_jpeg_dicom, 200),
+    "jpeg2000": ("DICOM of 2048 px, 12 bits, lossless JPEG 2000 (VinDr)", write_jpeg2000_dicom, 20),
 }
 
 
@@ -52,10 +52,18 @@ def timed(targets: list[tuple[object, str]]) -> Iterator[list[float]]:
         yield seconds
 
 
-def convert_to(folder: Path, manifest: Path, workers: int = 1, conversion: str = "voi", size: int = 224) -> None:
+def repeated(paths: list[Path], count: int) -> list[Path]:
+    """So many files of which each is a link to one of these: a manifest holds no path twice."""
+    links = [paths[0].with_name(f"link{number}{paths[0].suffix}") for number in range(count)]
+    for number, link in enumerate(links):
+        link.symlink_to(paths[number % len(paths)])
+    return links
+
+
+def convert_to(folder: Path, manifest: Path, workers: int = 1) -> None:
     """Convert a manifest as `amae convert` does, afresh."""
     outputs = [folder / name for name in ("images.npy", "images.csv", "rejected.csv")]
-    convert(manifest, *outputs, size, conversion, "squash", workers)
+    convert(manifest, *outputs, 224, "minmax", "squash", workers)
 
 
 def conversion() -> Iterator[Result]:
@@ -63,7 +71,7 @@ def conversion() -> Iterator[Result]:
     for kind, (what, write, count) in KINDS.items():
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            manifest = write_manifest(write(folder, count), folder / "manifest.csv")
+            manifest = write_manifest(repeated(write(folder, count // 10), count), folder / "manifest.csv")
             convert_to(folder, manifest)
             shares = []
             for _ in range(3):
@@ -82,34 +90,33 @@ def conversion_cores() -> Iterator[Result]:
     cores = os.cpu_count() or 1
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        paths = write_jpeg2000_dicom(folder, 4)
-        manifest = write_manifest([paths[n % 4] for n in range(60)], folder / "manifest.csv")
+        manifest = write_manifest(repeated(write_jpeg2000_dicom(folder, 4), 40), folder / "manifest.csv")
         sides = {
             "ours": lambda: convert_to(folder, manifest, workers=cores),
             "one": lambda: convert_to(folder, manifest),
         }
         took = interleaved(sides, 1, time.perf_counter)
-    what = f"conversion of 60 files with {cores} workers against one (wall time, start of the processes included)"
+    what = f"conversion of 40 files with {cores} workers against one (wall time, start of the processes included)"
     yield Result.faster("conversion_cores", what, took["ours"], took["one"], "s", f"{cores} at best")
 
 
 MEMORY = """
-import resource, sys
+import sys
 from pathlib import Path
-from benchmarks.pipeline import convert_to
-convert_to(Path(sys.argv[1]), Path(sys.argv[1]) / "manifest.csv", size=64)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+from amae.data.pack import convert
+folder = Path(sys.argv[1])
+convert(folder / "manifest.csv", *(folder / name for name in ("a.npy", "a.csv", "r.csv")), 224, "minmax", "squash")
+print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
 """
 
 
 def peak_of_conversion(count: int) -> float:
-    """Peak memory, in MiB, of a process that converts so many small images."""
+    """Peak memory, in MiB, of a process that converts so many PNG files of 256 px (Linux)."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        source = write_png(folder, 1, 64)[0]
-        write_manifest([source] * count, folder / "manifest.csv")
+        write_manifest(repeated(write_png(folder, 1, 256), count), folder / "manifest.csv")
         done = subprocess.run([sys.executable, "-c", MEMORY, name], stdout=subprocess.PIPE, text=True, check=True)
-        return float(done.stdout)
+        return int(done.stdout) / 1024
 
 
 def conversion_memory() -> Iterator[Result]:

@@ -7,12 +7,21 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless
+from pydicom.pixels import pixel_array
+from pydicom.uid import (
+    JPEG2000,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
 from scipy.special import expit
 
 from amae.data import dicom
@@ -304,3 +313,63 @@ def test_a_real_radiograph_through_its_window(shared: Path) -> None:
     stored = pydicom.dcmread(path).pixel_array.astype(float)
     expected = 255 * (1 - np.clip((stored - 14999.5) / 29999 + 0.5, 0, 1))
     assert np.abs(read_grey(path, "voi") - expected).max() <= 0.5 + 1e-6
+
+
+@given(
+    arrays(st.sampled_from([np.uint8, np.uint16, np.int16, np.int32]), (3, 4)),
+    st.sampled_from(["none", "window", "padding", "lut"]),
+    st.sampled_from(["MONOCHROME1", "MONOCHROME2"]),
+)
+def test_grey_by_level_is_grey_by_pixel(stored: np.ndarray, kind: str, photometric: str) -> None:
+    assume(stored.min() < stored.max())  # a constant image is refused before
+    dataset = make(stored, photometric=photometric)
+    if kind == "window":
+        dataset.WindowCenter, dataset.WindowWidth = 100, 300
+    elif kind == "padding":
+        dataset.add_new("PixelPaddingValue", "SS" if stored.dtype.kind == "i" else "US", int(stored[0, 0]) % 2**15)
+    elif kind == "lut":
+        dataset.VOILUTSequence = [lut_item(0, np.arange(256)[::-1] ** 2 % 256, 8)]
+
+    def grey_of(values: np.ndarray) -> np.ndarray:
+        return dicom.voi(values, dataset)
+
+    try:
+        expected = grey_of(stored)
+    except InputError as error:
+        with pytest.raises(InputError, match=f"^{re.escape(str(error))}$"):
+            dicom.by_level(stored, grey_of)
+        return
+    assert np.array_equal(dicom.by_level(stored, grey_of), expected)
+
+
+@given(
+    arrays(st.sampled_from([np.uint8, np.uint16, np.int16, np.int32]), (3, 4)),
+    st.sampled_from(["MONOCHROME1", "MONOCHROME2"]),
+)
+def test_minmax_is_its_formula(stored: np.ndarray, photometric: str) -> None:
+    assume(stored.min() < stored.max())
+    values = stored.astype(float)
+    values = values.max() - values if photometric == "MONOCHROME1" else values
+    if stored.dtype != np.uint8:
+        values = (values - values.min()) / (values.max() - values.min()) * 255
+    assert np.array_equal(dicom.minmax(stored, photometric), values.astype(np.uint8))
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEG2000, JPEGLSLossless, JPEGLSNearLossless])
+@pytest.mark.parametrize("bits", [8, 12, 16])
+def test_the_quick_decoder_gives_the_values_of_gdcm(syntax: str, bits: int) -> None:
+    smooth = np.add.outer(np.arange(50), np.arange(40)) * (2**bits // 100)
+    dataset = make(smooth.astype(np.uint8 if bits == 8 else np.uint16), bits)
+    options = {JPEG2000: {"j2k_cr": [5]}, JPEGLSNearLossless: {"jls_error": 2}}.get(syntax, {})
+    dataset.compress(syntax, encoding_plugin=dicom.QUICK[syntax], **options)
+    quick, known = (pixel_array(dataset, decoding_plugin=name) for name in (dicom.QUICK[syntax], "gdcm"))
+    assert np.array_equal(quick, known)
+
+
+def test_what_the_quick_decoder_refuses_is_left_to_the_others(save, monkeypatch) -> None:
+    dataset = make(RAMP)
+    dataset.compress(JPEG2000Lossless, encoding_plugin="pylibjpeg")
+    path = save(dataset)
+    expected = read_grey(path, "minmax")
+    monkeypatch.setitem(dicom.QUICK, JPEG2000Lossless, "no such decoder")
+    assert np.array_equal(read_grey(path, "minmax"), expected)

@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 
 from amae.data import images as module
-from amae.data.images import convert, make_square, read_image
+from amae.data import pack
+from amae.data.images import make_square, read_image
 from amae.data.manifest import read_manifest
+from amae.data.pack import convert
 from amae.data.packed import open_images, select
 from amae.data.sheet import OUTLINE, contact_sheet
 from amae.errors import InputError
@@ -185,6 +187,46 @@ def test_any_number_of_workers_writes_the_same_bytes(tmp_path: Path, capsys: pyt
     assert "convert: 12/12 images, 1 rejected" in capsys.readouterr().err
 
 
+def test_parts_of_any_size_make_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset(tmp_path, count=9, broken=(0, 1, 2, 7))  # the first part holds no image
+    whole = run(tmp_path, "whole", allowed=4)
+    monkeypatch.setattr(pack, "PART", 3)
+    parts = run(tmp_path, "parts", allowed=4)
+    assert sorted(os.listdir(parts)) == ["images.csv", "images.npy", "rejected.csv"]
+    assert all((whole / name).read_bytes() == (parts / name).read_bytes() for name in os.listdir(whole))
+
+
+def test_an_interrupted_conversion_continues_and_another_starts_afresh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    dataset(tmp_path, broken=(2,))
+    whole = run(tmp_path, "whole", allowed=1)
+    monkeypatch.setattr(pack, "PART", 2)
+    asked: list[str] = []
+
+    def load(task: tuple[str, str, str, int]) -> tuple:
+        asked.append(Path(task[0]).stem)
+        if len(asked) == 6:  # in the third part
+            raise KeyboardInterrupt
+        return module.load(task)
+
+    monkeypatch.setattr(pack, "load", load)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, "out", allowed=1)
+    assert [name for name in os.listdir(tmp_path / "out") if not name.endswith(".unfinished")] == []
+    run(tmp_path, "out", allowed=1)
+    assert asked[6:] == ["4", "5", "6", "7", "8"]
+    assert all((whole / name).read_bytes() == (tmp_path / "out" / name).read_bytes() for name in os.listdir(whole))
+    assert "continuing after 4 images" in capsys.readouterr().err
+
+    asked.clear()
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, "out", allowed=1, size=8)
+    run(tmp_path, "out", allowed=1, size=16)
+    assert asked[6:] == [str(n) for n in range(9)]
+    assert sorted(os.listdir(tmp_path / "out")) == ["images.csv", "images.npy", "rejected.csv"]
+
+
 def test_rejected_images_leave_array_and_index_in_step(tmp_path: Path) -> None:
     manifest = read_manifest(dataset(tmp_path, broken=(0, 4)))
     out = run(tmp_path, "out", allowed=2)
@@ -255,7 +297,7 @@ def test_no_more_than_a_few_results_are_ever_waiting(monkeypatch: pytest.MonkeyP
 
     pool = Pool()
     taken = 0
-    for _, _ in module._submitted(pool, module._load, ((str(n), "minmax", "pad", 8) for n in range(100)), 8):
+    for _, _ in module._submitted(pool, module.load, ((str(n), "minmax", "pad", 8) for n in range(100)), 8):
         taken += 1
         assert pool.submitted - taken < 8
     assert taken == pool.submitted == 100
@@ -283,4 +325,4 @@ def test_a_worker_that_dies_is_an_error_that_names_where(monkeypatch: pytest.Mon
     dead.set_exception(BrokenProcessPool())
     monkeypatch.setattr(module.ProcessPoolExecutor, "submit", lambda *_: dead)
     with pytest.raises(InputError, match=r"worker died .* at or soon after a\.png; convert with one worker"):
-        list(module.in_order(module._load, iter([("a.png", "minmax", "pad", 8)]), workers=2))
+        list(module.in_order(module.load, iter([("a.png", "minmax", "pad", 8)]), workers=2))

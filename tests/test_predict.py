@@ -432,6 +432,10 @@ def test_wrong_options(exported, files, tmp_path, capsys, options, message):
 
 def test_the_workflow_scores_a_folder(finished, files, predicted, tmp_path):
     project = finished.copy(tmp_path / "project")
+    status, output = project.run("predictions")
+    assert status != 0
+    assert "key predict.folder: null, expected the folder" in output
+    assert "Traceback" not in output
     (project.folder / "new").mkdir()
     for path in files[:3]:
         (project.folder / "new" / path.name).write_bytes(path.read_bytes())
@@ -439,10 +443,6 @@ def test_the_workflow_scores_a_folder(finished, files, predicted, tmp_path):
     assert status == 0, output
     found = pd.read_csv(project.results / "seed0/predictions/predictions.csv")
     np.testing.assert_allclose(found[SCORES], predicted[1][SCORES].head(3), rtol=0, atol=1e-6)
-    status, output = project.run("predictions")
-    assert status != 0
-    assert "key predict.folder: null, expected the folder" in output
-    assert "Traceback" not in output
 
 
 def test_pictures_are_read_as_they_are(exported, tmp_path):

@@ -1,10 +1,13 @@
-"""Killed with SIGKILL in the middle of a training, the same command ends with the same bytes."""
+"""Killed with SIGKILL in the middle of its work, the same command ends with the same bytes."""
 
 import shutil
 import time
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from project import ROOT, kill, start
 
 from amae.cli import main
@@ -59,6 +62,35 @@ def test_a_killed_training_ends_as_an_uninterrupted_one(finished, tmp_path, monk
         assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes(), file
     assert len(pd.read_csv(tmp_path / "killed/history")) == EPOCHS
     assert not unfinished.exists()
+
+
+def test_a_killed_conversion_ends_as_an_uninterrupted_one(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    picture = np.random.default_rng(0).integers(0, 256, (500, 500), dtype=np.uint8)
+    rows = []
+    for number in range(300):
+        Image.fromarray(np.roll(picture, number)).save(f"{number}.png")
+        rows.append({"image_id": number, "path": tmp_path / f"{number}.png", "split": "train_normal"})
+    pd.DataFrame(rows).assign(label="", patient_id="", view="").to_csv("manifest.csv", index=False)
+
+    def convert(folder):
+        outputs = {"images": "images.npy", "index": "images.csv", "rejected": "rejected.csv", "sheet": "sheet.png"}
+        words = [word for option, file in outputs.items() for word in (f"--{option}", f"{folder}/{file}")]
+        return ["convert", "--manifest", "manifest.csv", *words]
+
+    assert main(convert("whole")) == 0
+    process = start(["amae", *convert("killed")], tmp_path, tmp_path / "log", ROOT)
+    wait_for(lambda: list(Path("killed").glob(".images.*.unfinished/000000064.npz")), process)
+    kill(process)
+    capsys.readouterr()
+    assert main(convert("killed")) == 0
+    after = int(capsys.readouterr().err.partition("continuing after ")[2].split()[0])
+    assert 128 <= after < 300
+    for file in sorted(path.name for path in Path("whole").iterdir()):
+        assert Path("killed", file).read_bytes() == Path("whole", file).read_bytes(), file
+    assert sorted(path.name for path in Path("killed").iterdir()) == sorted(
+        path.name for path in Path("whole").iterdir()
+    )
 
 
 def test_a_killed_workflow_continues_by_the_same_command(finished, tmp_path):

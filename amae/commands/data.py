@@ -52,7 +52,7 @@ def _splits(options: Namespace) -> "SplitSettings | None":
 
 def convert(options: Namespace) -> None:
     """Pack the images of a manifest, and show some of them on a contact sheet."""
-    from amae.data.images import convert as pack
+    from amae.data.pack import convert as pack
     from amae.data.packed import open_images
     from amae.data.sheet import contact_sheet
 

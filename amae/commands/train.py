@@ -4,7 +4,7 @@ import hashlib
 import json
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from amae.data.manifest import read_manifest
-from amae.data.packed import load_lung_masks, open_images, select
+from amae.data.packed import open_images, select
+from amae.data.stored import Stored, stored_images, stored_masks
 from amae.device import choose_device
 from amae.errors import InputError
 from amae.files import atomic, read_csv, write_csv
@@ -33,6 +34,7 @@ from amae.settings import (
 )
 from amae.training import Resume, finish
 
+PART = 512  # test images reconstructed at a time
 Model = TypeVar("Model", bound=torch.nn.Module)
 
 
@@ -85,7 +87,7 @@ def pretrain(options: Namespace) -> None:
     sizes, settings = from_options(ModelSettings, options), from_options(PretrainSettings, options)
     device = choose_device(options.device, options.gpus)
     chosen, images = load_split(options, "train_normal", *_unlabeled(options))
-    batch = to_device(images, chosen["row"], device)
+    batch = stored_images(images, chosen["row"].to_numpy(), device)
     inputs = _files(options, "manifest", "images", "index")
     with recording(
         options.record, settings=[sizes, settings], seed=options.seed, inputs=inputs, device=device
@@ -104,9 +106,9 @@ def pretrain(options: Namespace) -> None:
     finish(resume)
 
 
-def _grey_statistics(images: Tensor) -> tuple[float, float]:
+def _grey_statistics(images: Tensor | Stored) -> tuple[float, float]:
     """Mean and standard deviation of intensities in [0, 1] over all pixels, rounded to what matters."""
-    counts = torch.bincount(images.flatten().int(), minlength=256).double().cpu()
+    counts = sum(torch.bincount(batch.flatten(), minlength=256) for batch in images.split(1024)).double().cpu()
     levels = torch.arange(256, dtype=torch.float64) / 255
     mean = (counts * levels).sum() / counts.sum()
     std = ((counts * (levels - mean) ** 2).sum() / counts.sum()).sqrt()
@@ -131,10 +133,9 @@ def train_stage1(options: Namespace) -> None:
     inputs = _files(options, "manifest", "images", "index", "lungs", "weights")
     with recording(options.record, settings=settings, seed=options.seed, inputs=inputs, device=device) as record:
         encoder = load_model(options.weights, images.shape[1], device, load_encoder)
-        masks = load_lung_masks(options.lungs, chosen["row"].to_numpy(), images.shape[1])
         resume = _resume(options.head, record, "train_stage1")
-        lungs = torch.from_numpy(masks).to(device)
-        batch = to_device(images, chosen["row"], device)
+        lungs = stored_masks(options.lungs, chosen["row"].to_numpy(), images.shape[1], device)
+        batch = stored_images(images, chosen["row"].to_numpy(), device)
         head, history = train(encoder, batch, lungs, settings, options.seed, resume)
         record["images"] = 2 * len(batch) * settings.epochs
         save_head(head, options.head)
@@ -151,7 +152,7 @@ def score_stage1(options: Namespace) -> None:
     chosen, images = load_split(options, *_unlabeled(options), "test")
     encoder = load_model(options.weights, images.shape[1], device, load_encoder)
     head = load_head(options.head, encoder.architecture.width).to(device)
-    p = score(encoder, head, to_device(images, chosen["row"], device)).cpu().numpy()
+    p = score(encoder, head, stored_images(images, chosen["row"].to_numpy(), device)).cpu().numpy()
     write_csv(chosen[["image_id", "split"]].assign(p_normal=p[:, 0], p_abnormal=p[:, 1]), options.stage1_scores)
 
 
@@ -179,7 +180,7 @@ def train_module(options: Namespace) -> None:
     with recording(options.record, settings=what, seed=options.seed, inputs=inputs, device=device) as record:
         model = load_model(options.weights, images.shape[1], device)
         resume = _resume(options.model, record, "train_module")
-        batch = to_device(images, rows, device)
+        batch = stored_images(images, rows.to_numpy(), device)
         history = train_autoencoder(
             model,
             batch,
@@ -216,8 +217,18 @@ def score_pooled(options: Namespace) -> None:
     chosen, images = load_split(options, "test")
     model = load_model(options.model, images.shape[1], device)
     orders = draw_orders(chosen["image_id"].tolist(), options.seed, model.architecture.patches, settings)
-    _, error = run(model, to_device(images, chosen["row"], device), orders, settings)
+    parts = _parts(images, chosen["row"].to_numpy(), orders, device)
+    error = torch.cat([run(model, batch, masks, settings)[1] for _, batch, masks in parts])
     write_csv(chosen[["image_id"]].assign(mask_rec=error.numpy()), options.scores)
+
+
+def _parts(
+    images: np.ndarray, rows: np.ndarray, orders: Tensor, device: torch.device
+) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
+    """PART test images at a time, here and on the device, with their masks: maps take memory."""
+    for start in range(0, len(rows), PART):
+        part = images[rows[start : start + PART]]
+        yield part, torch.from_numpy(part).to(device), orders[start : start + PART]
 
 
 def reconstruct(options: Namespace) -> None:
@@ -229,14 +240,17 @@ def reconstruct(options: Namespace) -> None:
     settings = from_options(ReconstructionSettings, options)
     device = choose_device(options.device, options.gpus)
     chosen, images = load_split(options, "test")
-    ids, batch = chosen["image_id"].tolist(), to_device(images, chosen["row"], device)
+    ids = chosen["image_id"].tolist()
     inputs = _files(options, "manifest", "images", "index", "model_a", "model_b")
     with recording(options.record, settings=settings, seed=options.seed, inputs=inputs, device=device) as record:
         models = [load_model(path, images.shape[1], device) for path in (options.model_a, options.model_b)]
         a = models[0].architecture
         orders = draw_orders(ids, options.seed, a.patches, settings)
-        (mu_a, error_a), (mu_b, _) = [run(model, batch, orders, settings) for model in models]
-        scores = reconstruction_scores(batch.cpu().numpy(), mu_a.numpy(), mu_b.numpy(), error_a.numpy(), a.patch_size)
+        parts = []
+        for part, batch, masks in _parts(images, chosen["row"].to_numpy(), orders, device):
+            (mu_a, error_a), (mu_b, _) = [run(model, batch, masks, settings) for model in models]
+            scores = reconstruction_scores(part, mu_a.numpy(), mu_b.numpy(), error_a.numpy(), a.patch_size)
+            parts.append((scores, mu_a.numpy().astype(np.float16), mu_b.numpy().astype(np.float16)))
         record["images"] = len(ids)
         visible = a.visible(settings.mask_ratio)
         seen = np.zeros((len(ids), a.patches), bool)
@@ -246,9 +260,10 @@ def reconstruct(options: Namespace) -> None:
             np.savez(
                 file,
                 image_id=np.array(ids),
-                mu_a=mu_a.numpy().astype(np.float16),
-                mu_b=mu_b.numpy().astype(np.float16),
+                mu_a=np.concatenate([mu_a for _, mu_a, _ in parts]),
+                mu_b=np.concatenate([mu_b for _, _, mu_b in parts]),
                 hidden=hidden_counts(orders, visible).reshape(grid),
                 visible=seen.reshape(grid),
             )
+        scores = pd.concat([scores for scores, _, _ in parts], ignore_index=True)
         write_csv(chosen[["image_id"]].join(scores), options.reconstruction_scores)

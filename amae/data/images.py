@@ -1,6 +1,5 @@
-"""Image files to one packed array: uint8 (N, S, S) in manifest order, with an index table (`amae.data.packed`)."""
+"""Image files, one by one or by several processes, to square grey images with their geometry."""
 
-import sys
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -11,17 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from PIL import Image, ImageOps
 
 from amae.data.dicom import CONVERSIONS, minmax, read_grey
-from amae.data.manifest import overlap_warning, read_manifest
 from amae.data.packed import Geometry
 from amae.errors import InputError
-from amae.files import atomic, write_csv
 
 SQUARES = ("squash", "pad", "crop")
-REJECTED_COLUMNS = ["image_id", "path", "reason"]
 GREY_TOLERANCE = 2  # grey levels between the channels of a JPEG that holds a grey picture as colour
 
 
@@ -72,48 +67,6 @@ def make_square(grey: np.ndarray, square: str, size: int) -> tuple[np.ndarray, G
     return np.asarray(packed), geometry
 
 
-def convert(
-    manifest_path: str | Path,
-    images_path: str | Path,
-    index_path: str | Path,
-    rejected_path: str | Path,
-    size: int,
-    conversion: str,
-    square: str,
-    workers: int = 1,
-    allowed_failures: int = 0,
-) -> None:
-    """Write the packed array, its index table and the table of rejected files for every image of a manifest.
-
-    The array holds uint8 (N, size, size) in manifest order without the rejected; index columns: image_id and those of
-    Geometry; rejected columns: image_id, path, reason. Any number of workers (processes) gives the same bytes, and
-    memory does not grow with N. Raises InputError, after the table of rejected files is written and with no array left
-    behind, when more than `allowed_failures` files are rejected or none is left.
-    """
-    manifest = read_manifest(manifest_path)
-    if warning := overlap_warning(manifest):
-        print(warning, file=sys.stderr)
-    files = manifest[["image_id", "path"]].to_dict("records")
-    index: list[dict[str, Any]] = []
-    rejected: list[dict[str, Any]] = []
-    with atomic(images_path) as temporary:
-        with temporary.open("wb") as file:
-            _write_header(file, len(files), size)
-            results = in_order(_load, ((row["path"], conversion, square, size) for row in files), workers)
-            for row, (packed, outcome) in zip(files, results, strict=True):
-                if packed is None:
-                    rejected.append({**row, "reason": outcome})
-                else:
-                    file.write(packed.tobytes())
-                    index.append({"image_id": row["image_id"], **outcome._asdict()})
-                _report_progress(len(index) + len(rejected), len(files), len(rejected))
-            file.seek(0)
-            _write_header(file, len(index), size)
-        write_csv(pd.DataFrame(rejected, columns=REJECTED_COLUMNS), rejected_path)
-        _check_rejected(rejected, len(index), allowed_failures, rejected_path)
-        write_csv(pd.DataFrame(index, columns=["image_id", *Geometry._fields]), index_path)
-
-
 def _read_picture(path: str | Path) -> np.ndarray:
     """PNG or JPEG as uint8 (rows, columns), turned as EXIF says."""
     try:
@@ -155,8 +108,11 @@ def _grey_of(values: np.ndarray, mode: str, transparent: bool) -> np.ndarray:
     return values if values.dtype == np.uint8 else minmax(values, "MONOCHROME2")
 
 
-def _load(task: tuple[str, str, str, int]) -> tuple[np.ndarray | None, Geometry | str]:
-    """One image and its geometry, or None and the reason. Runs in a worker process."""
+def load(task: tuple[str, str, str, int]) -> tuple[np.ndarray | None, Geometry | str]:
+    """Read an image (path, conversion, square, size) with its geometry; None and the reason where that fails.
+
+    Runs in a worker process.
+    """
     path = task[0]
     try:
         return read_image(*task)
@@ -201,25 +157,3 @@ def _submitted(
         if len(waiting) >= limit:
             yield waiting.popleft()
     yield from waiting
-
-
-def _write_header(file: Any, count: int, size: int) -> None:
-    """The .npy header, whose length does not depend on `count` (numpy leaves room for a first axis that grows)."""
-    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False}
-    np.lib.format.write_array_header_1_0(file, {**header, "shape": (count, size, size)})
-
-
-def _report_progress(done: int, total: int, rejected: int) -> None:
-    """A line to stderr at about every tenth of the way."""
-    if done * 10 // total != (done - 1) * 10 // total:
-        print(f"convert: {done}/{total} images, {rejected} rejected", file=sys.stderr, flush=True)
-
-
-def _check_rejected(rejected: list[dict[str, Any]], kept: int, allowed: int, rejected_path: str | Path) -> None:
-    if len(rejected) <= allowed and kept:
-        return
-    first = "; ".join(f"{row['path']}: {row['reason']}" for row in rejected[:3])
-    raise InputError(
-        f"{len(rejected)} of {len(rejected) + kept} images cannot be used, allowed_failures is {allowed}: {first}"
-        f"{'; and others' if len(rejected) > 3 else ''}. Every file and reason: {rejected_path}"
-    )

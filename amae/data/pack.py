@@ -1,0 +1,142 @@
+"""Every image of a manifest packed into one array with an index table (`amae.data.packed`), a part at a time.
+
+Parts lie in a folder beside the array until it is whole, so that a conversion that was killed continues after them.
+"""
+
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from amae.data.images import in_order, load
+from amae.data.manifest import overlap_warning, read_manifest
+from amae.data.packed import Geometry
+from amae.errors import InputError
+from amae.files import atomic, sha256, write_csv
+from amae.fingerprint import fingerprint
+
+PART = 64  # files whose results a kill may cost
+REJECTED_COLUMNS = ["image_id", "path", "reason"]
+INDEX_COLUMNS = ["image_id", *Geometry._fields]
+
+
+def convert(
+    manifest_path: str | Path,
+    images_path: str | Path,
+    index_path: str | Path,
+    rejected_path: str | Path,
+    size: int,
+    conversion: str,
+    square: str,
+    workers: int = 1,
+    allowed_failures: int = 0,
+) -> None:
+    """Write the packed array, its index table and the table of rejected files for every image of a manifest.
+
+    The array holds uint8 (N, size, size) in manifest order without the rejected; index columns: image_id and those of
+    Geometry; rejected columns: image_id, path, reason. Any number of workers (processes) gives the same bytes, and
+    memory grows with N by the rows of the tables alone. Killed, the same conversion continues. Raises InputError, after
+    the table of rejected files is written and with no array left behind, when more than `allowed_failures` files are
+    rejected or none is left.
+    """
+    manifest = read_manifest(manifest_path)
+    if warning := overlap_warning(manifest):
+        print(warning, file=sys.stderr)
+    what = [sha256(manifest_path), size, conversion, square, fingerprint(f"{__name__}:convert")]
+    parts = _parts(images_path, len(manifest), hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16])
+    files = list(zip(manifest["image_id"], manifest["path"], strict=True))
+    made = [path for path in parts if path.exists()]
+    missing = [(path, files[start : start + PART]) for path, start in parts.items() if path not in made]
+    rejected = sum(len(json.loads(text.item())) for text in _read(made, "rejected"))
+    if made:
+        print(f"continuing after {len(files) - sum(len(part) for _, part in missing)} images", file=sys.stderr)
+    results = in_order(load, ((file, conversion, square, size) for _, part in missing for _, file in part), workers)
+    for path, part in missing:
+        rejected += _write_part(path, part, islice(results, len(part)), size)
+        _report_progress(parts[path], len(part), len(files), rejected)
+    _join(list(parts), images_path, index_path, rejected_path, allowed_failures)
+
+
+def _parts(images_path: str | Path, count: int, identity: str) -> dict[Path, int]:
+    """The files of the parts and the row that each begins with; removes parts that belong to another conversion."""
+    images_path = Path(images_path)
+    folder = images_path.with_name(f".{images_path.stem}.{identity}.unfinished")
+    for other in images_path.parent.glob(f".{images_path.stem}.*.unfinished"):
+        if other != folder:
+            shutil.rmtree(other)
+    return {folder / f"{start:09d}.npz": start for start in range(0, count, PART)}
+
+
+def _write_part(path: Path, files: list[tuple[str, str]], results: Iterable[tuple[Any, Any]], size: int) -> int:
+    """Write a part: images, rows of the index as text, and rejected files, whose number is returned."""
+    images, index, rejected = [], [], []
+    for (image_id, file), (packed, outcome) in zip(files, results, strict=True):
+        if packed is None:
+            rejected.append([image_id, file, outcome])
+        else:
+            images.append(packed)
+            index.append([image_id, *outcome])
+    with atomic(path) as temporary:
+        np.savez(
+            temporary,
+            images=np.array(images, np.uint8).reshape(-1, size, size),
+            index=pd.DataFrame(index, columns=INDEX_COLUMNS).to_csv(index=False, header=False),
+            rejected=json.dumps(rejected),
+        )
+    return len(rejected)
+
+
+def _read(parts: Iterable[Path], name: str) -> Iterator[np.ndarray]:
+    """One of the arrays of each part."""
+    for path in parts:
+        with np.load(path) as part:
+            yield part[name]
+
+
+def _join(
+    parts: list[Path], images_path: str | Path, index_path: str | Path, rejected_path: str | Path, allowed: int
+) -> None:
+    """Write array and tables from the parts, and remove these."""
+    kept = sum(len(images) for images in _read(parts, "images"))
+    rejected = [row for text in _read(parts, "rejected") for row in json.loads(text.item())]
+    write_csv(pd.DataFrame(rejected, columns=REJECTED_COLUMNS), rejected_path)
+    try:
+        _check_rejected(rejected, kept, allowed, rejected_path)
+    except InputError:
+        shutil.rmtree(parts[0].parent)  # a file that is put right must not stay rejected
+        raise
+    with atomic(images_path) as temporary:
+        with temporary.open("wb") as file:
+            for images in _read(parts, "images"):
+                if not file.tell():
+                    header = {"descr": "|u1", "fortran_order": False, "shape": (kept, *images.shape[1:])}
+                    np.lib.format.write_array_header_1_0(file, header)
+                file.write(images.tobytes())
+        with atomic(index_path) as index, index.open("w", encoding="utf-8") as file:
+            file.write(",".join(INDEX_COLUMNS) + "\n")
+            file.writelines(text.item() for text in _read(parts, "index"))
+    shutil.rmtree(parts[0].parent)
+
+
+def _report_progress(start: int, files: int, total: int, rejected: int) -> None:
+    """A line to stderr at about every tenth of the way."""
+    if (start + files) * 10 // total != start * 10 // total:
+        print(f"convert: {start + files}/{total} images, {rejected} rejected", file=sys.stderr, flush=True)
+
+
+def _check_rejected(rejected: list[list[str]], kept: int, allowed: int, rejected_path: str | Path) -> None:
+    """Raise InputError for more rejected files than are allowed, or where nothing is left."""
+    if len(rejected) <= allowed and kept:
+        return
+    first = "; ".join(f"{path}: {reason}" for _, path, reason in rejected[:3])
+    raise InputError(
+        f"{len(rejected)} of {len(rejected) + kept} images cannot be used, allowed_failures is {allowed}: {first}"
+        f"{'; and others' if len(rejected) > 3 else ''}. Every file and reason: {rejected_path}"
+    )

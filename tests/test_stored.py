@@ -1,0 +1,95 @@
+"""Trainings from files that are read batch by batch: the same bytes as from memory."""
+
+import numpy as np
+import pytest
+import torch
+
+from amae.commands import train
+from amae.data import stored
+from amae.data.packed import load_lung_masks
+from amae.data.stored import Stored, stored_images, stored_masks
+from amae.mae.architecture import Architecture
+from amae.mae.model import MAE
+from amae.modules import train_autoencoder
+from amae.settings import ModuleSettings, Stage1Settings
+from amae.stage1 import score_stage1, train_stage1
+from amae.training import Resume
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def packed(tmp_path):
+    """A memory map of images, rows out of order, and packed lung masks."""
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "images.npy", rng.integers(0, 256, (9, 16, 16), dtype=np.uint8))
+    np.save(tmp_path / "lungs.npy", rng.integers(0, 256, (9, 256, 32), dtype=np.uint8))
+    return np.load(tmp_path / "images.npy", mmap_mode="r"), np.array([7, 0, 3, 4, 8]), tmp_path / "lungs.npy"
+
+
+def test_items_read_from_the_file_are_those_held_in_memory(packed, monkeypatch):
+    images, rows, lungs = packed
+    held = stored_images(images, rows, CPU), stored_masks(lungs, rows, 16, CPU)
+    monkeypatch.setattr(stored, "free_memory", lambda device: 2 * 5 * 16 * 16 - 1)  # one byte less than it takes
+    read = stored_images(images, rows, CPU), stored_masks(lungs, rows, 16, CPU)
+    known = torch.from_numpy(np.array(images[rows])), torch.from_numpy(load_lung_masks(lungs, rows, 16))
+    ids = torch.tensor([4, 0, 0])
+    for in_memory, in_file, expected in zip(held, read, known, strict=True):
+        assert isinstance(in_memory, torch.Tensor) and isinstance(in_file, Stored)
+        assert torch.equal(in_memory, expected)
+        assert torch.equal(in_file[ids], expected[ids]) and in_file[ids].dtype == expected.dtype
+        assert [torch.equal(*pair) for pair in zip(in_file.split(2), expected.split(2), strict=True)] == [True] * 3
+        assert len(in_file) == 5 and in_file.device == CPU
+
+
+def test_memory_is_measured():
+    assert 2**20 < stored.free_memory(CPU) < 2**50
+
+
+@pytest.fixture
+def both(packed, monkeypatch):
+    """Images and lung masks held in memory, then the same read from their files."""
+    images, rows, lungs = packed
+    held = stored_images(images, rows, CPU), stored_masks(lungs, rows, 16, CPU)
+    monkeypatch.setattr(stored, "free_memory", lambda device: 0)
+    return held, (stored_images(images, rows, CPU), stored_masks(lungs, rows, 16, CPU))
+
+
+def small():
+    """A tiny autoencoder, always the same."""
+    torch.manual_seed(0)
+    return MAE(Architecture(16, 8, width=8, depth=1, heads=2, decoder_width=8, decoder_depth=1, decoder_heads=2))
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_modules_are_trained_the_same(both, tmp_path):
+    models = [small(), small()]
+    settings = ModuleSettings(epochs=2, warmup_epochs=0, batch_size=2)
+    for number, (model, (images, _)) in enumerate(zip(models, both, strict=True)):
+        train_autoencoder(model, images, settings, 1e-2, 0, Resume(tmp_path / str(number), "x"), masks=2)
+    for held, read in zip(*(model.state_dict().values() for model in models), strict=True):
+        assert torch.equal(held, read)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_stage1_is_trained_and_scores_the_same(both, tmp_path):
+    scores = []
+    for number, (images, lungs) in enumerate(both):
+        settings = Stage1Settings(epochs=2, warmup_epochs=0, batch_size=4)
+        head, _ = train_stage1(small(), images, lungs, settings, 0, Resume(tmp_path / str(number), "x"))
+        scores.append(score_stage1(small(), head, images))
+    assert torch.equal(*scores)
+
+
+def test_images_have_the_same_statistics(both):
+    assert train._grey_statistics(both[0][0]) == train._grey_statistics(both[1][0])
+
+
+def test_test_images_are_reconstructed_in_parts(packed, monkeypatch):
+    images, rows, _ = packed
+    monkeypatch.setattr(train, "PART", 2)
+    orders = torch.rand(5, 4, 4).argsort(-1)
+    parts = list(train._parts(images, rows, orders, CPU))
+    assert [len(part) for part, _, _ in parts] == [2, 2, 1]
+    assert np.array_equal(np.concatenate([part for part, _, _ in parts]), images[rows])
+    assert torch.equal(torch.cat([masks for _, _, masks in parts]), orders)
