@@ -297,7 +297,10 @@ def test_no_more_files_are_read_than_a_batch_needs(exported, files, monkeypatch)
 
 def test_workers_change_nothing(exported, files, predicted, tmp_path):
     table = score(exported, tmp_path / "out", *files[:4], options=("--workers", "2"))
-    assert table.equals(predicted[1].head(4))
+    expected = predicted[1].head(4)
+    same = ["file", "call", "flag", "reason", "map", "overlay"]
+    assert table[same].equals(expected[same])
+    np.testing.assert_allclose(table[SCORES], expected[SCORES], rtol=0, atol=1e-6)  # batches of another size
 
 
 def holds(folder: Path, secrets: list[str]) -> list[tuple[str, str]]:
