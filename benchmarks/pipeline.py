@@ -133,7 +133,7 @@ def start_up() -> Iterator[Result]:
         table = folder / "scores.csv"
         row = {"image_id": range(200), "split": "train_unlabeled", "p_abnormal": [n / 200 for n in range(200)]}
         pd.DataFrame(row).assign(p_normal=lambda t: 1 - t["p_abnormal"]).to_csv(table, index=False)
-        export = ["export-pseudo-labels", "--stage1-scores", str(table), "--pseudo-labels", str(folder / "out.csv")]
+        export = ["export-pseudo-labels", "--unlabeled-scores", str(table), "--pseudo-labels", str(folder / "out.csv")]
         dry_run = ["--dry-run", "--quiet", "rules", "--cores", "1", "--config", "preset=paper"]
         commands = {
             "help": ("amae --help", 0.3, [sys.executable, "-m", "amae.cli", "--help"]),

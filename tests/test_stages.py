@@ -4,14 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from amae.errors import InputError
 from amae.mae.architecture import Architecture
 from amae.mae.model import MAE, masked_loss
-from amae.modules import equal_epochs, module_lr, train_autoencoder, training_images
+from amae.modules import adaptation_loss, equal_epochs, module_lr, train_autoencoder, training_images
 from amae.settings import ModuleSettings, Stage1Settings
-from amae.stage1 import frozen_features, load_head, save_head, score_stage1, train_stage1
-from amae.training import Resume
+from amae.stage1 import detection_loss, frozen_features, load_head, make_head, save_head, score_stage1, train_stage1
+from amae.training import Resume, Schedule, make_optimiser
 
 SMALL = Architecture(32, 8, width=32, depth=1, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2)
 MANIFEST = pd.DataFrame(
@@ -98,3 +99,18 @@ def test_an_autoencoder_learns_to_fill_in(tmp_path):
     unseen = model.normalise(gradients(20, seed=1))
     order = torch.rand(20, 16, generator=torch.Generator().manual_seed(0)).argsort(1)
     assert masked_loss(model, unseen, order, 4).item() < 0.3 * unseen.square().mean().item()
+
+
+def test_no_value_is_read_back_from_the_device_in_a_step():
+    """Fake tensors have no values: whatever waits for one fails. A GPU is then never kept waiting."""
+    with FakeTensorMode():
+        model, head = MAE(SMALL), make_head(32)
+        images, lungs = torch.zeros(8, 32, 32, dtype=torch.uint8), torch.ones(8, 32, 32, dtype=torch.bool)
+        generator, ids = torch.Generator().manual_seed(0), torch.arange(4)
+        losses = adaptation_loss(model, images, ModuleSettings(), masks=2), detection_loss(model, head, images, lungs)
+        for module, loss_of in zip((model, head), losses, strict=True):
+            optimiser = make_optimiser(module, Schedule(1, 0, 4, 1e-3, 0.05))
+            loss_of(ids, generator).backward()
+            optimiser.step()
+        with pytest.raises(DataDependentOutputException):
+            losses[0](ids, generator).item()
