@@ -8,8 +8,9 @@ with the image height.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -64,14 +65,14 @@ def draw_parameters(masks: Tensor, generator: torch.Generator) -> PasteParameter
     aspect = uniform(draws[1], *LOG_ASPECT).exp()
     height = (area / aspect).sqrt().round().long().clamp(min(SMALLEST, rows), rows)
     width = (area * aspect).sqrt().round().long().clamp(min(SMALLEST, columns), columns)
-    centre = uniform_pixel(_allowed(masks), draws[2])
+    centre_row, centre_column = uniform_pixel(masks, draws[2])
     return PasteParameters(
         source_top=uniform_integer(draws[3], rows - height + 1),
         source_left=uniform_integer(draws[4], columns - width + 1),
         height=height,
         width=width,
-        centre_row=centre // columns,
-        centre_column=centre % columns,
+        centre_row=centre_row,
+        centre_column=centre_column,
         ellipse=draws[5] < 0.5,
         opacity=(OPACITY[0] + uniform_integer(draws[6], OPACITY[1] - OPACITY[0] + 1)) / 255,
         blur=uniform_integer(draws[7], BLUR + 1) * (rows / 256),
@@ -88,10 +89,51 @@ def paste(images: Tensor, masks: Tensor, parameters: PasteParameters) -> tuple[T
     to the patch's rectangle, the image and the lung mask; where it is 0 the image is unchanged, bit for bit. Source:
     Sato et al. 2022; AMAE Eq. 1.
     """
+    return (paste_each if images.device.type == "cpu" else paste_batch)(images, masks, parameters)
+
+
+def paste_batch(images: Tensor, masks: Tensor, parameters: PasteParameters) -> tuple[Tensor, Tensor]:
+    """`paste` with all pixels of all images at once, as a GPU likes it; waits for no value."""
     with torch.autocast(images.device.type, enabled=False):  # half precision would coarsen grey levels and soft edges
-        alpha = soft_shape(parameters, images.shape[1], images.shape[2]) * _allowed(masks)
+        allowed = masks | _empty(masks)[:, None, None]
+        alpha = soft_shape(parameters, images.shape[1], images.shape[2]) * allowed
         patch = shifted_patch(images, parameters)
         return images * (1 - alpha) + patch * alpha, alpha
+
+
+def paste_each(images: Tensor, masks: Tensor, parameters: PasteParameters) -> tuple[Tensor, Tensor]:
+    """`paste` image by image with the few pixels of the patch alone, as a CPU likes it."""
+    p = parameters
+    rows, columns = images.shape[1:]
+    down, across = (offsets.numpy() for offsets in _offsets(p, rows, columns))
+    longest = max(down.shape[1], across.shape[1])
+    kernels = _gaussian(torch.arange(1 - longest, longest), p.blur)
+    kernels = (kernels / kernels.sum(1, keepdim=True)).numpy()
+    empty = _empty(masks).tolist()
+    result = images.clone(), torch.zeros_like(images)
+    # Views of the same memory: NumPy takes less time than torch to begin an operation.
+    old, allowed, pasted, alpha = (tensor.numpy() for tensor in (images, masks, *result))
+    values = [getattr(p, field.name).tolist() for field in fields(p)]
+    for i, one in enumerate(zip(*values, strict=True)):
+        source_top, source_left, height, width, row, column, ellipse, opacity, _, brightness, contrast = one
+        top, left = row - height // 2, column - width // 2
+        # What of the patch lies in the image, and where.
+        shown = slice(max(-top, 0), rows - top), slice(max(-left, 0), columns - left)
+        place = i, slice(max(top, 0), top + height), slice(max(left, 0), left + width)
+        y, x = down[i, :height, None], across[i, :width]
+        shape = y * y + x * x <= 1 if ellipse else (abs(y) < 1) & (abs(x) < 1)
+        down_blur = _window(kernels[i], height)[shown[0]]
+        across_blur = _window(kernels[i], width)[:, shown[1]]
+        soft = down_blur @ shape.astype(np.float32) @ across_blur * np.float32(opacity)
+        if not empty[i]:
+            soft *= allowed[place]
+        cut = old[i, source_top : source_top + height, source_left : source_left + width]
+        bright = np.minimum(cut * np.float32(brightness), 1)
+        mean = bright.mean()
+        patch = (mean + (bright[shown] - mean) * np.float32(contrast)).clip(0, 1)
+        pasted[place] = old[place] * (1 - soft) + patch * soft
+        alpha[place] = soft
+    return result
 
 
 def soft_shape(parameters: PasteParameters, rows: int, columns: int) -> Tensor:
@@ -102,18 +144,13 @@ def soft_shape(parameters: PasteParameters, rows: int, columns: int) -> Tensor:
     not matter how a blur continues the patch beyond its edge; nothing is drawn outside the patch.
     """
     p = parameters
-    device = p.height.device
-    # No patch is longer than this; the shape lives in patch coordinates, as a patch may reach beyond the image.
-    longest_row = _longest(rows, columns, rows)
-    longest_column = _longest(rows, columns, columns)
-    margin = max(1, round(MARGIN * rows / 256))
-    down = _offset(torch.arange(longest_row, device=device), p.height, margin)[:, :, None]
-    across = _offset(torch.arange(longest_column, device=device), p.width, margin)[:, None, :]
+    down, across = _offsets(p, rows, columns)
+    down_blur = _blur_matrix(p.centre_row - p.height // 2, p.height, p.blur, rows, down.shape[1])
+    across_blur = _blur_matrix(p.centre_column - p.width // 2, p.width, p.blur, columns, across.shape[1])
+    down, across = down[:, :, None], across[:, None, :]
     ellipse = down.square() + across.square() <= 1
     rectangle = (down.abs() < 1) & (across.abs() < 1)
     shape = torch.where(p.ellipse[:, None, None], ellipse, rectangle).float()
-    down_blur = _blur_matrix(p.centre_row - p.height // 2, p.height, p.blur, rows, longest_row)
-    across_blur = _blur_matrix(p.centre_column - p.width // 2, p.width, p.blur, columns, longest_column)
     soft = down_blur @ shape @ across_blur.transpose(1, 2)
     return soft * p.opacity[:, None, None]
 
@@ -153,22 +190,37 @@ def uniform_integer(draw: Tensor, count: Tensor | int) -> Tensor:
     return (draw * count).long().clamp(max=count - 1)  # the product can round up to count
 
 
-def uniform_pixel(allowed: Tensor, draw: Tensor) -> Tensor:
-    """Flat index (B,) of one pixel, uniform over those allowed, bool (B, H, W), each image with at least one."""
-    counts = allowed.flatten(1).cumsum(1, dtype=torch.int32)
-    nth = (uniform_integer(draw, counts[:, -1]) + 1).int()
-    return torch.searchsorted(counts, nth[:, None])[:, 0]
+def uniform_pixel(masks: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:
+    """Row and column (B,) of one pixel, uniform over those of the mask, bool (B, H, W); of all where it is empty."""
+    everywhere = _empty(masks)[:, None]
+    in_row = masks.view(torch.uint8).sum(2, dtype=torch.int32).masked_fill(everywhere, masks.shape[2])
+    until = in_row.cumsum(1, dtype=torch.int32)
+    nth = (uniform_integer(draw, until[:, -1]) + 1).int()[:, None]
+    row = torch.searchsorted(until, nth)
+    nth_in_row = nth - (until - in_row).gather(1, row)
+    of_row = masks[torch.arange(len(masks), device=masks.device), row[:, 0]] | everywhere
+    return row[:, 0], torch.searchsorted(of_row.cumsum(1, dtype=torch.int32), nth_in_row)[:, 0]
 
 
-def _allowed(masks: Tensor) -> Tensor:
-    """The mask, or everywhere where it is empty, bool (B, H, W)."""
-    return masks | ~masks.flatten(1).any(dim=1)[:, None, None]
+def _empty(masks: Tensor) -> Tensor:
+    """Whether no pixel is set, bool (B,), of masks bool (B, H, W)."""
+    return masks.view(torch.uint8).amax((1, 2)) == 0
 
 
-def _longest(rows: int, columns: int, side: int) -> int:
-    """Longest patch along an axis of the given length."""
-    longest = math.sqrt(AREA[1] * rows * columns * math.exp(LOG_ASPECT[1]))
-    return min(side, max(SMALLEST, math.ceil(longest)))
+def _offsets(p: PasteParameters, rows: int, columns: int) -> tuple[Tensor, Tensor]:
+    """Distance of the patch's pixel centres from its middle in units of half the inset shape's side, down and across.
+
+    Float32 (B, longest patch along the axis), in patch coordinates, as a patch may reach beyond the image.
+    """
+    margin = max(1, round(MARGIN * rows / 256))
+    longest = math.ceil(math.sqrt(AREA[1] * rows * columns * math.exp(LOG_ASPECT[1])))
+
+    def offset(length: Tensor, side: int) -> Tensor:
+        positions = torch.arange(min(side, max(SMALLEST, longest)), device=length.device)
+        half_side = length / 2 - ((length - 1) // 2).clamp(max=margin)
+        return (positions + 0.5 - length[:, None] / 2) / half_side[:, None]
+
+    return offset(p.height, rows), offset(p.width, columns)
 
 
 def _inside(positions: Tensor, start: Tensor, length: Tensor) -> Tensor:
@@ -177,10 +229,19 @@ def _inside(positions: Tensor, start: Tensor, length: Tensor) -> Tensor:
     return (offset >= 0) & (offset < length[:, None])
 
 
-def _offset(positions: Tensor, length: Tensor, margin: int) -> Tensor:
-    """Distance of pixel centres from the patch's middle in units of half the inset shape's side, (B, positions)."""
-    half_side = length / 2 - ((length - 1) // 2).clamp(max=margin)
-    return (positions + 0.5 - length[:, None] / 2) / half_side[:, None]
+def _gaussian(distance: Tensor, blur: Tensor) -> Tensor:
+    """exp(-distance^2 / (2 blur^2)), float32 (B, N), at distances (N,) or (B, N) for each blur (B,), all in pixels."""
+    spread = 2 * blur.clamp(min=1e-3).square()  # 1e-3 pixels is no blur in float32
+    return (distance.square() / -spread[:, None]).exp()
+
+
+def _window(kernel: np.ndarray, length: int) -> np.ndarray:
+    """Matrix (length, length) that blurs so many pixels: i, j is the weight of pixel j in pixel i.
+
+    `kernel`: weights at the distances 1 - K to K - 1, symmetric, K at least `length`.
+    """
+    weights = kernel[len(kernel) // 2 + 1 - length :]
+    return np.ndarray((length, length), np.float32, weights, strides=2 * weights.strides).copy()  # row i begins at i
 
 
 def _blur_matrix(start: Tensor, length: Tensor, blur: Tensor, side: int, longest: int) -> Tensor:
@@ -188,10 +249,8 @@ def _blur_matrix(start: Tensor, length: Tensor, blur: Tensor, side: int, longest
 
     Row i, column j: weight of the patch's pixel j in the image's pixel i, when the patch begins at pixel `start`.
     """
-    spread = 2 * blur.clamp(min=1e-3).square()  # 1e-3 pixels is no blur in float32
     # A weight depends on i - j alone: each is computed once, and the matrix is a window that moves over them.
     between = torch.arange(1 - longest, side, device=start.device) - start[:, None]  # (B, longest + side - 1)
-    weights = (between.square() / -spread[:, None]).exp()
-    kernel = torch.arange(-2 * side, 2 * side + 1, device=start.device).square() / -spread[:, None]
-    weights = (weights / kernel.exp().sum(1, keepdim=True)).unfold(1, longest, 1).flip(2)
+    total = _gaussian(torch.arange(-2 * side, 2 * side + 1, device=start.device), blur).sum(1, keepdim=True)
+    weights = (_gaussian(between, blur) / total).unfold(1, longest, 1).flip(2)
     return weights * _inside(torch.arange(side, device=start.device), start, length)[:, :, None]

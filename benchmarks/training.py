@@ -170,7 +170,7 @@ def pasting() -> Iterator[Result]:
     images = [np.asarray(at_size(image, 224)) for image in radiographs(64, 512)]
     pictures = [Image.fromarray(image) for image in images]
     masks = np.stack([lung_mask(at_size(image, 256)) for image in images])
-    masks = np.stack([np.asarray(Image.fromarray(mask).resize((224, 224))) for mask in masks])
+    masks = np.stack([np.asarray(Image.fromarray(mask).resize((224, 224))) > 0 for mask in masks])
     batch, lungs = torch.from_numpy(np.stack(images)).float() / 255, torch.from_numpy(masks)
     generator = torch.Generator().manual_seed(0)
     sides = {

@@ -13,7 +13,15 @@ from skimage.draw import ellipse as ellipse_pixels
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision.transforms.v2 import functional as tv
 
-from amae.anatpaste import PasteParameters, anatpaste, draw_parameters, paste, soft_shape
+from amae.anatpaste import (
+    PasteParameters,
+    anatpaste,
+    draw_parameters,
+    paste,
+    paste_batch,
+    paste_each,
+    soft_shape,
+)
 
 SIZES = [16, 64, 128, 224, 256]
 
@@ -76,8 +84,9 @@ def reference(image, mask, p):
     return image.numpy() * (1 - alpha) + patch * alpha, alpha
 
 
+@pytest.mark.parametrize("paste", [paste_each, paste_batch])
 @pytest.mark.parametrize("size", SIZES)
-def test_every_paste_agrees_with_the_reference(size):
+def test_every_paste_agrees_with_the_reference(size, paste):
     images, masks = batch(24, size)
     masks[::5] = False
     parameters = draw_parameters(masks, generator(size))
@@ -215,6 +224,7 @@ def test_mixed_precision_changes_nothing():
 def test_no_value_is_read_back_from_the_device():
     """Fake tensors have no values: whatever waits for one fails."""
     with FakeTensorMode():
-        images, masks = torch.zeros(4, 64, 64), torch.zeros(4, 64, 64, dtype=torch.bool)
-        pasted, alpha = anatpaste(images, masks, generator())
+        images = torch.zeros(4, 64, 64, device="cuda")
+        pasted, alpha = anatpaste(images, images > 0, generator())
     assert pasted.shape == alpha.shape == (4, 64, 64)
+    assert pasted.device.type == "cuda"
