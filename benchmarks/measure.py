@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 from statistics import median
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from amae.device import keep_memory
-from amae.mae.architecture import Architecture
 from amae.provenance import describe_device
 
 MATRIX = 2048  # side of the matrices whose product is the machine's rate
@@ -91,27 +92,11 @@ def product_rate(seconds: float) -> float:
     return PRODUCTS * 2 * MATRIX**3 / seconds / 1e9
 
 
-def step_operations(a: Architecture, images: int, masks: int, visible: int) -> float:
-    """Operations in matrix products of one training step, forward and backward, as `amae` computes it.
-
-    A product of (m, k) and (k, n) has 2 m k n operations; its backward pass twice as many, but for the embedding,
-    whose input needs no gradient. The last decoder block works out attention, projection and MLP for hidden patches
-    only; the first projects the hidden tokens, which are the same in every pass, once.
-    """
-    passes, hidden = images * masks, a.patches - visible
-
-    def block(tokens: int, width: int, wanted: int) -> float:
-        attention = 4 * wanted * tokens * width
-        return tokens * 6 * width**2 + attention + wanted * (2 + 4 * a.mlp_ratio) * width**2
-
-    embed = images * a.patches * 2 * a.patch_values * a.width
-    encoder = a.depth * passes * block(visible + 1, a.width, visible + 1)
-    to_decoder = passes * (visible + 1) * 2 * a.width * a.decoder_width
-    whole = (a.decoder_depth - 1) * block(a.patches + 1, a.decoder_width, a.patches + 1)
-    decoder = passes * (whole + block(a.patches + 1, a.decoder_width, hidden))
-    once = (a.patches - passes * hidden) * 6 * a.decoder_width**2
-    prediction = passes * hidden * 2 * a.decoder_width * a.patch_values
-    return 2 * embed + 3 * (encoder + to_decoder + decoder + once + prediction)
+def operations(side: Callable[[], object]) -> int:
+    """Operations in the matrix products of a side, counted by torch; 2 m k n for (m, k) times (k, n)."""
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):  # fused attention is not counted
+        side()
+    return counter.get_total_flops()
 
 
 def circumstances() -> dict[str, str]:

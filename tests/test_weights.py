@@ -3,6 +3,8 @@
 import argparse
 import os
 import pickle
+import subprocess
+import sys
 from fractions import Fraction
 from hashlib import sha256
 from pathlib import Path
@@ -75,6 +77,15 @@ def test_equal_models_give_equal_bytes(tmp_path: Path) -> None:
     for name, description in [("a", {"x": "1", "y": "2"}), ("b", {"y": "2", "x": "1"})]:
         w.save_weights(make_model(), tmp_path / name, description)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_reading_a_file_does_not_import_torchs_compiler(tmp_path):
+    """It would take a job that only applies a model longer than its work."""
+    w.save_weights(make_model(), tmp_path / "a.safetensors", {})
+    load = "from amae.mae.weights import load_weights; load_weights(sys.argv[1])"
+    code = f"import sys; {load}; print('torch._dynamo' in sys.modules)"
+    command = [sys.executable, "-c", code, tmp_path / "a.safetensors"]
+    assert subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout == "False\n"
 
 
 @pytest.mark.parametrize(("mean", "std"), [(w.IMAGENET_MEAN, w.IMAGENET_STD), (w.CHEST_MEAN, w.CHEST_STD)])

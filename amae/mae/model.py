@@ -14,12 +14,15 @@ from amae.mae.block import Block
 
 
 def sincos_positions(width: int, grid: int) -> Tensor:
-    """Fixed 2-D positions `(1, 1 + grid^2, width)`: a zero row for the cls token, then (sin w, cos w, sin h, cos h)."""
-    frequency = 10000.0 ** -(torch.arange(width // 4, dtype=torch.float64) / (width / 4))
-    angle = torch.outer(torch.arange(grid, dtype=torch.float64), frequency)
+    """Fixed 2-D positions `(1, 1 + grid^2, width)`: a zero row for the cls token, then (sin w, cos w, sin h, cos h).
+
+    On the CPU always: on the meta device the arithmetic alone would import torch's compiler, for seconds.
+    """
+    frequency = 10000.0 ** -(torch.arange(width // 4, dtype=torch.float64, device="cpu") / (width / 4))
+    angle = torch.outer(torch.arange(grid, dtype=torch.float64, device="cpu"), frequency)
     axis = torch.cat([angle.sin(), angle.cos()], dim=1)  # (grid, width / 2)
     positions = torch.cat([axis.repeat(grid, 1), axis.repeat_interleave(grid, 0)], dim=1)
-    return torch.cat([torch.zeros(1, width, dtype=torch.float64), positions])[None].float()
+    return torch.cat([positions.new_zeros(1, width), positions])[None].float()
 
 
 def gather_tokens(tokens: Tensor, ids: Tensor) -> Tensor:
@@ -47,7 +50,8 @@ class MAE(nn.Module):
         )
         self.decoder_norm = nn.LayerNorm(a.decoder_width, eps=1e-6)
         self.decoder_pred = nn.Linear(a.decoder_width, a.patch_values)
-        self._initialise()
+        if not self.cls_token.is_meta:
+            self._initialise()
 
     def _initialise(self) -> None:
         """Xavier-uniform linear layers (the patch embedding as one), zero biases, tokens from N(0, 0.02)."""
