@@ -1,0 +1,163 @@
+"""Pixel data of a DICOM file to stored values, whatever is in the file.
+
+Each transfer syntax has one decoder, the safest: GDCM, the only one for lossless JPEG, aborts its process on some
+damaged files, so it has a process of its own. What is larger than any radiograph is refused before it is decoded.
+"""
+
+import struct
+import warnings
+import zlib
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache
+from importlib.util import find_spec
+from multiprocessing import get_context
+from os import SEEK_END
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
+from pydicom.filereader import read_dataset
+from pydicom.pixels import get_decoder, pixel_array
+from pydicom.tag import BaseTag
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+
+from amae.errors import InputError
+
+MOST_PIXELS = 2**25  # of up to 16 bits: 34 million; a radiograph of the chest has at most 20 million
+DECODERS = {
+    JPEGBaseline8Bit: "pillow",
+    JPEGExtended12Bit: "pillow",
+    JPEGLossless: "gdcm",
+    JPEGLosslessSV1: "gdcm",
+    JPEGLSLossless: "pyjpegls",
+    JPEGLSNearLossless: "pyjpegls",
+    JPEG2000Lossless: "pylibjpeg",
+    JPEG2000: "pylibjpeg",
+    HTJ2KLossless: "pylibjpeg",
+    HTJ2KLosslessRPCL: "pylibjpeg",
+    HTJ2K: "pylibjpeg",
+    RLELossless: "pylibjpeg",
+}
+MOST_BYTES = 2**28
+SIZ = b"\xff\x4f\xff\x51"  # how a JPEG 2000 codestream begins
+FRAME_HEADERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # SOF of JPEG (ITU-T T.81, table B.1) and JPEG-LS
+SCAN = 0xDA
+PREAMBLE = 132  # bytes before the file meta information, whose group is 2
+END = b"\xff\xd9"  # the last marker of every JPEG, JPEG-LS and JPEG 2000 codestream; never within one
+
+
+def decode(dataset: Dataset) -> np.ndarray:
+    """Stored values (rows, columns) of a single grey frame in their own integer type.
+
+    Raises InputError that names the transfer syntax, for one without a decoder and for pixel data that is truncated or
+    corrupt.
+    """
+    syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", None)
+    if syntax is None:
+        raise InputError("the DICOM attribute TransferSyntaxUID is missing")
+    named = f"transfer syntax {syntax.name} ({syntax})" if syntax.name != syntax else f"transfer syntax {syntax}"
+    try:
+        get_decoder(syntax)
+    except NotImplementedError:
+        raise InputError(f"no decoder for {named}") from None
+    bits, decoder = int(dataset.BitsStored), DECODERS.get(syntax, "")
+    if syntax == JPEGExtended12Bit and bits > 8:
+        if find_spec("libjpeg") is None:
+            raise InputError(
+                f"no decoder for {named} with {bits} bits; the optional package pylibjpeg-libjpeg (GPL) reads it"
+            )
+        decoder = "pylibjpeg"
+    try:
+        _check_length(dataset, syntax)
+        return _gdcm(dataset) if decoder == "gdcm" else _pixels(dataset, decoder)
+    except (KeyboardInterrupt, SystemExit, InputError):
+        raise
+    except BaseException:  # a panic in a decoder written in Rust is no Exception
+        raise InputError(f"pixel data truncated or corrupt: cannot be decoded as {named}, {bits} bits") from None
+
+
+def _pixels(dataset: Dataset, decoder: str) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return pixel_array(dataset, decoding_plugin=decoder)
+
+
+def _check_length(dataset: Dataset, syntax: UID) -> None:
+    """Refuse pixel data of another size than the header says, and a codestream without its end.
+
+    Decoders make up what lies behind the end of a truncated codestream, and allocate what its own header asks for.
+    """
+    rows, columns = dataset.Rows, dataset.Columns
+    if not syntax.is_compressed:
+        row = columns * dataset.BitsAllocated // 8
+        if len(dataset.PixelData) >= (rows + 1) * row:
+            raise InputError(f"PixelData holds {len(dataset.PixelData)} bytes; Rows and Columns say {rows * row}")
+    elif syntax != RLELossless:
+        frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
+        if END not in frame[-16:]:  # behind it is padding
+            raise InputError("pixel data truncated: the codestream has no end")
+        if (size := codestream_size(frame)) != (rows, columns):
+            raise InputError(f"the codestream holds {size[0]} x {size[1]} pixels; the header says {rows} x {columns}")
+
+
+def codestream_size(frame: bytes) -> tuple[int, int]:
+    """Rows and columns of a JPEG, JPEG-LS or JPEG 2000 codestream, by its own header.
+
+    Raises ValueError, IndexError or struct.error where it has none.
+    """
+    if SIZ in frame[:200]:
+        columns, rows, left, top = struct.unpack_from(">4I", frame, frame.index(SIZ) + len(SIZ) + 4)
+        return rows - top, columns - left
+    place = 2
+    while (marker := frame[place + 1]) not in FRAME_HEADERS:
+        place += 2 + struct.unpack_from(">H", frame, place + 2)[0]
+        if marker == SCAN:
+            raise ValueError("a scan before the frame header")
+    return struct.unpack_from(">2H", frame, place + 5)
+
+
+def _after_meta(tag: BaseTag, *_: object) -> bool:
+    return tag.group != 2
+
+
+def check_size(path: str | Path) -> None:
+    """Raise InputError for a DICOM file that is larger than one with a radiograph, or inflates to more."""
+    with Path(path).open("rb") as file:
+        size = file.seek(0, SEEK_END)
+        file.seek(PREAMBLE)
+        meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=_after_meta)
+        if size <= MOST_BYTES and meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+            inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+            size = len(inflate.decompress(file.read(), MOST_BYTES + 1))
+    if size > MOST_BYTES:
+        raise InputError(f"more than {MOST_BYTES >> 20} MiB in one file; expected a single radiograph")
+
+
+def _gdcm(dataset: Dataset) -> np.ndarray:
+    try:
+        return _process().submit(_pixels, dataset, "gdcm").result()
+    except BrokenProcessPool:
+        _process.cache_clear()  # the next file gets a new one
+        raise
+
+
+@cache
+def _process() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
