@@ -2,13 +2,13 @@
 
 import io
 import os
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from crashing import read_or_die
 from PIL import Image
 
 from amae.data import images as module
@@ -204,13 +204,13 @@ def test_an_interrupted_conversion_continues_and_another_starts_afresh(
     monkeypatch.setattr(pack, "PART", 2)
     asked: list[str] = []
 
-    def load(task: tuple[str, str, str, int]) -> tuple:
-        asked.append(Path(task[0]).stem)
+    def read(path: str, *settings: object) -> tuple:
+        asked.append(Path(path).stem)
         if len(asked) == 6:  # in the third part
             raise KeyboardInterrupt
-        return module.load(task)
+        return read_image(path, *settings)
 
-    monkeypatch.setattr(pack, "load", load)
+    monkeypatch.setattr(pack, "read_image", read)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, "out", allowed=1)
     assert [name for name in os.listdir(tmp_path / "out") if not name.endswith(".unfinished")] == []
@@ -288,19 +288,20 @@ def test_pieces_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
 
 
 def test_no_more_than_a_few_results_are_ever_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Pool:
-        submitted = 0
+    submitted: list[str] = []
 
-        def submit(self, *_: object) -> int:
-            self.submitted += 1
-            return self.submitted
+    def submit(_: object, attempt: object, read: object, task: tuple) -> Future:
+        submitted.append(task[0])
+        done: Future = Future()
+        done.set_result((task[0], ""))
+        return done
 
-    pool = Pool()
-    taken = 0
-    for _, _ in module._submitted(pool, module.load, ((str(n), "minmax", "pad", 8) for n in range(100)), 8):
-        taken += 1
-        assert pool.submitted - taken < 8
-    assert taken == pool.submitted == 100
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", submit)
+    tasks = [(str(number), "minmax", "pad", 8) for number in range(100)]
+    for taken, (found, _) in enumerate(module.in_order(read_image, tasks, workers=2)):
+        assert found == str(taken)
+        assert len(submitted) - taken <= 8
+    assert len(submitted) == 100
 
 
 def test_contact_sheet_shows_tiles_borders_and_outlines(tmp_path: Path) -> None:
@@ -320,9 +321,19 @@ def test_contact_sheet_shows_tiles_borders_and_outlines(tmp_path: Path) -> None:
         contact_sheet(tiles, ["a", "b"], tmp_path / "x.png")
 
 
-def test_a_worker_that_dies_is_an_error_that_names_where(monkeypatch: pytest.MonkeyPatch) -> None:
-    dead: Future = Future()
-    dead.set_exception(BrokenProcessPool())
-    monkeypatch.setattr(module.ProcessPoolExecutor, "submit", lambda *_: dead)
-    with pytest.raises(InputError, match=r"worker died .* at or soon after a\.png; convert with one worker"):
-        list(module.in_order(module.load, iter([("a.png", "minmax", "pad", 8)]), workers=2))
+def test_a_file_whose_process_dies_is_rejected_and_the_rest_goes_on() -> None:
+    names = ["0", "1 bad", *"2345678"]
+    found = list(module.in_order(read_or_die, [(name, "minmax", "pad", 8) for name in names], workers=2))
+    assert [name for name, _ in found] == [None if "bad" in name else name for name in names]
+    assert all(
+        ("its decoder crashed" in reason) == ("bad" in name) for name, (_, reason) in zip(names, found, strict=True)
+    )
+
+
+def test_memory_that_does_not_suffice_is_a_reason() -> None:
+    def read(*_: object) -> None:
+        raise MemoryError
+
+    assert list(module.in_order(read, [("a", "minmax", "pad", 8)], 1)) == [
+        (None, "too large for the memory of this machine")
+    ]

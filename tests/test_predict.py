@@ -285,7 +285,7 @@ def test_no_more_files_are_read_than_a_batch_needs(exported, files, monkeypatch)
     read = []
     prepare = module.prepare
     monkeypatch.setattr(module, "BATCH", 4)
-    monkeypatch.setattr(module, "prepare", lambda task: read.append(task[0]) or prepare(task))
+    monkeypatch.setattr(module, "prepare", lambda *task: read.append(task[0]) or prepare(*task))
     names = [str(path) for path in files[:11]]
     sizes = []
     for table, images, maps in module.predict(load_portable(exported), names, [path.stem for path in files[:11]]):

@@ -4,6 +4,7 @@ Each transfer syntax has one decoder, the safest: GDCM, the only one for lossles
 damaged files, so it has a process of its own. What is larger than any radiograph is refused before it is decoded.
 """
 
+import os
 import struct
 import warnings
 import zlib
@@ -11,9 +12,8 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from importlib.util import find_spec
-from multiprocessing import get_context
-from os import SEEK_END
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -38,6 +38,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from amae.data.processes import process_pool
 from amae.errors import InputError
 
 MOST_PIXELS = 2**25  # of up to 16 bits: 34 million; a radiograph of the chest has at most 20 million
@@ -140,7 +141,7 @@ def _after_meta(tag: BaseTag, *_: object) -> bool:
 def check_size(path: str | Path) -> None:
     """Raise InputError for a DICOM file that is larger than one with a radiograph, or inflates to more."""
     with Path(path).open("rb") as file:
-        size = file.seek(0, SEEK_END)
+        size = file.seek(0, os.SEEK_END)
         file.seek(PREAMBLE)
         meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=_after_meta)
         if size <= MOST_BYTES and meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
@@ -152,12 +153,28 @@ def check_size(path: str | Path) -> None:
 
 def _gdcm(dataset: Dataset) -> np.ndarray:
     try:
-        return _process().submit(_pixels, dataset, "gdcm").result()
+        return _process().submit(_gdcm_pixels, dataset).result()
     except BrokenProcessPool:
         _process.cache_clear()  # the next file gets a new one
         raise
 
 
+def _gdcm_pixels(dataset: Dataset) -> np.ndarray:
+    """What GDCM decodes. It tells of damage on stderr alone, and gives an image all the same."""
+    with TemporaryFile() as told:
+        stderr = os.dup(2)
+        os.dup2(told.fileno(), 2)
+        try:
+            pixels = _pixels(dataset, "gdcm")
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+        told.seek(0)
+        if b"Corrupt JPEG" in told.read():
+            raise ValueError("GDCM met damage")
+    return pixels
+
+
 @cache
 def _process() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+    return process_pool(1, __name__)
