@@ -1,7 +1,7 @@
 """Pixel data of a DICOM file to stored values, whatever is in the file.
 
-Each transfer syntax has one decoder, the safest: GDCM, the only one for lossless JPEG, aborts its process on some
-damaged files, so it has a process of its own. What is larger than any radiograph is refused before it is decoded.
+Each transfer syntax has one decoder, the safest. What is larger than any radiograph, or contradicts its header, is
+refused before it is decoded.
 """
 
 import os
@@ -56,7 +56,9 @@ DECODERS = {
     HTJ2K: "pylibjpeg",
     RLELossless: "pylibjpeg",
 }
-MOST_BYTES = 2**28
+MOST_BYTES = 2**27  # of a file, inflated
+MOST_RATIO = 1000  # pixels for a byte of a codestream; a radiograph is at 30 to 100 when compression is strong
+APART = (JPEGLossless, JPEGLosslessSV1, RLELossless)  # decoded in a process of its own, as `_apart` says
 SIZ = b"\xff\x4f\xff\x51"  # how a JPEG 2000 codestream begins
 FRAME_HEADERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # SOF of JPEG (ITU-T T.81, table B.1) and JPEG-LS
 SCAN = 0xDA
@@ -87,10 +89,10 @@ def decode(dataset: Dataset) -> np.ndarray:
         decoder = "pylibjpeg"
     try:
         _check_length(dataset, syntax)
-        return _gdcm(dataset) if decoder == "gdcm" else _pixels(dataset, decoder)
-    except (KeyboardInterrupt, SystemExit, InputError):
+        return _apart(dataset, decoder) if syntax in APART else _pixels(dataset, decoder)
+    except InputError:
         raise
-    except BaseException:  # a panic in a decoder written in Rust is no Exception
+    except Exception:  # decoders raise many kinds
         raise InputError(f"pixel data truncated or corrupt: cannot be decoded as {named}, {bits} bits") from None
 
 
@@ -114,6 +116,8 @@ def _check_length(dataset: Dataset, syntax: UID) -> None:
         frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
         if END not in frame[-16:]:  # behind it is padding
             raise InputError("pixel data truncated: the codestream has no end")
+        if rows * columns > MOST_RATIO * len(frame):
+            raise InputError(f"pixel data truncated: {len(frame)} bytes for {rows} x {columns} pixels")
         if (size := codestream_size(frame)) != (rows, columns):
             raise InputError(f"the codestream holds {size[0]} x {size[1]} pixels; the header says {rows} x {columns}")
 
@@ -128,9 +132,10 @@ def codestream_size(frame: bytes) -> tuple[int, int]:
         return rows - top, columns - left
     place = 2
     while (marker := frame[place + 1]) not in FRAME_HEADERS:
-        place += 2 + struct.unpack_from(">H", frame, place + 2)[0]
         if marker == SCAN:
             raise ValueError("a scan before the frame header")
+        fill = marker == 0xFF  # may precede a marker
+        place += 1 if fill else 2 + struct.unpack_from(">H", frame, place + 2)[0]
     return struct.unpack_from(">2H", frame, place + 5)
 
 
@@ -151,27 +156,30 @@ def check_size(path: str | Path) -> None:
         raise InputError(f"more than {MOST_BYTES >> 20} MiB in one file; expected a single radiograph")
 
 
-def _gdcm(dataset: Dataset) -> np.ndarray:
+def _apart(dataset: Dataset, decoder: str) -> np.ndarray:
+    """Decode in a process of its own: GDCM aborts on some damaged files, and so ends but this process."""
     try:
-        return _process().submit(_gdcm_pixels, dataset).result()
+        return _process().submit(_strict, dataset, decoder).result()
     except BrokenProcessPool:
         _process.cache_clear()  # the next file gets a new one
         raise
 
 
-def _gdcm_pixels(dataset: Dataset) -> np.ndarray:
-    """What GDCM decodes. It tells of damage on stderr alone, and gives an image all the same."""
+def _strict(dataset: Dataset, decoder: str) -> np.ndarray:
+    """Decode, and fail where the decoder tells of damage, which GDCM does on stderr alone."""
     with TemporaryFile() as told:
         stderr = os.dup(2)
         os.dup2(told.fileno(), 2)
         try:
-            pixels = _pixels(dataset, "gdcm")
+            pixels = _pixels(dataset, decoder)
+        except BaseException as error:  # a panic in the RLE decoder (Rust) is no Exception
+            raise ValueError("damage") from error
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
         told.seek(0)
         if b"Corrupt JPEG" in told.read():
-            raise ValueError("GDCM met damage")
+            raise ValueError("damage")
     return pixels
 
 

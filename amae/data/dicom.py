@@ -214,20 +214,21 @@ def _read_dataset(path: str | Path) -> Dataset:
 
 def _check_header(dataset: Dataset) -> None:
     """Refuse what is not one grey frame, and what contradicts itself."""
-    names = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation")
+    names = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "SamplesPerPixel")
     numbers = [_number(dataset, keyword) for keyword in names]
     if None in numbers:
         raise InputError(f"the DICOM attribute {names[numbers.index(None)]} is missing")
-    photometric, samples = read_text(dataset, "PhotometricInterpretation"), _number(dataset, "SamplesPerPixel")
-    if photometric not in GREY or samples not in (None, 1):
+    rows, columns, allocated, stored, _, samples = numbers
+    photometric = read_text(dataset, "PhotometricInterpretation")
+    if photometric not in GREY or samples != 1:
         raise InputError(
-            f"not a grey image: PhotometricInterpretation {photometric or 'missing'}, SamplesPerPixel {samples or 1:g}"
+            f"not a grey image: PhotometricInterpretation {photometric or 'missing'}, SamplesPerPixel {samples:g}"
             "; expected MONOCHROME1 or MONOCHROME2, and 1"
         )
+    dataset.PhotometricInterpretation = photometric
     frames = _number(dataset, "NumberOfFrames")
     if frames is not None and frames != 1:
         raise InputError(f"multi-frame image: NumberOfFrames {frames:g}, expected 1")
-    rows, columns, allocated, stored, _ = numbers
     if allocated not in (8, 16, 32) or not 1 <= stored <= allocated:
         raise InputError(
             f"BitsAllocated {allocated:g}, BitsStored {stored:g}; expected 8, 16 or 32, and no more bits stored"

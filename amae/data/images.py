@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from amae.data.decode import MOST_PIXELS
+from amae.data.decode import MOST_PIXELS, MOST_RATIO
 from amae.data.dicom import CONVERSIONS, minmax, read_grey
 from amae.data.packed import Geometry
 from amae.data.processes import process_pool
@@ -50,7 +50,7 @@ def _require_file(path: Path) -> None:
     """Refuse what would not end when it is read (a pipe, a device), and what is not there."""
     if path.is_file():
         return
-    if path.is_symlink() and not path.is_dir():
+    if path.is_symlink() and not path.exists():
         raise InputError(f"{path}: a link to no file")
     raise InputError(f"{path}: {'not a file, but a folder, pipe or device' if path.exists() else 'no such file'}")
 
@@ -87,8 +87,7 @@ def _read_picture(path: str | Path) -> np.ndarray:
             with Image.open(path, formats=("PNG", "JPEG")) as picture:
                 if getattr(picture, "n_frames", 1) != 1:
                     raise InputError(f"{path}: holds {picture.n_frames} pictures, expected 1")
-                if picture.width * picture.height > MOST_PIXELS:
-                    raise InputError(f"{path}: {picture.height} x {picture.width} pixels; expected up to {MOST_PIXELS}")
+                _check_pixels(picture.height, picture.width, Path(path))
                 if picture.format == "PNG":
                     _check_sums(path)
                 picture = ImageOps.exif_transpose(picture)
@@ -96,12 +95,22 @@ def _read_picture(path: str | Path) -> np.ndarray:
                 transparent = "transparency" in picture.info
     except InputError:
         raise
+    except Image.DecompressionBombError:
+        raise InputError(f"{path}: too many pixels; expected up to {MOST_PIXELS}") from None
     except Exception as error:  # PIL's plugins raise many kinds for a damaged file
         raise InputError(f"{path}: truncated or corrupt PNG or JPEG ({type(error).__name__})") from None
     try:
         return _grey_of(values, mode, transparent)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def _check_pixels(rows: int, columns: int, path: Path) -> None:
+    """Refuse more pixels than a radiograph has, or than a file of this size can hold: decoders make up the rest."""
+    if rows * columns > MOST_PIXELS:
+        raise InputError(f"{path}: {rows} x {columns} pixels; expected up to {MOST_PIXELS}")
+    if rows * columns > MOST_RATIO * path.stat().st_size:
+        raise InputError(f"{path}: truncated: {path.stat().st_size} bytes for {rows} x {columns} pixels")
 
 
 def _check_sums(path: str | Path) -> None:
