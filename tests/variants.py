@@ -42,6 +42,7 @@ from scipy.special import expit
 SMALL = BYTES.astype(float)
 CUT = "truncated|empty file|not a DICOM|no pixel data|corrupt"
 REFUSED = f"{CUT}|missing|no decoder|not a grey|holds|expected|not readable|not a number|constant"
+AS_PYDICOM = "as pydicom reads it"
 LOSSY = 6  # grey levels
 SYNTAX = {"JPEG baseline": JPEGBaseline8Bit, "JPEG-LS": JPEGLSLossless, "JPEG 2000": JPEG2000Lossless}
 SYNTAX |= {"JPEG lossless": "1.2.840.10008.1.2.4.57", "RLE": RLELossless}
@@ -93,7 +94,7 @@ def flipped_bytes() -> Iterator[Variant]:
         for seed in range(15):
             changed = bytearray(content)
             changed[META:header] = flipped(content[META:header], seed, 0)
-            yield both("flipped in the header", f"{name} {seed}.dcm", bytes(changed), "as pydicom reads it")
+            yield both("flipped in the header", f"{name} {seed}.dcm", bytes(changed), AS_PYDICOM)
         for seed in range(5):
             changed = flipped(content, seed, header)
             stored = np.frombuffer(changed[header:], "<u2").reshape(GREY.shape) & 0xFFF

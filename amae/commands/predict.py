@@ -168,10 +168,11 @@ def list_files(given: list[Path], output: Path) -> dict[str, Path]:
 
 
 def _walk(folder: Path, output: Path) -> Iterator[Path]:
-    """Files in a folder and those below, in a fixed order."""
+    """Files in a folder and those below, in a fixed order; a link to a folder is not followed, but given itself."""
     for here, folders, names in os.walk(folder):
+        links = [name for name in folders if Path(here, name).is_symlink()]
         folders[:] = sorted(name for name in folders if name[0] != "." and Path(here, name) != output)
-        yield from (Path(here, name) for name in sorted(names) if name[0] != "." and Path(here, name).is_file())
+        yield from (Path(here, name) for name in sorted([*names, *links]) if name[0] != ".")
 
 
 def _predict_into(model: Portable, files: dict[str, Path], options: Namespace) -> pd.DataFrame:

@@ -8,10 +8,11 @@ import os
 import struct
 import warnings
 import zlib
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -38,7 +39,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from amae.data.processes import process_pool
+from amae.data.processes import clean_context
 from amae.errors import InputError
 
 MOST_PIXELS = 2**25  # of up to 16 bits: 34 million; a radiograph of the chest has at most 20 million
@@ -158,11 +159,35 @@ def check_size(path: str | Path) -> None:
 
 def _apart(dataset: Dataset, decoder: str) -> np.ndarray:
     """Decode in a process of its own: GDCM aborts on some damaged files, and so ends but this process."""
+    connection = _decoding_process()
     try:
-        return _process().submit(_strict, dataset, decoder).result()
-    except BrokenProcessPool:
-        _process.cache_clear()  # the next file gets a new one
+        connection.send((dataset, decoder))
+        found = connection.recv()
+    except (EOFError, OSError):
+        _decoding_process.cache_clear()  # the next file gets a new one
         raise
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+@cache
+def _decoding_process() -> Connection:
+    """A connection to a process that lives as long as this one, or until it dies of a file."""
+    ours, theirs = Pipe()
+    clean_context(__name__).Process(target=_serve, args=(theirs,), daemon=True).start()
+    theirs.close()
+    return ours
+
+
+def _serve(connection: Connection) -> None:
+    """Decode what comes, until the other side is gone."""
+    with suppress(EOFError):
+        while True:
+            try:
+                connection.send(_strict(*connection.recv()))
+            except ValueError as error:
+                connection.send(error)
 
 
 def _strict(dataset: Dataset, decoder: str) -> np.ndarray:
@@ -181,8 +206,3 @@ def _strict(dataset: Dataset, decoder: str) -> np.ndarray:
         if b"Corrupt JPEG" in told.read():
             raise ValueError("damage")
     return pixels
-
-
-@cache
-def _process() -> ProcessPoolExecutor:
-    return process_pool(1, __name__)

@@ -3,7 +3,7 @@
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from amae.data.decode import MOST_PIXELS, MOST_RATIO
 from amae.data.dicom import CONVERSIONS, minmax, read_grey
 from amae.data.packed import Geometry
-from amae.data.processes import process_pool
+from amae.data.processes import clean_context
 from amae.errors import InputError
 
 Task = tuple[str, str, str, int]  # path, conversion, square, size
@@ -173,7 +173,7 @@ def _pooled(
     Returns the tasks that were under way when it died; none at the end.
     """
     waiting: deque[tuple[Task, Future | None]] = deque()
-    with process_pool(workers, __name__, read.__module__) as pool:
+    with ProcessPoolExecutor(workers, clean_context(__name__, read.__module__)) as pool:
         try:
             for task in tasks:
                 waiting.append((task, None))

@@ -1,17 +1,17 @@
 """Processes of their own for reading files, which start fast and may die without taking anything along."""
 
-from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from multiprocessing.context import BaseContext
 from tempfile import gettempdir
 
 SOCKET = 64  # characters of the temporary folder that leave room for a socket's name, which may have 108 in all
 
 
-def process_pool(workers: int, *modules: str) -> ProcessPoolExecutor:
-    """A pool of processes, all forked from one that has started afresh and imported these modules.
+def clean_context(*modules: str) -> BaseContext:
+    """Where to start processes: each is forked from one that has started afresh and imported these modules.
 
     Not from this one: a fork of a process that runs threads (torch, BLAS) can hang.
     """
     context = get_context("forkserver" if len(gettempdir()) < SOCKET else "spawn")
     context.set_forkserver_preload(list(modules))
-    return ProcessPoolExecutor(workers, mp_context=context)
+    return context
