@@ -222,3 +222,15 @@ PICTURES = {
     "JPEG": JPEG,
     "JPEG progressive": picture(Image.fromarray(BYTES), "JPEG", quality=97, progressive=True),
 }
+SMALL = BYTES.astype(float)
+CUT = "truncated|empty file|not a DICOM|no pixel data|corrupt"
+REFUSED = f"{CUT}|missing|no decoder|not a grey|holds|expected|not readable|not a number|constant"
+AS_PYDICOM = "as pydicom reads it"
+LOSSY = 6  # grey levels
+SYNTAX = {"JPEG baseline": JPEGBaseline8Bit, "JPEG-LS": JPEGLSLossless, "JPEG 2000": JPEG2000Lossless}
+SYNTAX |= {"JPEG lossless": "1.2.840.10008.1.2.4.57", "RLE": RLELossless}
+
+
+def both(kind: str, name: str, content: bytes | Callable[[Path], None], outcome: np.ndarray | str) -> Variant:
+    """A variant of which both conversions make the same."""
+    return Variant(kind, name, content, outcome, outcome)

@@ -6,8 +6,9 @@ import shutil
 from itertools import cycle, islice
 
 import pandas as pd
+from corpus import AS_PYDICOM
 from small import write_model
-from variants import AS_PYDICOM, variants
+from variants import variants
 
 from amae.cli import main
 from amae.data.simulated import simulate_dataset
