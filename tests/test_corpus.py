@@ -20,7 +20,7 @@ from small import write_model
 from variants import variants
 
 GIB = 2**20  # in the kibibytes of getrusage
-SECONDS = 60  # a run; it takes less than 10 on a free core
+SECONDS = 300  # of a run, which takes 10 to 20 on a free core: what takes longer hangs
 
 
 @dataclass(frozen=True)
