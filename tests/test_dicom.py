@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from corpus import FORMATS
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -364,3 +365,14 @@ def test_the_decoder_gives_the_values_of_gdcm(syntax: str, bits: int) -> None:
     options = {JPEG2000: {"j2k_cr": [5]}, JPEGLSNearLossless: {"jls_error": 2}}.get(syntax, {})
     dataset.compress(syntax, encoding_plugin=DECODERS[syntax], **options)
     assert np.array_equal(decode(dataset), pixel_array(dataset, decoding_plugin="gdcm"))
+
+
+def test_a_decoder_that_does_not_end_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "lossless.dcm"
+    path.write_bytes(FORMATS["JPEG lossless"])
+    expected = read_grey(path, "minmax")
+    monkeypatch.setattr("amae.data.decode.LONGEST", 0)
+    with pytest.raises(InputError, match=r"cannot be decoded as .*JPEG Lossless"):
+        read_grey(path, "minmax")
+    monkeypatch.undo()
+    assert np.array_equal(read_grey(path, "minmax"), expected)

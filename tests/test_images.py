@@ -82,6 +82,11 @@ def test_content_decides_not_the_suffix(tmp_path: Path) -> None:
             read(tmp_path / name)
 
 
+def test_a_path_that_the_system_refuses_is_a_reason(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="File name too long"):
+        read(tmp_path / ("x" * 300))
+
+
 def test_sixteen_bit_png_is_scaled_over_its_range(tmp_path: Path) -> None:
     values = (NOISE.astype(np.uint16) * 11 + 300)[:32, :32]
     Image.fromarray(values).save(tmp_path / "deep.png")

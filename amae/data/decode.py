@@ -13,6 +13,7 @@ from functools import cache
 from importlib.util import find_spec
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -60,6 +61,7 @@ DECODERS = {
 MOST_BYTES = 2**27  # of a file, inflated
 MOST_RATIO = 1000  # pixels for a byte of a codestream; a radiograph is at 30 to 100 when compression is strong
 APART = (JPEGLossless, JPEGLosslessSV1, RLELossless)  # decoded in a process of its own, as `_apart` says
+LONGEST = 120  # seconds that one image may take there
 SIZ = b"\xff\x4f\xff\x51"  # how a JPEG 2000 codestream begins
 FRAME_HEADERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # SOF of JPEG (ITU-T T.81, table B.1) and JPEG-LS
 SCAN = 0xDA
@@ -159,9 +161,12 @@ def check_size(path: str | Path) -> None:
 
 def _apart(dataset: Dataset, decoder: str) -> np.ndarray:
     """Decode in a process of its own: GDCM aborts on some damaged files, and so ends but this process."""
-    connection = _decoding_process()
+    process, connection = _decoding_process()
     try:
         connection.send((dataset, decoder))
+        if not connection.poll(LONGEST):
+            process.kill()
+            raise TimeoutError
         found = connection.recv()
     except (EOFError, OSError):
         _decoding_process.cache_clear()  # the next file gets a new one
@@ -172,12 +177,13 @@ def _apart(dataset: Dataset, decoder: str) -> np.ndarray:
 
 
 @cache
-def _decoding_process() -> Connection:
-    """A connection to a process that lives as long as this one, or until it dies of a file."""
+def _decoding_process() -> tuple[BaseProcess, Connection]:
+    """A process that lives as long as this one, or until it dies of a file, and the connection to it."""
     ours, theirs = Pipe()
-    clean_context(__name__).Process(target=_serve, args=(theirs,), daemon=True).start()
+    process = clean_context(__name__).Process(target=_serve, args=(theirs,), daemon=True)
+    process.start()
     theirs.close()
-    return ours
+    return process, ours
 
 
 def _serve(connection: Connection) -> None:

@@ -31,8 +31,8 @@ def read_image(path: str | Path, conversion: str, square: str, size: int) -> tup
     for name, value, allowed in (("conversion", conversion, CONVERSIONS), ("square", square, SQUARES)):
         if value not in allowed:
             raise InputError(f"{name} is {value!r}; expected one of {', '.join(allowed)}")
-    _require_file(Path(path))
     try:
+        _require_file(Path(path))
         with Path(path).open("rb") as file:
             head = file.read(132)
     except OSError as error:
@@ -143,7 +143,7 @@ def in_order(read: Callable[..., Any], tasks: Iterable[Task], workers: int) -> I
     """What `read` gives for each task and "", or None and the reason where it fails, in the order of the tasks.
 
     A task (path, conversion, square, size) is the arguments of `read`. At most four tasks a worker (process) are under
-    way, so that memory stays flat. A file whose process dies is a file that fails.
+    way, so that memory stays flat. A file whose process dies is a file that fails; one worker is this process itself.
     """
     if workers <= 1:
         yield from (attempt(read, task) for task in tasks)
