@@ -2,14 +2,19 @@
 
 import io
 import os
+import subprocess
+import sys
+import time
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from crashing import read_or_die
 from PIL import Image
+from project import ROOT, environment
 
 from amae.data import images as module
 from amae.data import pack
@@ -342,3 +347,25 @@ def test_memory_that_does_not_suffice_is_a_reason() -> None:
     assert list(module.in_order(read, [("a", "minmax", "pad", 8)], 1)) == [
         (None, "too large for the memory of this machine")
     ]
+
+
+def is_alive(number: int) -> bool:
+    """Whether there is a process of this number, and not only what is left of one."""
+    try:
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_processes_end_with_the_one_that_was_killed(tmp_path: Path) -> None:
+    tasks = [(str(tmp_path / name), "minmax", "pad", 8) for name in "ab"]
+    code = f"from crashing import *; from amae.data.images import in_order; list(in_order(say_and_wait, {tasks}, 2))"
+    with subprocess.Popen([sys.executable, "-c", code], env=environment(ROOT), cwd=ROOT / "tests") as process:
+        while len(started := [path.read_text() for path in tmp_path.iterdir()]) < 2 or "" in started:
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.kill()
+    end = time.monotonic() + 30
+    while any(map(is_alive, map(int, started))):
+        assert time.monotonic() < end
+        time.sleep(0.1)

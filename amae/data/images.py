@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from amae.data.decode import MOST_PIXELS, MOST_RATIO
 from amae.data.dicom import CONVERSIONS, minmax, read_grey
 from amae.data.packed import Geometry
-from amae.data.processes import clean_context
+from amae.data.processes import clean_context, end_with_parent
 from amae.errors import InputError
 
 Task = tuple[str, str, str, int]  # path, conversion, square, size
@@ -173,7 +173,8 @@ def _pooled(
     Returns the tasks that were under way when it died; none at the end.
     """
     waiting: deque[tuple[Task, Future | None]] = deque()
-    with ProcessPoolExecutor(workers, clean_context(__name__, read.__module__)) as pool:
+    context = clean_context(__name__, read.__module__)
+    with ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool:
         try:
             for task in tasks:
                 waiting.append((task, None))
