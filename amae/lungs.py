@@ -24,6 +24,7 @@ from skimage.segmentation import clear_border
 
 from amae.data.packed import MASK_SIZE as SIZE
 from amae.data.packed import load_lung_masks, open_images
+from amae.data.processes import end_with_parent
 from amae.data.sheet import contact_sheet
 from amae.files import atomic, write_csv
 
@@ -140,7 +141,7 @@ def _write_masks(
     segment = partial(_segment_chunk, str(images_path))
     coverage, flags = [], []
     # Spawned, not forked: forking a process that has started torch's threads can deadlock.
-    pool = ProcessPoolExecutor(workers, get_context("spawn")) if workers > 1 else nullcontext()
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) if workers > 1 else nullcontext()
     with atomic(lungs_path) as temporary, pool:
         packed = np.lib.format.open_memmap(temporary, "w+", np.uint8, (count, SIZE, SIZE // 8))
         results = pool.map(segment, starts) if workers > 1 else map(segment, starts)

@@ -53,9 +53,10 @@ def predict(
     start = 0
     while part := list(islice(files, BATCH)):
         places = pd.RangeIndex(start, start + len(part))
-        table = pd.DataFrame([about for _, (_, about) in part], places)
-        table["id"] = [image_id for image_id, _ in part]
-        images = np.array([image for _, (image, _) in part if image is not None]).reshape(-1, size, size)
+        results = [result or (None, {"header": ""}) for _, (result, _) in part]
+        table = pd.DataFrame([about for _, about in results], places)
+        table["id"], table["reason"] = [image_id for image_id, _ in part], [reason for _, (_, reason) in part]
+        images = np.array([image for image, _ in results if image is not None]).reshape(-1, size, size)
         yield _scored(model, table, images.astype(np.uint8))
         start += len(part)
 

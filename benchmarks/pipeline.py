@@ -13,12 +13,12 @@ from unittest.mock import patch
 import pandas as pd
 from PIL import Image, ImageFile
 
-from amae.data import dicom
+from amae.data import decode
 from amae.data.pack import convert
 from benchmarks.data import write_jpeg2000_dicom, write_jpeg_dicom, write_manifest, write_png
 from benchmarks.measure import Result, interleaved
 
-CODECS = [(dicom, "pixel_array"), (ImageFile.ImageFile, "load"), (Image.Image, "resize")]
+CODECS = [(decode, "pixel_array"), (ImageFile.ImageFile, "load"), (Image.Image, "resize")]
 KINDS = {
     "png": ("PNG of 1024 px, 8 bits (NIH)", write_png, 200),
     "jpeg": ("DICOM of 1024 px, baseline JPEG (RSNA)", write_jpeg_dicom, 200),

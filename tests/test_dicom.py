@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from corpus import FORMATS
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -25,6 +26,7 @@ from pydicom.uid import (
 from scipy.special import expit
 
 from amae.data import dicom
+from amae.data.decode import DECODERS, decode
 from amae.data.dicom import read_grey
 from amae.errors import InputError
 
@@ -357,19 +359,20 @@ def test_minmax_is_its_formula(stored: np.ndarray, photometric: str) -> None:
 
 @pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEG2000, JPEGLSLossless, JPEGLSNearLossless])
 @pytest.mark.parametrize("bits", [8, 12, 16])
-def test_the_quick_decoder_gives_the_values_of_gdcm(syntax: str, bits: int) -> None:
+def test_the_decoder_gives_the_values_of_gdcm(syntax: str, bits: int) -> None:
     smooth = np.add.outer(np.arange(50), np.arange(40)) * (2**bits // 100)
     dataset = make(smooth.astype(np.uint8 if bits == 8 else np.uint16), bits)
     options = {JPEG2000: {"j2k_cr": [5]}, JPEGLSNearLossless: {"jls_error": 2}}.get(syntax, {})
-    dataset.compress(syntax, encoding_plugin=dicom.QUICK[syntax], **options)
-    quick, known = (pixel_array(dataset, decoding_plugin=name) for name in (dicom.QUICK[syntax], "gdcm"))
-    assert np.array_equal(quick, known)
+    dataset.compress(syntax, encoding_plugin=DECODERS[syntax], **options)
+    assert np.array_equal(decode(dataset), pixel_array(dataset, decoding_plugin="gdcm"))
 
 
-def test_what_the_quick_decoder_refuses_is_left_to_the_others(save, monkeypatch) -> None:
-    dataset = make(RAMP)
-    dataset.compress(JPEG2000Lossless, encoding_plugin="pylibjpeg")
-    path = save(dataset)
+def test_a_decoder_that_does_not_end_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "lossless.dcm"
+    path.write_bytes(FORMATS["JPEG lossless"])
     expected = read_grey(path, "minmax")
-    monkeypatch.setitem(dicom.QUICK, JPEG2000Lossless, "no such decoder")
+    monkeypatch.setattr("amae.data.decode.LONGEST", 0)
+    with pytest.raises(InputError, match=r"cannot be decoded as .*JPEG Lossless"):
+        read_grey(path, "minmax")
+    monkeypatch.undo()
     assert np.array_equal(read_grey(path, "minmax"), expected)

@@ -2,14 +2,19 @@
 
 import io
 import os
-from concurrent.futures import Future
-from concurrent.futures.process import BrokenProcessPool
+import subprocess
+import sys
+import time
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
+from crashing import read_or_die
 from PIL import Image
+from project import ROOT, environment
 
 from amae.data import images as module
 from amae.data import pack
@@ -80,6 +85,11 @@ def test_content_decides_not_the_suffix(tmp_path: Path) -> None:
     for name, reason in {"table.png": "not a DICOM, PNG or JPEG", "zero.jpg": "empty", "none.png": "no such"}.items():
         with pytest.raises(InputError, match=f"{name}: {reason}"):
             read(tmp_path / name)
+
+
+def test_a_path_that_the_system_refuses_is_a_reason(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="File name too long"):
+        read(tmp_path / ("x" * 300))
 
 
 def test_sixteen_bit_png_is_scaled_over_its_range(tmp_path: Path) -> None:
@@ -204,13 +214,13 @@ def test_an_interrupted_conversion_continues_and_another_starts_afresh(
     monkeypatch.setattr(pack, "PART", 2)
     asked: list[str] = []
 
-    def load(task: tuple[str, str, str, int]) -> tuple:
-        asked.append(Path(task[0]).stem)
+    def read(path: str, *settings: object) -> tuple:
+        asked.append(Path(path).stem)
         if len(asked) == 6:  # in the third part
             raise KeyboardInterrupt
-        return module.load(task)
+        return read_image(path, *settings)
 
-    monkeypatch.setattr(pack, "load", load)
+    monkeypatch.setattr(pack, "read_image", read)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, "out", allowed=1)
     assert [name for name in os.listdir(tmp_path / "out") if not name.endswith(".unfinished")] == []
@@ -288,19 +298,20 @@ def test_pieces_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
 
 
 def test_no_more_than_a_few_results_are_ever_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Pool:
-        submitted = 0
+    submitted: list[str] = []
 
-        def submit(self, *_: object) -> int:
-            self.submitted += 1
-            return self.submitted
+    def submit(_: object, attempt: object, read: object, task: tuple) -> Future:
+        submitted.append(task[0])
+        done: Future = Future()
+        done.set_result((task[0], ""))
+        return done
 
-    pool = Pool()
-    taken = 0
-    for _, _ in module._submitted(pool, module.load, ((str(n), "minmax", "pad", 8) for n in range(100)), 8):
-        taken += 1
-        assert pool.submitted - taken < 8
-    assert taken == pool.submitted == 100
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", submit)
+    tasks = [(str(number), "minmax", "pad", 8) for number in range(100)]
+    for taken, (found, _) in enumerate(module.in_order(read_image, tasks, workers=2)):
+        assert found == str(taken)
+        assert len(submitted) - taken <= 8
+    assert len(submitted) == 100
 
 
 def test_contact_sheet_shows_tiles_borders_and_outlines(tmp_path: Path) -> None:
@@ -320,9 +331,41 @@ def test_contact_sheet_shows_tiles_borders_and_outlines(tmp_path: Path) -> None:
         contact_sheet(tiles, ["a", "b"], tmp_path / "x.png")
 
 
-def test_a_worker_that_dies_is_an_error_that_names_where(monkeypatch: pytest.MonkeyPatch) -> None:
-    dead: Future = Future()
-    dead.set_exception(BrokenProcessPool())
-    monkeypatch.setattr(module.ProcessPoolExecutor, "submit", lambda *_: dead)
-    with pytest.raises(InputError, match=r"worker died .* at or soon after a\.png; convert with one worker"):
-        list(module.in_order(module.load, iter([("a.png", "minmax", "pad", 8)]), workers=2))
+def test_a_file_whose_process_dies_is_rejected_and_the_rest_goes_on() -> None:
+    names = ["0", "1 bad", *"2345678"]
+    found = list(module.in_order(read_or_die, [(name, "minmax", "pad", 8) for name in names], workers=2))
+    assert [name for name, _ in found] == [None if "bad" in name else name for name in names]
+    assert all(
+        ("its decoder crashed" in reason) == ("bad" in name) for name, (_, reason) in zip(names, found, strict=True)
+    )
+
+
+def test_memory_that_does_not_suffice_is_a_reason() -> None:
+    def read(*_: object) -> None:
+        raise MemoryError
+
+    assert list(module.in_order(read, [("a", "minmax", "pad", 8)], 1)) == [
+        (None, "too large for the memory of this machine")
+    ]
+
+
+def is_alive(number: int) -> bool:
+    """Whether there is a process of this number, and not only what is left of one."""
+    try:
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_processes_end_with_the_one_that_was_killed(tmp_path: Path) -> None:
+    tasks = [(str(tmp_path / name), "minmax", "pad", 8) for name in "ab"]
+    code = f"from crashing import *; from amae.data.images import in_order; list(in_order(say_and_wait, {tasks}, 2))"
+    with subprocess.Popen([sys.executable, "-c", code], env=environment(ROOT), cwd=ROOT / "tests") as process:
+        while len(started := [path.read_text() for path in tmp_path.iterdir()]) < 2 or "" in started:
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.kill()
+    end = time.monotonic() + 30
+    while any(map(is_alive, map(int, started))):
+        assert time.monotonic() < end
+        time.sleep(0.1)

@@ -21,7 +21,7 @@ from amae.commands.predict import list_files
 from amae.data.dicom import read_grey
 from amae.data.images import make_square
 from amae.errors import InputError
-from amae.figures.prediction import full_overlay
+from amae.figures.prediction import draw_sheet, full_overlay, shown_of, write_page
 from amae.files import read_csv
 from amae.mae.checkpoints import read_safetensors, write_tensors
 from amae.portable import FORMAT, load_portable
@@ -240,6 +240,29 @@ def test_the_page_is_sorted_and_needs_nothing_else(predicted):
     assert "Research software, not a medical device." in page.texts
 
 
+def test_sheet_and_page_show_the_highest_scores_and_say_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("amae.figures.prediction.SHOWN", 7)
+    sizes = []
+    for count in (7, 9):
+        table = pd.DataFrame({"file": [f"{n}.dcm" for n in range(count)], "inter": np.linspace(1, 0, count)})
+        table = table.assign(
+            inter_percentile=50.0, call="", flag="", reason="", overlay=[f"{n}.png" for n in range(count)]
+        )
+        for name in table["overlay"]:
+            Image.fromarray(np.full((80, 80, 3), int(name[0]), np.uint8)).save(tmp_path / name)
+        draw_sheet(table, "inter", tmp_path, tmp_path / "sheet.png")
+        write_page(table, "inter", [shown_of(count)], [], tmp_path)
+        with Image.open(tmp_path / "sheet.png") as sheet:
+            sizes.append(sheet.size)
+    page = Page((tmp_path / "summary.html").read_text())
+    assert page.tags.count("img") == 7
+    assert "The 7 highest scores of 9; the pictures of all are in the folders maps and overlays." in page.texts
+    assert sizes[1][0] == sizes[0][0]
+    assert sizes[1][1] > sizes[0][1]
+    first = [base64.b64decode(link.partition(",")[2]) for link in page.links]
+    assert first == [(tmp_path / f"{n}.png").read_bytes() for n in range(7)]
+
+
 def test_names_cannot_break_out(exported, files, tmp_path):
     folder = tmp_path / "in"
     names = [
@@ -285,7 +308,7 @@ def test_no_more_files_are_read_than_a_batch_needs(exported, files, monkeypatch)
     read = []
     prepare = module.prepare
     monkeypatch.setattr(module, "BATCH", 4)
-    monkeypatch.setattr(module, "prepare", lambda task: read.append(task[0]) or prepare(task))
+    monkeypatch.setattr(module, "prepare", lambda *task: read.append(task[0]) or prepare(*task))
     names = [str(path) for path in files[:11]]
     sizes = []
     for table, images, maps in module.predict(load_portable(exported), names, [path.stem for path in files[:11]]):
@@ -446,6 +469,9 @@ def test_the_workflow_scores_a_folder(finished, files, predicted, tmp_path):
     assert status == 0, output
     found = pd.read_csv(project.results / "seed0/predictions/predictions.csv")
     np.testing.assert_allclose(found[SCORES], predicted[1][SCORES].head(3), rtol=0, atol=1e-6)
+    status, output = project.run("predictions")
+    assert status != 0
+    assert "key predict.folder: null, expected the folder" in output
 
 
 def test_pictures_are_read_as_they_are(exported, tmp_path):

@@ -21,7 +21,15 @@ from amae.data.packed import open_images, select
 from amae.device import choose_device
 from amae.domain import MASKS, drift_warnings, fit_features, held_out_distances
 from amae.errors import InputError
-from amae.figures.prediction import draw_sheet, full_overlay, heat_map, overlay, write_page, write_picture
+from amae.figures.prediction import (
+    draw_sheet,
+    full_overlay,
+    heat_map,
+    overlay,
+    shown_of,
+    write_page,
+    write_picture,
+)
 from amae.files import atomic, read_csv, sha256, write_csv
 from amae.mae.weights import load_weights
 from amae.portable import Portable, card, load_portable, save_portable
@@ -168,10 +176,11 @@ def list_files(given: list[Path], output: Path) -> dict[str, Path]:
 
 
 def _walk(folder: Path, output: Path) -> Iterator[Path]:
-    """Files in a folder and those below, in a fixed order."""
+    """Files in a folder and those below, in a fixed order; a link to a folder is not followed, but given itself."""
     for here, folders, names in os.walk(folder):
+        links = [name for name in folders if Path(here, name).is_symlink()]
         folders[:] = sorted(name for name in folders if name[0] != "." and Path(here, name) != output)
-        yield from (Path(here, name) for name in sorted(names) if name[0] != "." and Path(here, name).is_file())
+        yield from (Path(here, name) for name in sorted([*names, *links]) if name[0] != ".")
 
 
 def _predict_into(model: Portable, files: dict[str, Path], options: Namespace) -> pd.DataFrame:
@@ -243,6 +252,7 @@ def _notes(table: pd.DataFrame, model: Portable, options: Namespace, point: Oper
         lines += ["The model knows no normal images kept for calibration, so there are no percentiles and no calls."]
     return [
         *lines,
+        *filter(None, [shown_of(scored)]),
         "Flagged images may not be frontal chest radiographs: they keep their scores, and are not called.",
         "Research software, not a medical device.",
     ]

@@ -6,8 +6,6 @@ Messages name attributes and files, never a value that could identify a patient.
 
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +14,13 @@ import pydicom
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels import get_decoder, pixel_array
-from pydicom.uid import JPEG2000, JPEG2000Lossless, JPEGExtended12Bit, JPEGLSLossless, JPEGLSNearLossless
 
+from amae.data.decode import MOST_PIXELS, check_size, decode
 from amae.errors import InputError
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
 CONVERSIONS = ("minmax", "voi")
 MOST_LEVELS = 2**16  # between the smallest and the largest value of an image, for a table of them
-# Faster than pydicom's first choice, GDCM, and with the same values.
-QUICK = {
-    JPEGLSLossless: "pyjpegls",
-    JPEGLSNearLossless: "pyjpegls",
-    JPEG2000Lossless: "pylibjpeg",
-    JPEG2000: "pylibjpeg",
-}
 
 
 def read_grey(path: str | Path, conversion: str) -> np.ndarray:
@@ -40,13 +30,15 @@ def read_grey(path: str | Path, conversion: str) -> np.ndarray:
     that names the file and the reason when the file is not such an image, cannot be decoded or is constant.
     """
     try:
-        dataset = _read_dataset(path)
-        stored = _decode(dataset)
-        if stored.min() == stored.max():
-            raise InputError(f"constant image: every stored value is {stored.flat[0]}")
-        if conversion == "minmax":
-            return minmax(stored, dataset.PhotometricInterpretation)
-        return by_level(stored, lambda values: voi(values, dataset))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a warning of pydicom may quote a header value
+            dataset = _read_dataset(path)
+            stored = decode(dataset)
+            if stored.min() == stored.max():
+                raise InputError(f"constant image: every stored value is {stored.flat[0]}")
+            if conversion == "minmax":
+                return minmax(stored, dataset.PhotometricInterpretation)
+            return by_level(stored, lambda values: voi(values, dataset))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
@@ -197,9 +189,12 @@ def _values_of_interest(values: np.ndarray, dataset: Dataset, low: float, high: 
 def _read_dataset(path: str | Path) -> Dataset:
     """Header and undecoded pixel data of a single-frame grey image."""
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")  # a warning of pydicom may quote a header value: look at it, never show it
+        warnings.simplefilter("always")
         try:
+            check_size(path)
             dataset = pydicom.dcmread(path)
+        except InputError:
+            raise
         except (FileNotFoundError, IsADirectoryError):
             raise InputError("no such file") from None
         except InvalidDicomError:
@@ -208,58 +203,41 @@ def _read_dataset(path: str | Path) -> Dataset:
             raise InputError("truncated DICOM file") from None
         except Exception as error:
             raise InputError(f"the DICOM file is corrupt or truncated ({type(error).__name__})") from None
-        _check_header(dataset)
-    if "PixelData" not in dataset:
-        truncated = any("End of file" in str(warning.message) for warning in caught)
-        raise InputError("truncated DICOM file" if truncated else "no pixel data (no image, or the file is truncated)")
-    return dataset
+        if "PixelData" in dataset:
+            _check_header(dataset)
+            return dataset
+    if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
+        raise InputError("pixel data in floating point; expected whole numbers")
+    truncated = any("End of file" in str(warning.message) for warning in caught)
+    raise InputError("truncated DICOM file" if truncated else "no pixel data (no image, or the file is truncated)")
 
 
 def _check_header(dataset: Dataset) -> None:
-    """Refuse what is not one grey frame."""
-    if "PixelData" not in dataset:
-        return
-    for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation"):
-        if _number(dataset, keyword) is None:
-            raise InputError(f"the DICOM attribute {keyword} is missing")
-    photometric, samples = read_text(dataset, "PhotometricInterpretation"), _number(dataset, "SamplesPerPixel")
-    if photometric not in GREY or samples not in (None, 1):
+    """Refuse what is not one grey frame, and what contradicts itself."""
+    names = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "SamplesPerPixel")
+    numbers = [_number(dataset, keyword) for keyword in names]
+    if None in numbers:
+        raise InputError(f"the DICOM attribute {names[numbers.index(None)]} is missing")
+    rows, columns, allocated, stored, _, samples = numbers
+    photometric = read_text(dataset, "PhotometricInterpretation")
+    if photometric not in GREY or samples != 1:
         raise InputError(
-            f"not a grey image: PhotometricInterpretation {photometric or 'missing'}, SamplesPerPixel {samples or 1:g}"
+            f"not a grey image: PhotometricInterpretation {photometric or 'missing'}, SamplesPerPixel {samples:g}"
             "; expected MONOCHROME1 or MONOCHROME2, and 1"
         )
+    dataset.PhotometricInterpretation = photometric
     frames = _number(dataset, "NumberOfFrames")
     if frames is not None and frames != 1:
         raise InputError(f"multi-frame image: NumberOfFrames {frames:g}, expected 1")
-
-
-def _decode(dataset: Dataset) -> np.ndarray:
-    """Stored values (rows, columns) in their own integer type."""
-    syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", None)
-    if syntax is None:
-        raise InputError("the DICOM attribute TransferSyntaxUID is missing")
-    named = f"transfer syntax {syntax.name} ({syntax})" if syntax.name != syntax else f"transfer syntax {syntax}"
-    try:
-        available = get_decoder(syntax).is_available
-    except NotImplementedError:
-        available = False
-    if not available:
-        raise InputError(f"no decoder for {named}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with suppress(Exception):  # what the quick decoder refuses, another may read
-                return pixel_array(dataset, decoding_plugin=QUICK[syntax])
-            return pixel_array(dataset)
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException:  # a panic in the RLE decoder (Rust) is no Exception
-        bits = int(dataset.BitsStored)
-        if syntax == JPEGExtended12Bit and bits > 8 and find_spec("libjpeg") is None:
-            raise InputError(
-                f"no decoder for {named} with {bits} bits; the optional package pylibjpeg-libjpeg (GPL) reads it"
-            ) from None
-        raise InputError(f"pixel data truncated or corrupt: cannot be decoded as {named}, {bits} bits") from None
+    if allocated not in (8, 16, 32) or not 1 <= stored <= allocated:
+        raise InputError(
+            f"BitsAllocated {allocated:g}, BitsStored {stored:g}; expected 8, 16 or 32, and no more bits stored"
+        )
+    high = _number(dataset, "HighBit")
+    if high not in (None, stored - 1):
+        raise InputError(f"HighBit {high:g} contradicts BitsStored {stored:g}; expected one less")
+    if not (rows >= 1 and columns >= 1 and rows * columns * max(allocated, 16) <= MOST_PIXELS * 16):
+        raise InputError(f"{rows:g} x {columns:g} pixels of {allocated:g} bits; expected 1 to {MOST_PIXELS} of 16 bits")
 
 
 def _little_endian(dataset: Dataset) -> bool:

@@ -2,20 +2,22 @@
 
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from amae.data.decode import MOST_PIXELS, MOST_RATIO
 from amae.data.dicom import CONVERSIONS, minmax, read_grey
 from amae.data.packed import Geometry
+from amae.data.processes import clean_context, end_with_parent
 from amae.errors import InputError
 
+Task = tuple[str, str, str, int]  # path, conversion, square, size
 SQUARES = ("squash", "pad", "crop")
 GREY_TOLERANCE = 2  # grey levels between the channels of a JPEG that holds a grey picture as colour
 
@@ -30,10 +32,11 @@ def read_image(path: str | Path, conversion: str, square: str, size: int) -> tup
         if value not in allowed:
             raise InputError(f"{name} is {value!r}; expected one of {', '.join(allowed)}")
     try:
+        _require_file(Path(path))
         with Path(path).open("rb") as file:
             head = file.read(132)
     except OSError as error:
-        raise InputError(f"{path}: {'no such file' if not Path(path).is_file() else error.strerror}") from None
+        raise InputError(f"{path}: {error.strerror}") from None
     if head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
         grey = _read_picture(path)
     elif head[128:] == b"DICM":
@@ -41,6 +44,15 @@ def read_image(path: str | Path, conversion: str, square: str, size: int) -> tup
     else:
         raise InputError(f"{path}: {'not a DICOM, PNG or JPEG file' if head else 'empty file'}")
     return make_square(grey, square, size)
+
+
+def _require_file(path: Path) -> None:
+    """Refuse what would not end when it is read (a pipe, a device), and what is not there."""
+    if path.is_file():
+        return
+    if path.is_symlink() and not path.exists():
+        raise InputError(f"{path}: a link to no file")
+    raise InputError(f"{path}: {'not a file, but a folder, pipe or device' if path.exists() else 'no such file'}")
 
 
 def make_square(grey: np.ndarray, square: str, size: int) -> tuple[np.ndarray, Geometry]:
@@ -75,17 +87,36 @@ def _read_picture(path: str | Path) -> np.ndarray:
             with Image.open(path, formats=("PNG", "JPEG")) as picture:
                 if getattr(picture, "n_frames", 1) != 1:
                     raise InputError(f"{path}: holds {picture.n_frames} pictures, expected 1")
+                _check_pixels(picture.height, picture.width, Path(path))
+                if picture.format == "PNG":
+                    _check_sums(path)
                 picture = ImageOps.exif_transpose(picture)
                 mode, values = picture.mode, np.asarray(picture)
                 transparent = "transparency" in picture.info
     except InputError:
         raise
+    except Image.DecompressionBombError:
+        raise InputError(f"{path}: too many pixels; expected up to {MOST_PIXELS}") from None
     except Exception as error:  # PIL's plugins raise many kinds for a damaged file
         raise InputError(f"{path}: truncated or corrupt PNG or JPEG ({type(error).__name__})") from None
     try:
         return _grey_of(values, mode, transparent)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def _check_pixels(rows: int, columns: int, path: Path) -> None:
+    """Refuse more pixels than a radiograph has, or than a file of this size can hold: decoders make up the rest."""
+    if rows * columns > MOST_PIXELS:
+        raise InputError(f"{path}: {rows} x {columns} pixels; expected up to {MOST_PIXELS}")
+    if rows * columns > MOST_RATIO * path.stat().st_size:
+        raise InputError(f"{path}: truncated: {path.stat().st_size} bytes for {rows} x {columns} pixels")
+
+
+def _check_sums(path: str | Path) -> None:
+    """Raise for a PNG whose check sums differ from its content, which decoding alone does not notice."""
+    with Image.open(path, formats=("PNG",)) as picture:
+        picture.verify()
 
 
 def _grey_of(values: np.ndarray, mode: str, transparent: bool) -> np.ndarray:
@@ -96,10 +127,10 @@ def _grey_of(values: np.ndarray, mode: str, transparent: bool) -> np.ndarray:
     if transparent:
         raise InputError("transparent pixels; expected an opaque grey image")
     if mode == "RGB":
-        spread = int((values.max(axis=-1).astype(int) - values.min(axis=-1)).max())
+        spread = int((values.max(axis=-1) - values.min(axis=-1)).max())
         if spread > GREY_TOLERANCE:
             raise InputError(f"colour image: red, green and blue differ by up to {spread} levels; expected grey")
-        values = np.rint(values.mean(axis=-1)).astype(np.uint8)
+        values = ((values.sum(axis=-1, dtype=np.uint16) + 1) // 3).astype(np.uint8)  # the mean, rounded
     elif mode not in ("L", "LA") and not mode.startswith("I"):
         raise InputError(f"PNG or JPEG of type {mode} (palette, bilevel or CMYK); expected 8 or 16 bit grey")
     values = values.reshape(values.shape[:2])
@@ -108,52 +139,52 @@ def _grey_of(values: np.ndarray, mode: str, transparent: bool) -> np.ndarray:
     return values if values.dtype == np.uint8 else minmax(values, "MONOCHROME2")
 
 
-def load(task: tuple[str, str, str, int]) -> tuple[np.ndarray | None, Geometry | str]:
-    """Read an image (path, conversion, square, size) with its geometry; None and the reason where that fails.
+def in_order(read: Callable[..., Any], tasks: Iterable[Task], workers: int) -> Iterator[tuple[Any, str]]:
+    """What `read` gives for each task and "", or None and the reason where it fails, in the order of the tasks.
 
-    Runs in a worker process.
-    """
-    path = task[0]
-    try:
-        return read_image(*task)
-    except InputError as error:
-        return None, str(error).removeprefix(f"{path}: ")
-
-
-def in_order(
-    load: Callable[[tuple[str, str, str, int]], Any], tasks: Iterable[tuple[str, str, str, int]], workers: int
-) -> Iterator[Any]:
-    """What `load` gives for each task (path, conversion, square, size), in the order of the tasks.
-
-    At most four tasks a worker (process) are under way, so that memory stays flat.
+    A task (path, conversion, square, size) is the arguments of `read`. At most four tasks a worker (process) are under
+    way, so that memory stays flat. A file whose process dies is a file that fails; one worker is this process itself.
     """
     if workers <= 1:
-        yield from map(load, tasks)
+        yield from (attempt(read, task) for task in tasks)
         return
-    reached = "the first file"
-    # spawn: a fork of a process that runs threads (torch, BLAS) can hang
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    tasks = iter(tasks)
+    while lost := (yield from _pooled(read, tasks, workers, 4 * workers)):
+        suspects = iter(lost)
+        while (yield from _pooled(read, suspects, 1, 1)):  # one by one, so that it is known whose process died
+            yield None, "the process that read this file died: out of memory, or its decoder crashed"
+
+
+def attempt(read: Callable[..., Any], task: Task) -> tuple[Any, str]:
+    """What `read` gives for a task and "", or None and the reason where it fails."""
+    try:
+        return read(*task), ""
+    except InputError as error:
+        return None, str(error).removeprefix(f"{task[0]}: ")
+    except MemoryError:
+        return None, "too large for the memory of this machine"
+
+
+def _pooled(
+    read: Callable[..., Any], tasks: Iterator[Task], workers: int, ahead: int
+) -> Generator[tuple[Any, str], None, list[Task]]:
+    """Yield as `in_order` does, with up to `ahead` tasks under way, until none is left or a process dies.
+
+    Returns the tasks that were under way when it died; none at the end.
+    """
+    waiting: deque[tuple[Task, Future | None]] = deque()
+    context = clean_context(__name__, read.__module__)
+    with ProcessPoolExecutor(workers, context, initializer=end_with_parent) as pool:
         try:
-            for path, future in _submitted(pool, load, tasks, 4 * workers):
-                reached = path
-                yield future.result()
+            for task in tasks:
+                waiting.append((task, None))
+                waiting[-1] = (task, pool.submit(attempt, read, task))
+                if len(waiting) >= ahead:
+                    yield waiting[0][1].result()
+                    waiting.popleft()
+            while waiting:
+                yield waiting[0][1].result()
+                waiting.popleft()
         except BrokenProcessPool:
-            raise InputError(
-                f"a conversion worker died (out of memory, or a decoder crashed) at or soon after {reached}; "
-                "convert with one worker to see at which file"
-            ) from None
-
-
-def _submitted(
-    pool: ProcessPoolExecutor,
-    load: Callable[[tuple[str, str, str, int]], Any],
-    tasks: Iterable[tuple[str, str, str, int]],
-    limit: int,
-) -> Iterator[tuple[str, Future]]:
-    """Path and future of each task in order, never more than `limit` of them submitted and not yet handed on."""
-    waiting: deque[tuple[str, Future]] = deque()
-    for task in tasks:
-        waiting.append((task[0], pool.submit(load, task)))
-        if len(waiting) >= limit:
-            yield waiting.popleft()
-    yield from waiting
+            pass
+    return [task for task, _ in waiting]

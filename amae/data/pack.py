@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from amae.data.images import in_order, load
+from amae.data.images import in_order, read_image
 from amae.data.manifest import overlap_warning, read_manifest
 from amae.data.packed import Geometry
 from amae.errors import InputError
@@ -57,7 +57,9 @@ def convert(
     rejected = sum(len(json.loads(text.item())) for text in _read(made, "rejected"))
     if made:
         print(f"continuing after {len(files) - sum(len(part) for _, part in missing)} images", file=sys.stderr)
-    results = in_order(load, ((file, conversion, square, size) for _, part in missing for _, file in part), workers)
+    results = in_order(
+        read_image, ((file, conversion, square, size) for _, part in missing for _, file in part), workers
+    )
     for path, part in missing:
         rejected += _write_part(path, part, islice(results, len(part)), size)
         _report_progress(parts[path], len(part), len(files), rejected)
@@ -77,12 +79,13 @@ def _parts(images_path: str | Path, count: int, identity: str) -> dict[Path, int
 def _write_part(path: Path, files: list[tuple[str, str]], results: Iterable[tuple[Any, Any]], size: int) -> int:
     """Write a part: images, rows of the index as text, and rejected files, whose number is returned."""
     images, index, rejected = [], [], []
-    for (image_id, file), (packed, outcome) in zip(files, results, strict=True):
-        if packed is None:
-            rejected.append([image_id, file, outcome])
+    for (image_id, file), (result, reason) in zip(files, results, strict=True):
+        if reason:
+            rejected.append([image_id, file, reason])
         else:
+            packed, geometry = result
             images.append(packed)
-            index.append([image_id, *outcome])
+            index.append([image_id, *geometry])
     with atomic(path) as temporary:
         np.savez(
             temporary,

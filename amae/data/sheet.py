@@ -24,11 +24,13 @@ def contact_sheet(
     columns: int = 10,
     borders: Sequence[Colour | None] | None = None,
     outlines: np.ndarray | None = None,
+    heading: str = "",
 ) -> None:
     """Write uint8 images as a PNG of `columns` tiles a row, one pixel to one pixel, each with a caption.
 
     images: grey (N, H, W) or colour (N, H, W, 3).
-    borders: a colour per tile, None for none. outlines: bool (N, H, W), drawn as a coloured contour.
+    borders: a colour per tile, None for none. outlines: bool (N, H, W), drawn as a coloured contour. heading: a line
+    above the tiles.
     Raises ValueError when the lengths or shapes differ.
     """
     count, height, width = images.shape[:3]
@@ -40,11 +42,14 @@ def contact_sheet(
     columns = max(1, min(columns, count))
     rows = -(-count // columns)
     step_x, step_y = width + GAP, height + GAP + CAPTION
-    sheet = Image.new("RGB", (GAP + columns * step_x, GAP + max(rows, 1) * step_y), BACKGROUND)
+    above = GAP + CAPTION if heading else 0
+    sheet = Image.new("RGB", (GAP + columns * step_x, above + GAP + max(rows, 1) * step_y), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(10)
+    if heading:
+        draw.text((GAP, GAP), fit(heading, sheet.width - 2 * GAP, font), fill=TEXT, font=font)
     for number in range(count):
-        left, top = GAP + number % columns * step_x, GAP + number // columns * step_y
+        left, top = GAP + number % columns * step_x, above + GAP + number // columns * step_y
         sheet.paste(Image.fromarray(tile(images[number], None if outlines is None else outlines[number])), (left, top))
         if borders is not None and borders[number] is not None:
             draw.rectangle((left - 2, top - 2, left + width + 1, top + height + 1), outline=borders[number], width=2)

@@ -76,11 +76,22 @@ def read_pictures(paths: Sequence[Path]) -> np.ndarray:
 
 
 def draw_sheet(table: pd.DataFrame, score: str, folder: Path, path: Path) -> None:
-    """Contact sheet of overlays in the order of the table: orange border abnormal, blue not called, none normal."""
+    """Contact sheet of overlays in the order of the table: orange border abnormal, blue not called, none normal.
+
+    Its heading says so where there are more images than it shows.
+    """
     shown = table.head(SHOWN)
     titles = [f"{value:.3g} {Path(name).name}" for value, name in zip(shown[score], shown["file"], strict=True)]
     borders = [BORDERS[call] for call in shown["call"]]
-    contact_sheet(read_pictures([folder / name for name in shown["overlay"]]), titles, path, borders=borders)
+    pictures = read_pictures([folder / name for name in shown["overlay"]])
+    contact_sheet(pictures, titles, path, borders=borders, heading=shown_of(len(table)))
+
+
+def shown_of(scored: int) -> str:
+    """Which of the scored images have their picture on the sheet and the page; "" for all of them."""
+    if scored <= SHOWN:
+        return ""
+    return f"The {SHOWN} highest scores of {scored}; the pictures of all are in the folders maps and overlays."
 
 
 def write_page(table: pd.DataFrame, score: str, notes: Sequence[str], warnings: Sequence[str], folder: Path) -> None:

@@ -14,6 +14,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
+from amae.data.processes import end_with_parent
 from amae.data.simulated.facts import IMAGES_OF_BLOCK, Facts, derived_uid
 from amae.data.simulated.image import SimulatedImage, simulate_image
 from amae.errors import InputError
@@ -51,7 +52,7 @@ def simulate_dataset(
     splits = [""] * images + ["calibration"] * calibration
     task = partial(_write_one, folder, seed, abnormal)
     if workers > 1:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
             rows = list(pool.map(task, numbers, splits, chunksize=8))
     else:
         rows = list(map(task, numbers, splits))

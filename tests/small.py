@@ -1,0 +1,42 @@
+"""A trained model as `amae export` writes it, made in no time: its weights are random."""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from amae.mae.architecture import Architecture
+from amae.mae.model import MAE
+from amae.portable import Portable, save_portable
+from amae.scores import DESCRIPTIONS
+from amae.settings import ReconstructionSettings
+from amae.stage1 import make_head
+
+
+def write_model(path: Path, size: int, conversion: str) -> Path:
+    """A model for images of `size` pixels. Modules A and B are one: maps are 0, and an overlay is its image."""
+    architecture = Architecture(
+        size, size // 4, width=16, depth=1, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2
+    )
+    torch.manual_seed(0)
+    encoder, head, module = MAE(architecture), make_head(16), MAE(architecture)
+    twin = copy.deepcopy(module)
+    arrays = {"features.mean": np.zeros(16), "features.precision": np.eye(16)}
+    arrays |= {f"training.{name}": np.linspace(0, 99, 100) for name in ("intensity", "coverage", "distance")}
+    arrays |= {f"calibration.{name}": np.linspace(0, 1, 20) for name in DESCRIPTIONS}
+    about = {
+        "dataset": "random",
+        "seed": 0,
+        "conversion": conversion,
+        "square": "squash",
+        "reconstruction": vars(ReconstructionSettings()),
+        "files": {"manifest": "0" * 64},
+        "versions": {"amae": "0"},
+        "commit": "unknown",
+        "images": {"train_normal": 100, "train_unlabeled": 0, "calibration": 20},
+        "mask_shares": {"empty": 1.0, "implausible": 1.0},
+        "map_limit": 0.1,
+    }
+    save_portable(Portable(about, encoder, head, module, twin, arrays), path)
+    return path
