@@ -8,11 +8,13 @@ from amae.comparators import METHODS, column, load_method
 from amae.configuration import all_variants, check, options, resolve, typed
 from amae.errors import InputError
 from amae.fingerprint import fingerprint
+from amae.running import check_times, claim
 from snakemake.exceptions import WorkflowError
 
 config.update(typed(config))
 try:
     check(config, " + ".join(map(str, workflow.configfiles)))
+    check_times(config["results"])
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
@@ -46,6 +48,14 @@ wildcard_constraints:
     module="[AB]",
     method=any_of(METHODS),
     protocol="[NY]",
+
+
+def hold_results():
+    """Refuse to run beside another run in the same folder of results."""
+    try:
+        claim(RESULTS)
+    except (InputError, OSError) as error:
+        raise WorkflowError(str(error)) from None
 
 
 def code(command):

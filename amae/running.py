@@ -1,0 +1,75 @@
+"""The folder of results while the workflow is at work in it: one run at a time, and no file from the future."""
+
+import os
+import shlex
+import time
+from datetime import datetime
+from pathlib import Path
+
+from amae.errors import InputError
+
+LOCK = "AMAE_LOCK"  # environment variable: the lock file of the run that a command belongs to
+SKEW = 60.0  # seconds that clocks may differ
+UNWATCHED = ("raw", "sources")  # folders of images, which are many
+
+_held: list[int] = []  # file descriptors: a lock goes when they are closed, which the end of the process does
+
+
+def claim(results: str | Path) -> None:
+    """Hold the folder of results until this process and every `amae` command that it starts have ended.
+
+    Raises InputError where another run, or a command that a killed run left behind, is at work there.
+    """
+    import fcntl
+
+    path = Path(results, ".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared with the commands of this run
+    except BlockingIOError:
+        at_work = " ".join(map(str, _holders(file)))
+        os.close(file)
+        raise InputError(
+            f"{results}: another run is at work in this folder, or a killed one left a command behind"
+            f"{f' (process {at_work})' if at_work else ''}. Wait until it has ended, or end it; then run the same "
+            "command again. Nothing was changed"
+        ) from None
+    _held.append(file)
+    os.environ[LOCK] = str(path.absolute())
+
+
+def join() -> None:
+    """Hold the folder of results together with the run that started this process, if one did."""
+    if path := os.environ.get(LOCK):
+        import fcntl
+
+        file = os.open(path, os.O_RDWR)
+        fcntl.flock(file, fcntl.LOCK_SH)
+        _held.append(file)
+
+
+def _holders(file: int) -> list[int]:
+    """Processes that hold a lock on an open file, where the system tells (Linux)."""
+    inode = os.fstat(file).st_ino
+    try:
+        locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    except OSError:
+        return []
+    return sorted({int(each[-4]) for each in locks if each[1] == "FLOCK" and each[-3].endswith(f":{inode}")})
+
+
+def check_times(results: str | Path) -> None:
+    """Raise InputError for a result whose time has not come yet: what must be made again is told by times."""
+    now = time.time()
+    for folder, folders, names in os.walk(results):
+        folders[:] = [name for name in folders if name not in UNWATCHED]
+        for path in (Path(folder, name) for name in names):
+            if path.exists() and (made := path.stat().st_mtime) > now + SKEW:
+                raise InputError(
+                    f"{path}: made at {datetime.fromtimestamp(made):%Y-%m-%d %H:%M:%S}, and it is "
+                    f"{datetime.fromtimestamp(now):%Y-%m-%d %H:%M:%S} now: the clock was set back. What must be made "
+                    "again cannot be told. Put the clock right; or, if it is right now, delete such files: "
+                    f"find {shlex.quote(str(results))} -type f -newermt now -delete. They are made again"
+                )
