@@ -2,6 +2,7 @@
 
 import re
 from argparse import Namespace
+from textwrap import shorten
 
 from amae.errors import InputError
 
@@ -17,7 +18,7 @@ def explain(error: Exception, options: Namespace) -> str | None:
     if type(error).__name__ == "BrokenProcessPool":
         return "a worker process was ended from outside, or ran out of memory; run the same command again"
     if isinstance(error, MemoryError) or re.search("out of memory|can't allocate memory", str(error)):
-        found = " ".join(str(error).split()).partition(". ")[0]
+        found = shorten(str(error), 120)
         return f"out of memory{f' ({found})' if found else ''}; {_what_to_lower(options)}"
     return None
 

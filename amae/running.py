@@ -18,13 +18,17 @@ _held: list[int] = []  # file descriptors: a lock goes when they are closed, whi
 def claim(results: str | Path) -> None:
     """Hold the folder of results until this process and every `amae` command that it starts have ended.
 
-    Raises InputError where another run, or a command that a killed run left behind, is at work there.
+    Raises InputError where another run, or a command that a killed run left behind, is at work there, and where the
+    folder cannot be written to.
     """
     import fcntl
 
     path = Path(results, ".lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise InputError(f"key results: {results}: cannot be written to ({error.strerror}: {error.filename})") from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared with the commands of this run
@@ -60,8 +64,14 @@ def _holders(file: int) -> list[int]:
     return sorted({int(each[-4]) for each in locks if each[1] == "FLOCK" and each[-3].endswith(f":{inode}")})
 
 
-def check_times(results: str | Path) -> None:
-    """Raise InputError for a result whose time has not come yet: what must be made again is told by times."""
+def check_folder(results: str | Path) -> None:
+    """Raise InputError where a file is in the place of the folder, and for a result whose time has not come yet.
+
+    By times it is told what must be made again.
+    """
+    for folder in (Path(results), *Path(results).parents):
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"key results: {results}: cannot be written to (Not a directory: {folder})")
     now = time.time()
     for folder, folders, names in os.walk(results):
         folders[:] = [name for name in folders if name not in UNWATCHED]

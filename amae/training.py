@@ -161,9 +161,10 @@ def _save(resume: Resume, module: nn.Module, optimiser: torch.optim.Optimizer, h
     state = {"identity": resume.identity, "module": module.state_dict(), "history": history}
     with atomic(resume.path) as temporary:
         try:
-            torch.save({**state, "optimiser": optimiser.state_dict()}, temporary)
-        except RuntimeError as error:  # in place of an OSError
-            raise OSError(f"cannot be written ({str(error).splitlines()[0]})") from None
+            with temporary.open("wb") as file:
+                torch.save({**state, "optimiser": optimiser.state_dict()}, file)
+        except RuntimeError as error:
+            raise error.__context__ or error from None  # an OSError, over which torch stumbles
         seal(temporary)
 
 

@@ -5,27 +5,14 @@ import random
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
-from project import copy_sources, start
+from project import copy_sources, start, workers
 
 CHAINS, KILLS = 6, 5  # each chain is one run of the whole workflow, with so many kills on its way
 LONGEST = 22  # seconds from a start to a kill: five of them are less than a whole run
 TARGETS = ("workflow", "group", "worker")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-
-
-def workers(process: subprocess.Popen) -> list[int]:
-    """Processes of `amae` commands in a run's process group."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if os.getpgid(int(folder.name)) == process.pid and b"bin/amae\0" in (folder / "cmdline").read_bytes():
-                found.append(int(folder.name))
-        except OSError:  # it has ended meanwhile
-            continue
-    return found
 
 
 def strike(process: subprocess.Popen, target: str, number: signal.Signals) -> str:
