@@ -95,7 +95,7 @@ def open_sealed(path: str | Path) -> np.ndarray:
     Raises InputError when it is missing, no array, or not what was written.
     """
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; make it again") from None
     except Exception as error:  # a damaged header can raise nearly anything
@@ -123,12 +123,12 @@ def _seal_holds(path: str, _size: int, _time: int) -> bool:
     return is_sealed(path)
 
 
-def load_arrays(path: str | Path) -> dict[str, np.ndarray]:
-    """The arrays of a .npz, pickles refused. Raises InputError when the file holds none, or a damaged one."""
+def load_arrays(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Arrays of a .npz by name, pickles refused. Raises InputError when the file lacks one, or holds a damaged one."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except (ValueError, EOFError, TypeError, zipfile.BadZipFile):
+            return {name: file[name] for name in names}
+    except (KeyError, ValueError, EOFError, TypeError, zipfile.BadZipFile):
         raise InputError(f"{path}: not a file of numpy arrays, or a damaged one; delete it and make it again") from None
 
 

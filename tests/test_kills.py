@@ -45,9 +45,11 @@ def test_a_workflow_killed_again_and_again_ends_with_the_same_tables(finished, t
         assert process.poll() is None, "the workflow ended before it could be killed"
         said = strike(process, rng.choice(TARGETS), rng.choice(SIGNALS))
         process.wait(timeout=300)
-        after = log.read_text().count("rule ")
+        # before, Snakemake itself is loaded, and an interruption shows Python's traceback
+        output = log.read_text().partition("Building DAG of jobs")[2]
+        after = output.count("rule ")
         print(f"chain {seed}, kill {number}: {said} after {wait:.1f} s, {after} jobs begun")
-        assert "Traceback" not in log.read_text(), log.read_text()
+        assert "Traceback" not in output, output
         while workers(process):  # what a killed workflow left behind; a new run is refused until it has ended
             time.sleep(0.1)
     status, output = project.run()

@@ -237,7 +237,7 @@ def _reconstructions(options: Namespace) -> tuple[np.ndarray, pd.DataFrame, dict
     from amae.data.packed import open_images
 
     images, index = open_images(options.images, options.index)
-    maps = load_arrays(options.maps)
+    maps = load_arrays(options.maps, ("image_id", "mu_a", "mu_b", "hidden"))
     made = {"ids": maps["image_id"].tolist(), "mu_a": maps["mu_a"], "mu_b": maps["mu_b"]}
     made["patch"] = maps["mu_a"].shape[1] // maps["hidden"].shape[1]
     if made["mu_a"].shape[1:] != images.shape[1:]:
