@@ -29,20 +29,19 @@ def atomic(path: str | Path) -> Iterator[Path]:
     What killed processes left in the folder is deleted first. An OSError names the file.
     """
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    delete_leftovers(path.parent)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        delete_leftovers(path.parent)
-        temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-        try:
-            yield temporary
-            os.replace(temporary, path)
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+        yield temporary
+        os.replace(temporary, path)
     except OSError as error:
         if error.filename is not None:
             raise
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 @lru_cache  # once: a folder may hold many files

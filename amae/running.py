@@ -73,13 +73,22 @@ def check_folder(results: str | Path) -> None:
         if folder.exists() and not folder.is_dir():
             raise InputError(f"key results: {results}: cannot be written to (Not a directory: {folder})")
     now = time.time()
+    spared = " ".join(f"-not -path '*/{name}/*'" for name in UNWATCHED)
     for folder, folders, names in os.walk(results):
         folders[:] = [name for name in folders if name not in UNWATCHED]
         for path in (Path(folder, name) for name in names):
-            if path.exists() and (made := path.stat().st_mtime) > now + SKEW:
+            if (made := _time_of(path)) > now + SKEW:
                 raise InputError(
                     f"{path}: made at {datetime.fromtimestamp(made):%Y-%m-%d %H:%M:%S}, and it is "
                     f"{datetime.fromtimestamp(now):%Y-%m-%d %H:%M:%S} now: the clock was set back. What must be made "
                     "again cannot be told. Put the clock right; or, if it is right now, delete such files: "
-                    f"find {shlex.quote(str(results))} -type f -newermt now -delete. They are made again"
+                    f"find {shlex.quote(str(results))} -type f -newermt now {spared} -delete. They are made again"
                 )
+
+
+def _time_of(path: Path) -> float:
+    """When a file was last changed; 0 for one that has just gone."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -1,10 +1,12 @@
 """What the machine does to a run: full disks, damaged files, spent memory, wrong clocks, and a second run beside it."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import time
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -18,6 +20,7 @@ from amae.errors import InputError
 from amae.files import atomic, open_sealed, seal
 from amae.mae.checkpoints import read_safetensors, write_tensors
 from amae.running import check_folder
+from amae.sources.unpack import unpack
 
 OUTPUTS = {  # of a command, by option
     "segment-lungs": ("lungs", "table", "sheet"),
@@ -71,6 +74,15 @@ def test_a_full_disk_is_told_and_the_next_run_recovers(finished, monkeypatch, mo
     for name in OUTPUTS[command]:
         if name != "record":  # tells the time
             assert (disk / "made" / f"{name}.csv").read_bytes() == _given(finished, before, name), name
+
+
+def test_a_full_disk_is_told_when_an_archive_is_unpacked(tmp_path, mount):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("a", bytes(2**21))
+    disk = mount("size=1m")
+    with pytest.raises(OSError, match=r"No space left on device: .*/disk/made"):
+        unpack(tmp_path / "a.zip", disk / "made", limit=2**22)
+    assert list(disk.iterdir()) == []
 
 
 def _given(finished, words, name):
@@ -199,6 +211,7 @@ def test_what_a_killed_process_left_is_deleted(tmp_path):
     process.wait()
     (tmp_path / f".big.{process.pid}.tmp.npy").write_text("half")
     (tmp_path / f".big.{os.getpid()}.tmp.csv").write_text("at work")
+    (tmp_path / f".archive.{process.pid}.tmp/half").mkdir(parents=True)
     (tmp_path / ".mine.tmp.npy").write_text("not ours")
     with atomic(tmp_path / "a.csv") as temporary:
         temporary.write_text("a")
@@ -276,8 +289,12 @@ def test_a_clock_that_was_set_back_is_told(finished, tmp_path):
     assert status != 0
     assert "out/tiny/images.npy: made at" in output and "the clock was set back" in output, output
     assert "Traceback" not in output
-    (project.results / "images.npy").unlink()
-    assert project.planned() != {}
+    radiograph = next(project.results.glob("raw/dicom/*.dcm"))
+    os.utime(radiograph, (later, later))
+    advice = re.search(r"find out .* -delete", output)[0]
+    subprocess.run(advice, shell=True, cwd=project.folder, check=True)
+    assert not (project.results / "images.npy").exists() and radiograph.exists()
+    assert "convert_images" in project.planned()
     soon = time.time() + 10
     os.utime(project.results / "lungs.npy", (soon, soon))
     check_folder(project.folder / "out")
