@@ -29,4 +29,4 @@ def _what_to_lower(options: Namespace) -> str:
         return f"lower the key {section}.batch_size (--batch-size), {options.batch_size} now, and run it again"
     if method := getattr(options, "method", None):
         return f"lower the key batch_size of {method} (presets.NAME.comparators.{method}, --settings), and run it again"
-    return "end what else uses this memory; on a GPU, or go on without it (--device cpu, --resources gpu=0)"
+    return "end what else uses this memory, or go on without the GPU (--device cpu, --resources gpu=0)"

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import sys
 import time
 from datetime import datetime
 from pathlib import Path
@@ -40,6 +41,10 @@ def claim(results: str | Path) -> None:
             f"{f' (process {at_work})' if at_work else ''}. Wait until it has ended, or end it; then run the same "
             "command again. Nothing was changed"
         ) from None
+    except OSError as error:
+        os.close(file)
+        print(f"warning: {path} cannot be locked ({error.strerror}): start one run at a time", file=sys.stderr)
+        return
     _held.append(file)
     os.environ[LOCK] = str(path.absolute())
 

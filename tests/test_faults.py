@@ -1,5 +1,6 @@
 """What the machine does to a run: full disks, damaged files, spent memory, wrong clocks, and a second run beside it."""
 
+import errno
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ from amae.cli import main
 from amae.errors import InputError
 from amae.files import atomic, open_sealed, seal
 from amae.mae.checkpoints import read_safetensors, write_tensors
-from amae.running import check_folder
+from amae.running import LOCK, check_folder, claim
 from amae.sources.unpack import unpack
 
 OUTPUTS = {  # of a command, by option
@@ -127,6 +128,16 @@ def test_a_second_run_in_the_same_folder_is_refused_and_the_first_is_unharmed(fi
     while workers(first):
         time.sleep(0.05)
     assert (project.folder / model).read_bytes() == (finished.folder / model).read_bytes()
+
+
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, capsys):
+    def fail(*arguments):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", fail)
+    claim(tmp_path / "out")
+    assert "cannot be locked (No locks available): start one run at a time" in capsys.readouterr().err
+    assert LOCK not in os.environ
 
 
 def damage(path):
