@@ -13,6 +13,8 @@ from typing import Any
 
 import amae
 from amae.errors import InputError
+from amae.failures import explain
+from amae.running import join
 from amae.settings import (
     ModelSettings,
     ModuleSettings,
@@ -419,16 +421,15 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one sub-command. Returns the exit status: 0, or 2 after a user's mistake, told in one line."""
+    """Run one sub-command. Returns the exit status: 0, or 2 after what a user can put right, told in one line."""
     options = make_parser().parse_args(arguments)
     module, function = COMMANDS[options.command].function.split(":")
     try:
+        join()
         getattr(importlib.import_module(module), function)(options)
-    except InputError as error:
-        print(f"amae {options.command}: error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:  # a file that is missing or may not be read, a full disk
-        reason = f"{error.filename}: {error.strerror}" if error.filename else error
+    except (InputError, OSError, MemoryError, RuntimeError) as error:
+        if not (reason := explain(error, options)):
+            raise
         print(f"amae {options.command}: error: {reason}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -40,6 +40,8 @@ def check(config: dict[str, Any], source: str = "config/config.yaml") -> None:
     errors = sorted(Draft202012Validator(schema()).iter_errors(config), key=lambda error: len(error.absolute_path))
     if errors:
         raise InputError(f"{source}: {_explain(errors[0])}")
+    if dashed := _dashed(config):
+        raise InputError(f"{source}: key {dashed}: begins with a dash, as options do; write ./ before it")
     for key, table in [("dataset", "datasets"), ("preset", "presets")]:
         if config[key] not in config[table]:
             names = ", ".join(sorted(config[table]))
@@ -50,6 +52,14 @@ def check(config: dict[str, Any], source: str = "config/config.yaml") -> None:
             resolve(config, changes)
         except InputError as error:
             raise InputError(f"{source}: {f'variant {name}: ' if name else ''}{error}") from None
+
+
+def _dashed(value: Any, key: str = "") -> str | None:
+    """The key of the first name or path that a command would take for an option."""
+    if isinstance(value, str):
+        return key if value.startswith("-") and key.rpartition(".")[2] in TEXT else None
+    items = value.items() if isinstance(value, dict) else ()
+    return next((found for name, each in items if (found := _dashed(each, f"{key}.{name}".lstrip(".")))), None)
 
 
 def _check_experiments(config: dict[str, Any], source: str) -> None:

@@ -1,11 +1,18 @@
-"""Files that are either whole or absent: written under a temporary name, then renamed."""
+"""Files that are either whole or absent: written under a temporary name, then renamed.
+
+Packed arrays and unfinished trainings are sealed: they end with the SHA-256 of all before, at which numpy and torch do
+not look.
+"""
 
 import hashlib
 import json
 import os
+import re
+import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +24,43 @@ from amae.errors import InputError
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, with its suffix; rename it to `path` on success, delete it on failure."""
+    """Yield a temporary path beside `path`, with its suffix; rename it to `path` on success, delete it on failure.
+
+    What killed processes left in the folder is deleted first. An OSError names the file.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    delete_leftovers(path.parent)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@lru_cache  # once: a folder may hold many files
+def delete_leftovers(folder: Path) -> None:
+    """Delete what killed processes left under temporary names in a folder."""
+    for path in folder.glob(".*.tmp*"):
+        named = re.fullmatch(r"\..+\.(\d+)\.tmp(\..+)?", path.name)
+        if named and not _runs(int(named[1])):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # of another user
+        pass
+    return True
 
 
 def sha256(path: str | Path) -> str:
@@ -46,18 +81,54 @@ def write_json(value: Any, path: str | Path) -> None:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def save_array(array: np.ndarray, path: str | Path) -> None:
-    """Write an array as .npy, which `np.load(path, mmap_mode="r")` opens without reading it."""
-    with atomic(path) as temporary:
-        np.save(temporary, array)
+def seal(path: str | Path) -> None:
+    """Append the SHA-256 of a file, 32 bytes, to it."""
+    digest = bytes.fromhex(sha256(path))
+    with open(path, "ab") as file:
+        file.write(digest)
 
 
-def load_arrays(path: str | Path, **options: Any) -> Any:
-    """What `np.load(path, **options)` gives, pickles refused. Raises InputError when the file holds no arrays."""
+def open_sealed(path: str | Path) -> np.ndarray:
+    """Open a .npy as a read-only memory map; one that was sealed is read through once, to see that it is unchanged.
+
+    Raises InputError when it is missing, no array, or not what was written.
+    """
     try:
-        return np.load(path, allow_pickle=False, **options)
-    except (ValueError, EOFError, zipfile.BadZipFile):
-        raise InputError(f"{path}: not a file of numpy arrays, or a damaged one; make it again") from None
+        array = np.lib.format.open_memmap(path, mode="r")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; make it again") from None
+    except Exception as error:  # a damaged header can raise nearly anything
+        raise InputError(f"{path}: not a packed array ({error}); delete it and make it again") from None
+    about = os.stat(path)
+    if about.st_size != array.offset + array.nbytes and not _seal_holds(str(path), about.st_size, about.st_mtime_ns):
+        raise InputError(f"{path}: damaged: not the bytes that were written; delete it, and run the same command again")
+    return array
+
+
+def is_sealed(path: str | Path) -> bool:
+    """Whether a file ends with the SHA-256 of all before."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        left = os.fstat(file.fileno()).st_size - digest.digest_size
+        while left > 0 and (part := file.read(min(left, 1 << 20))):
+            digest.update(part)
+            left -= len(part)
+        return file.read() == digest.digest()
+
+
+@lru_cache
+def _seal_holds(path: str, _size: int, _time: int) -> bool:
+    """As `is_sealed`; the file is read once, and again when it has another size or time."""
+    return is_sealed(path)
+
+
+def load_arrays(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Arrays of a .npz by name, pickles refused. Raises InputError when the file lacks one, or holds a damaged one."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in names}
+    except (KeyError, ValueError, EOFError, TypeError, zipfile.BadZipFile):
+        raise InputError(f"{path}: not a file of numpy arrays, or a damaged one; delete it and make it again") from None
 
 
 def read_csv(path: str | Path, columns: Sequence[str] = ()) -> pd.DataFrame:

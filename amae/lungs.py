@@ -26,7 +26,7 @@ from amae.data.packed import MASK_SIZE as SIZE
 from amae.data.packed import load_lung_masks, open_images
 from amae.data.processes import end_with_parent
 from amae.data.sheet import contact_sheet
-from amae.files import atomic, write_csv
+from amae.files import atomic, seal, write_csv
 
 MINIMUM_AREA = 400  # pixels; every constant of the recipe is meant at SIZE
 
@@ -143,13 +143,15 @@ def _write_masks(
     # Spawned, not forked: forking a process that has started torch's threads can deadlock.
     pool = ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) if workers > 1 else nullcontext()
     with atomic(lungs_path) as temporary, pool:
-        packed = np.lib.format.open_memmap(temporary, "w+", np.uint8, (count, SIZE, SIZE // 8))
         results = pool.map(segment, starts) if workers > 1 else map(segment, starts)
-        for start, (part, part_coverage, part_flags) in zip(starts, results, strict=True):
-            packed[start : start + len(part)] = part
-            coverage += part_coverage
-            flags += part_flags
-        packed.flush()
+        with temporary.open("wb") as file:
+            header = {"descr": "|u1", "fortran_order": False, "shape": (count, SIZE, SIZE // 8)}
+            np.lib.format.write_array_header_1_0(file, header)
+            for part, part_coverage, part_flags in results:
+                file.write(part.tobytes())
+                coverage += part_coverage
+                flags += part_flags
+        seal(temporary)
     return coverage, flags
 
 

@@ -1,19 +1,16 @@
 """Stage 1: a small head on frozen features learns normal from synthetic anomalies (AMAE, Sec. 2.1, Eq. 1 and 2)."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from amae.anatpaste import anatpaste
 from amae.device import precision
 from amae.errors import InputError
-from amae.files import atomic
+from amae.mae.checkpoints import read_safetensors, write_safetensors
 from amae.mae.weights import Encoder
 from amae.settings import Stage1Settings
 from amae.training import LossOf, Resume, Schedule, train
@@ -82,18 +79,15 @@ def score_stage1(encoder: Encoder, head: nn.Sequential, images: Tensor) -> Tenso
 
 def save_head(head: nn.Sequential, path: str | Path) -> None:
     """Write a head as safetensors."""
-    state = {name: value.contiguous().cpu() for name, value in head.state_dict().items()}
-    with atomic(path) as temporary:
-        save_file(state, temporary, {"amae": json.dumps({"kind": "stage 1 head"})})
+    write_safetensors(head, path, {"kind": "stage 1 head"})
 
 
 def load_head(path: str | Path, width: int) -> nn.Sequential:
     """Read a head for features of this width; InputError if the file is not one."""
     head = make_head(width)
     try:
-        with safe_open(path, "pt") as file:
-            head.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
-    except (SafetensorError, RuntimeError, OSError) as error:
+        head.load_state_dict(read_safetensors(path)[1])
+    except RuntimeError as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: not a stage 1 head for features of width {width} ({reason})") from None
     return head

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from amae.device import precision
 from amae.errors import InputError
-from amae.files import atomic
+from amae.files import atomic, is_sealed, seal
 
 LossOf = Callable[[Tensor, torch.Generator], Tensor]  # ids of a batch (B,) int64 and a generator to its mean loss
 
@@ -160,7 +160,12 @@ def _save(resume: Resume, module: nn.Module, optimiser: torch.optim.Optimizer, h
     """Write the state of an unfinished training, whole or not at all."""
     state = {"identity": resume.identity, "module": module.state_dict(), "history": history}
     with atomic(resume.path) as temporary:
-        torch.save({**state, "optimiser": optimiser.state_dict()}, temporary)
+        try:
+            with temporary.open("wb") as file:
+                torch.save({**state, "optimiser": optimiser.state_dict()}, file)
+        except RuntimeError as error:
+            raise error.__context__ or error from None  # an OSError, over which torch stumbles
+        seal(temporary)
 
 
 def _load(resume: Resume, module: nn.Module, optimiser: torch.optim.Optimizer, device: torch.device) -> list[dict]:
@@ -168,6 +173,8 @@ def _load(resume: Resume, module: nn.Module, optimiser: torch.optim.Optimizer, d
     if not resume.path.exists():
         return []
     try:
+        if not is_sealed(resume.path):
+            raise EOFError
         state = torch.load(resume.path, map_location=device, weights_only=True)
     except (RuntimeError, OSError, EOFError, pickle.UnpicklingError):
         print(f"{resume.path}: unreadable, training starts afresh", file=sys.stderr)

@@ -81,9 +81,10 @@ def snakemake() -> list[str]:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """The environment in which `amae`, by name and by import, is the code in `folder`; one thread."""
+    """The environment in which `amae`, by name and by import, is the code in `folder`; one thread, no network."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return {**os.environ, "PATH": path, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    code = os.pathsep.join([str(folder), str(ROOT / "tests/offline")])
+    return {**os.environ, "PATH": path, "PYTHONPATH": code, "OMP_NUM_THREADS": "1"}
 
 
 def run(command: list[str], folder: Path) -> tuple[int, str]:
@@ -116,3 +117,15 @@ def kill(process: subprocess.Popen) -> None:
     """SIGKILL to the whole process group."""
     os.killpg(process.pid, signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
+
+
+def workers(process: subprocess.Popen) -> list[int]:
+    """Processes of `amae` commands in a run's process group."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.getpgid(int(folder.name)) == process.pid and b"bin/amae\0" in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+        except OSError:  # it has ended meanwhile
+            continue
+    return found

@@ -37,6 +37,9 @@ def test_the_configuration_is_accepted():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"results": "--output=x"}, "key results: begins with a dash"),
+        ({"predict__folder": "-x"}, r"key predict\.folder: begins with a dash"),
+        ({"datasets__simulated__weights": "-x.pth"}, r"key datasets\.simulated\.weights: begins with a dash"),
         ({"sedes": [1]}, r"key sedes: unknown; did you mean seeds\?"),
         ({"presets__demo__stage1__epoch": 3}, r"key presets\.demo\.stage1\.epoch: unknown; did you mean epochs\?"),
         (

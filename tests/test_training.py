@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from amae import training
 from amae.errors import InputError
 from amae.training import Resume, Schedule, epoch_generator, finish, make_optimiser, train
 
@@ -115,3 +116,18 @@ def test_rate_is_that_of_timm(warmup_epochs, final_lr):
     for step in range(30):
         published.step_update(step)
         assert schedule.rate(step, 5) == optimiser.param_groups[0]["lr"]
+
+
+def test_every_changed_bit_of_an_unfinished_training_is_found(tmp_path, capsys):
+    module, resume = nn.Linear(4, 4), Resume(tmp_path / "a.pt", "x")
+    optimiser = make_optimiser(module, Schedule(1, 0, 1, 1e-3, 0.1))
+    training._save(resume, module, optimiser, [{"epoch": 1}])
+    whole = resume.path.read_bytes()
+    device = torch.device("cpu")
+    assert training._load(resume, module, optimiser, device) == [{"epoch": 1}]
+    for place in range(len(whole)):
+        content = bytearray(whole)
+        content[place] ^= 1 << place % 8
+        resume.path.write_bytes(content)
+        assert training._load(resume, module, optimiser, device) == []
+    assert capsys.readouterr().err.count("unreadable, training starts afresh") == len(whole)

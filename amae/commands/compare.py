@@ -13,21 +13,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from amae.commands.train import load_model, load_split, to_device
 from amae.comparators import TestData, TrainingData, column, load_method
 from amae.device import choose_device
 from amae.errors import InputError
-from amae.files import atomic, write_csv
+from amae.files import write_csv
 from amae.fingerprint import fingerprint
+from amae.mae.checkpoints import read_safetensors, write_tensors
 from amae.mae.weights import load_encoder
 from amae.provenance import recording
 from amae.training import Resume
 
-_METADATA = "amae"  # one entry: safetensors writes several in random order
 _MEANING = {
     "lungs": "lung masks (--lungs, made by `amae segment-lungs`)",
     "encoder": "a pre-trained autoencoder (--weights, made by `amae pretrain` or `amae import-weights`)",
@@ -118,22 +116,16 @@ def read_settings(kind: type, text: str) -> Any:
 def save_state(state: dict[str, Tensor], path: str | Path, method: str, protocol: str, settings: Any) -> None:
     """Write a trained comparator as safetensors with its method, protocol and settings."""
     about = {"kind": "comparator", "method": method, "protocol": protocol, "settings": asdict(settings)}
-    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    with atomic(path) as temporary:
-        save_file(tensors, temporary, {_METADATA: json.dumps(about, sort_keys=True)})
+    write_tensors(state, path, about)
 
 
 def load_state(path: str | Path, device: torch.device) -> tuple[dict[str, Tensor], str, Any]:
     """Read a trained comparator: its state on the device, method and settings; InputError if the file is not one."""
-    try:
-        with safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {}).get(_METADATA, "{}"))
-            state = {name: file.get_tensor(name).to(device) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: not a trained comparator ({error})") from None
+    about, state = read_safetensors(path)
     if about.get("kind") != "comparator":
         raise InputError(f"{path}: not a trained comparator, but {about.get('kind', 'something else')}")
     try:
+        state = {name: tensor.to(device) for name, tensor in state.items()}
         return state, about["method"], load_method(about["method"]).Settings(**about["settings"])
     except (InputError, TypeError) as error:
         raise InputError(f"{path}: not of this version ({error}); make it again with `amae fit-comparator`") from None

@@ -96,5 +96,5 @@ def plot_gallery(options: Namespace) -> None:
     places = dict(zip(index["image_id"], range(len(index)), strict=True))
     shown = {image_id: images[places[image_id]] for image_id in rows}
     boxes = packed_boxes(read_boxes(options.boxes), index)[0] if options.boxes else None
-    with load_arrays(options.maps) as maps:
-        gallery.plot_gallery(rows, shown, maps, titles, options.figure, boxes)
+    maps = load_arrays(options.maps, ("image_id", "mu_a", "mu_b", "visible"))
+    gallery.plot_gallery(rows, shown, maps, titles, options.figure, boxes)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from amae.errors import InputError
-from amae.files import atomic, read_csv, write_csv
+from amae.files import atomic, load_arrays, read_csv, write_csv
 
 
 def localise(options: Namespace) -> None:
@@ -237,9 +237,9 @@ def _reconstructions(options: Namespace) -> tuple[np.ndarray, pd.DataFrame, dict
     from amae.data.packed import open_images
 
     images, index = open_images(options.images, options.index)
-    with np.load(options.maps) as maps:
-        made = {"ids": maps["image_id"].tolist(), "mu_a": maps["mu_a"], "mu_b": maps["mu_b"]}
-        made["patch"] = maps["mu_a"].shape[1] // maps["hidden"].shape[1]
+    maps = load_arrays(options.maps, ("image_id", "mu_a", "mu_b", "hidden"))
+    made = {"ids": maps["image_id"].tolist(), "mu_a": maps["mu_a"], "mu_b": maps["mu_b"]}
+    made["patch"] = maps["mu_a"].shape[1] // maps["hidden"].shape[1]
     if made["mu_a"].shape[1:] != images.shape[1:]:
         raise InputError(
             f"{options.maps}: maps of {made['mu_a'].shape[1]} px, the packed images have {images.shape[1]} px"

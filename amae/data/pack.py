@@ -19,7 +19,7 @@ from amae.data.images import in_order, read_image
 from amae.data.manifest import overlap_warning, read_manifest
 from amae.data.packed import Geometry
 from amae.errors import InputError
-from amae.files import atomic, sha256, write_csv
+from amae.files import atomic, seal, sha256, write_csv
 from amae.fingerprint import fingerprint
 
 PART = 64  # files whose results a kill may cost
@@ -122,6 +122,7 @@ def _join(
                     header = {"descr": "|u1", "fortran_order": False, "shape": (kept, *images.shape[1:])}
                     np.lib.format.write_array_header_1_0(file, header)
                 file.write(images.tobytes())
+        seal(temporary)
         with atomic(index_path) as index, index.open("w", encoding="utf-8") as file:
             file.write(",".join(INDEX_COLUMNS) + "\n")
             file.writelines(text.item() for text in _read(parts, "index"))

@@ -13,7 +13,7 @@ import pandas as pd
 
 from amae.data.manifest import SPLITS
 from amae.errors import InputError
-from amae.files import load_arrays, read_csv
+from amae.files import open_sealed, read_csv
 
 MASK_SIZE = 256  # pixels of a stored lung mask
 
@@ -32,14 +32,9 @@ class Geometry(NamedTuple):
 def open_images(images_path: str | Path, index_path: str | Path) -> tuple[np.ndarray, pd.DataFrame]:
     """Open a packed array read-only, uint8 (N, S, S), with its index table of N rows.
 
-    Raises InputError when either is missing or the two do not belong together.
+    Raises InputError when either is missing or damaged, or the two do not belong together.
     """
-    try:
-        images = np.load(images_path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise InputError(f"{images_path}: no such file; make it with `amae convert`") from None
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(f"{images_path}: not a packed image array ({error})") from None
+    images = open_sealed(images_path)
     if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1] != images.shape[2]:
         raise InputError(f"{images_path}: found {images.dtype} {images.shape}, expected uint8 (N, S, S)")
     index = read_csv(index_path)
@@ -70,10 +65,10 @@ def select(manifest: pd.DataFrame, index: pd.DataFrame, split: str) -> pd.DataFr
 def load_lung_masks(lungs_path: str | Path, rows: np.ndarray, size: int) -> np.ndarray:
     """Masks of the given rows of a packed mask file at a model's image size, bool (B, size, size).
 
-    A pixel belongs to the mask when at least half of its area does. Raises InputError for a file that holds no masks of
-    these rows.
+    A pixel belongs to the mask when at least half of its area does. Raises InputError for a damaged file, and for one
+    that holds no masks of these rows.
     """
-    packed = load_arrays(lungs_path, mmap_mode="r")
+    packed = open_sealed(lungs_path)
     if packed.shape[1:] != (MASK_SIZE, MASK_SIZE // 8) or len(packed) <= rows.max(initial=-1):
         raise InputError(f"{lungs_path}: {packed.shape} masks do not fit the images; segment the lungs again")
     # Overlap of the new pixels with the stored ones, in units that make it whole: exact in float32.

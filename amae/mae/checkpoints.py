@@ -1,9 +1,11 @@
 """Files of weights, whatever the network: this project's safetensors, which describe themselves, and torch pickles.
 
-Pickles are read with a list of allowed globals and execute nothing.
+Pickles are read with a list of allowed globals and execute nothing. The safetensors hold the SHA-256 of what they say,
+so that a changed byte in a weight is found; those of earlier versions do not.
 """
 
 import argparse
+import hashlib
 import json
 import re
 import warnings
@@ -30,8 +32,21 @@ def write_safetensors(model: nn.Module, path: str | Path, about: Mapping[str, An
 def write_tensors(tensors: Mapping[str, Tensor], path: str | Path, about: Mapping[str, Any]) -> None:
     """Write tensors by name with what describes them."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    about = {**about, "sha256": _digest(about, tensors)}
     with atomic(path) as temporary:
-        save_file(tensors, temporary, {_METADATA: json.dumps(about, sort_keys=True)})
+        try:
+            save_file(tensors, temporary, {_METADATA: json.dumps(about, sort_keys=True)})
+        except SafetensorError as error:  # in place of an OSError
+            raise OSError(f"cannot be written ({error})") from None
+
+
+def _digest(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a description and of the names, types, shapes and bytes of tensors."""
+    shapes = [(name, str(tensor.dtype), list(tensor.shape)) for name, tensor in sorted(tensors.items())]
+    digest = hashlib.sha256(json.dumps([about, shapes], sort_keys=True).encode())
+    for _, tensor in sorted(tensors.items()):
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -46,6 +61,8 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor
         raise InputError(f"{path}: not a readable safetensors file ({error})") from None
     if not isinstance(about, dict):
         raise InputError(f"{path}: safetensors without a description of the model; it holds {some(state)}")
+    if (written := about.pop("sha256", None)) and written != _digest(about, state):
+        raise InputError(f"{path}: damaged: not what was written; delete it, and run the same command again")
     return about, state
 
 

@@ -1,5 +1,6 @@
 """Unpack a published .tar, .tar.gz or .zip: files and folders only, none outside the folder, no more than agreed."""
 
+import errno
 import os
 import shutil
 import stat
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from amae.errors import InputError
+from amae.files import delete_leftovers
 
 MEMBERS = 1_000_000  # no benchmark has a fifth of it
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
@@ -27,6 +29,7 @@ def unpack(archive: str | Path, folder: str | Path, limit: int) -> None:
     if folder.exists():
         raise InputError(f"{folder}: exists already; remove it to unpack {archive} again")
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    delete_leftovers(folder.parent)
     temporary.mkdir(parents=True)
     try:
         members = _zip_members if zipfile.is_zipfile(archive) else _tar_members
@@ -46,6 +49,8 @@ def unpack(archive: str | Path, folder: str | Path, limit: int) -> None:
     except InputError:
         raise
     except DAMAGED as error:
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            raise OSError(error.errno, error.strerror, str(folder)) from None
         raise InputError(
             f"{archive}: cannot be unpacked ({error}); damaged or not an archive: fetch it again"
         ) from None

@@ -1,18 +1,22 @@
 """Configuration, paths and input functions that the other rules share."""
 
 import shlex
+from functools import cache
 from pathlib import Path
 
 import amae
 from amae.comparators import METHODS, column, load_method
 from amae.configuration import all_variants, check, options, resolve, typed
 from amae.errors import InputError
+from amae.files import sha256
 from amae.fingerprint import fingerprint
+from amae.running import check_folder, claim
 from snakemake.exceptions import WorkflowError
 
 config.update(typed(config))
 try:
     check(config, " + ".join(map(str, workflow.configfiles)))
+    check_folder(config["results"])
 except InputError as error:
     raise WorkflowError(str(error)) from None
 
@@ -46,6 +50,14 @@ wildcard_constraints:
     module="[AB]",
     method=any_of(METHODS),
     protocol="[NY]",
+
+
+def hold_results():
+    """Refuse to run beside another run in the same folder of results."""
+    try:
+        claim(RESULTS)
+    except InputError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def code(command):

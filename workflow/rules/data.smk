@@ -17,13 +17,14 @@ rule simulate_radiographs:
         "../../environment.yml"
     threads: 64
     params:
+        folder=f"{DATA}/raw",
         images=quoted_setting("images"),
         seed=quoted_setting("seed"),
         abnormal=quoted_setting("abnormal"),
         calibration=calibration_images,
         code=code("data:simulate"),
     shell:
-        "amae simulate --folder $(dirname {output.labels:q}) --count {params.images} --seed {params.seed}"
+        "amae simulate --folder {params.folder:q} --count {params.images} --seed {params.seed}"
         " --abnormal {params.abnormal} --calibration {params.calibration} --workers {threads} 2>&1 | tee {log:q}"
 
 
@@ -43,6 +44,7 @@ rule list_images:
         "../../environment.yml"
     params:
         options=index_options(ratio_counts=False),
+        content=content_of(table_of_images),
         code=code("data:list_images"),
     shell:
         "amae list-images --table {input.table:q} --candidates {output.candidates:q} {params.options}"
@@ -66,6 +68,7 @@ rule index_images:
         "../../environment.yml"
     params:
         options=index_options(ratio_counts=True),
+        content=content_of(table_of_images),
         code=code("data:index"),
     shell:
         "amae index --table {input.table:q} --manifest {output.manifest:q} --hidden-labels {output.hidden:q}"

@@ -194,6 +194,7 @@ rule plot_gallery:
         boxes=optional("boxes", "boxes"),
         score=config["gallery"]["score"],
         rows=config["gallery"]["rows"],
+        content=content_of(boxes_of),
         code=code("evaluate:plot_gallery"),
     shell:
         "amae plot-gallery --images {input.images:q} --index {input.index:q} --scores {input.scores:q}"

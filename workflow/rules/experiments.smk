@@ -161,6 +161,7 @@ rule measure_localisation:
         "../../environment.yml"
     params:
         boxes=optional("boxes", "boxes"),
+        content=content_of(boxes_of),
         code=code("experiments:localise"),
     shell:
         "amae localise --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
@@ -193,6 +194,7 @@ rule plot_localisation:
         boxes=optional("boxes", "boxes"),
         score=config["gallery"]["score"],
         rows=2 * config["gallery"]["rows"],
+        content=content_of(boxes_of),
         code=code("experiments:plot_localisation"),
     shell:
         "amae plot-localisation --images {input.images:q} --index {input.index:q} --maps {input.maps:q}"

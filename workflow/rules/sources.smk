@@ -16,9 +16,10 @@ rule fetch_source:
     conda:
         "../../environment.yml"
     params:
+        folder=f"{RESULTS}/sources/{{source}}",
         code=code("sources:fetch_source"),
     shell:
-        "amae fetch-source --dataset {wildcards.source} --folder $(dirname {output.record:q}) 2>&1 | tee {log:q}"
+        "amae fetch-source --dataset {wildcards.source} --folder {params.folder:q} 2>&1 | tee {log:q}"
 
 
 rule fetch_weights:
@@ -34,10 +35,11 @@ rule fetch_weights:
     conda:
         "../../environment.yml"
     params:
+        folder=f"{RESULTS}/sources/weights",
         name=lambda wildcards: next(name for name, file in SOURCE_WEIGHTS.items() if file == wildcards.file),
         code=code("sources:fetch_source"),
     shell:
-        "amae fetch-source --dataset {params.name} --folder $(dirname {output.weights:q}) 2>&1 | tee {log:q}"
+        "amae fetch-source --dataset {params.name} --folder {params.folder:q} 2>&1 | tee {log:q}"
 
 
 rule list_source:

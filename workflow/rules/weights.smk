@@ -46,6 +46,7 @@ rule import_weights:
     params:
         sizes=options(SETTINGS[""]["mae"]),
         normalisation=normalisation,
+        content=content_of(weights_source),
         code=code("train:import_weights"),
     shell:
         "amae import-weights --source {input.source:q} --weights {output.weights:q} {params.sizes}"

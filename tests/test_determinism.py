@@ -1,0 +1,120 @@
+"""The same seed makes the same files; threads and batches at test time change no score by more than 1e-5."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from project import ROOT
+
+from amae.cli import main, make_parser
+from amae.commands.compare import fit_comparator, score_comparator
+from amae.reconstruct import reconstruct
+from amae.stage1 import frozen_features
+
+TOLERANCE = 1e-5
+set_threads = torch.set_num_threads
+TIMED = (".json", ".log", ".tsv")  # hold times and paths
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_second_run_makes_the_same_files(finished, tmp_path, monkeypatch):
+    """Every command of the workflow once more, without Snakemake, in one process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("amae.commands.predict.code_revision", lambda: None)  # the copy is not kept by git
+    for words in finished.commands():
+        assert main(words) == 0
+    made = [path for path in finished.results.rglob("[!.]*") if path.is_file() and path.suffix not in TIMED]
+    assert len(made) > 100
+    for path in made:
+        again = tmp_path / path.relative_to(finished.folder)
+        assert again.read_bytes() == path.read_bytes(), again
+
+
+@pytest.fixture(params=["two threads", "batches of 1", "batches of 64"])
+def otherwise(request, monkeypatch):
+    """Other threads or batches at test time, once the function is called."""
+
+    def change():
+        if request.param == "two threads":
+            monkeypatch.setattr("torch.set_num_threads", lambda threads: None)
+            set_threads(2)
+            assert torch.get_num_threads() == 2
+            return
+        size = int(request.param.rpartition(" ")[2])
+        for function in (reconstruct, frozen_features):
+            monkeypatch.setattr(function.__wrapped__, "__defaults__", (size,))
+        for name in ("commands.train.PART", "predict.BATCH", "commands.predict.BATCH", "comparators._shared.BATCH"):
+            monkeypatch.setattr(f"amae.{name}", size)
+        monkeypatch.setattr("amae.comparators._autoencoder.BATCH", size)
+
+    threads = torch.get_num_threads()
+    set_threads(1)
+    yield change
+    set_threads(threads)
+
+
+def largest_difference(path, other):
+    """Of two tables of the same images, in any number."""
+    tables = [pd.read_csv(each) for each in (path, other)]
+    for table in tables:
+        assert len(table) > 1
+    numbers = [table.select_dtypes("number") for table in tables]
+    assert len(numbers[0].columns) > 0
+    assert tables[0].drop(columns=numbers[0]).equals(tables[1].drop(columns=numbers[1]))
+    return (numbers[0] - numbers[1]).abs().max(axis=None)
+
+
+@pytest.mark.parametrize(
+    ("command", "scores", "others"),
+    [
+        ("score-stage1", "stage1-scores", []),
+        ("reconstruct", "reconstruction-scores", ["maps", "record"]),
+    ],
+)
+def test_scores_of_the_workflow(finished, tmp_path, monkeypatch, otherwise, command, scores, others):
+    monkeypatch.chdir(finished.folder)
+    words = finished.commands(command)[0]
+    before = words[words.index(f"--{scores}") + 1]
+    for name in (scores, *others):
+        words[words.index(f"--{name}") + 1] = str(tmp_path / name)
+    otherwise()
+    assert main(words) == 0
+    assert largest_difference(before, tmp_path / scores) < TOLERANCE
+
+
+def test_scores_of_predict(finished, tmp_path, otherwise):
+    model = str(finished.results / "seed0/model.safetensors")
+    words = ["predict", str(finished.results / "raw/dicom"), "--model", model, "--output"]
+    assert main([*words, str(tmp_path / "as it is")]) == 0
+    otherwise()
+    assert main([*words, str(tmp_path / "otherwise")]) == 0
+    found = [tmp_path / name / "predictions.csv" for name in ("as it is", "otherwise")]
+    assert largest_difference(*found) < TOLERANCE
+
+
+@pytest.mark.parametrize("method", ["ddad", "anatpaste", "knn", "pu_probe", "pooled"])
+def test_scores_of_other_methods(finished, tmp_path, monkeypatch, otherwise, method):
+    monkeypatch.chdir(finished.folder)
+    data = ["--manifest", "out/tiny/manifest.csv", "--images", "out/tiny/images.npy", "--index", "out/tiny/images.csv"]
+    paths = [tmp_path / name for name in ("scores.csv", "otherwise.csv")]
+    if method == "pooled":
+        settings = [word for word in finished.commands("reconstruct")[0] if word not in data]
+        settings = settings[settings.index("--masks") : settings.index("--seed")]
+        words = ["score-pooled", *data, "--model", "out/tiny/mae.safetensors", *settings, "--scores"]
+        assert main([*words, str(paths[0])]) == 0
+        otherwise()
+        assert main([*words, str(paths[1])]) == 0
+    else:
+        protocol = "N" if method == "knn" else "Y"
+        recipes = yaml.safe_load((ROOT / "tests/tiny.yaml").read_text())["presets"]["tiny"]["comparators"]
+        words = ["compare", "--method", method, "--protocol", protocol, *data, "--lungs", "out/tiny/lungs.npy"]
+        words += ["--weights", "out/tiny/mae.safetensors", "--settings", json.dumps(recipes.get(method, {}))]
+        words += [word for name in ("state", "history", "record") for word in (f"--{name}", str(tmp_path / name))]
+        options = [make_parser().parse_args([*words, "--scores", str(path)]) for path in paths]
+        fit_comparator(options[0])
+        score_comparator(options[0])
+        otherwise()
+        score_comparator(options[1])
+    assert largest_difference(*paths) < TOLERANCE

@@ -1,0 +1,338 @@
+"""What the machine does to a run: full disks, damaged files, spent memory, wrong clocks, and a second run beside it."""
+
+import errno
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from project import start, workers
+from test_resume import wait_for, with_options
+
+from amae.cli import main
+from amae.errors import InputError
+from amae.files import atomic, open_sealed, seal
+from amae.mae.checkpoints import read_safetensors, write_tensors
+from amae.running import LOCK, check_folder, claim
+from amae.sources.unpack import unpack
+
+OUTPUTS = {  # of a command, by option
+    "segment-lungs": ("lungs", "table", "sheet"),
+    "train-module": ("model", "history", "record"),
+    "reconstruct": ("reconstruction-scores", "maps", "record"),
+    "plot-gallery": ("figure",),
+}
+DAMAGED = r"damaged|not a packed array"
+
+
+@pytest.fixture
+def mount(tmp_path):
+    """A function that mounts a small file system in memory, or changes its options."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def with_options(options):
+        again = ["-o", f"remount,{options}"] if os.path.ismount(folder) else ["-o", options]
+        done = subprocess.run(["mount", "-t", "tmpfs", *again, "tmpfs", str(folder)], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"a file system cannot be mounted here: {done.stderr.strip()}")
+        return folder
+
+    yield with_options
+    subprocess.run(["umount", str(folder)], capture_output=True, check=False)
+
+
+def said(capsys, command):
+    """The one line that a command ended with."""
+    lines = capsys.readouterr().err.splitlines()
+    assert "Traceback" not in "".join(lines)
+    assert lines[-1].startswith(f"amae {command}: error: "), lines
+    return lines[-1].removeprefix(f"amae {command}: error: ")
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("command", OUTPUTS)
+def test_a_full_disk_is_told_and_the_next_run_recovers(finished, monkeypatch, mount, capsys, command):
+    monkeypatch.chdir(finished.folder)
+    disk = mount("size=1m")
+    (disk / "fill").write_bytes(bytes(2**20 - 4096))
+    before = finished.commands(command)[0]
+    words = with_options(before, **{name: disk / "made" / f"{name}.csv" for name in OUTPUTS[command]})
+    assert main(words) == 2
+    message = said(capsys, command)
+    assert str(disk / "made") in message and "No space left on device" in message, message
+    assert [path.name for path in disk.rglob("*") if path.is_file() and path.stat().st_size] == ["fill"]
+    (disk / "fill").unlink()
+    mount("size=100m")
+    assert main(words) == 0
+    for name in OUTPUTS[command]:
+        if name != "record":  # tells the time
+            assert (disk / "made" / f"{name}.csv").read_bytes() == _given(finished, before, name), name
+
+
+def test_a_full_disk_is_told_when_an_archive_is_unpacked(tmp_path, mount):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("a", bytes(2**21))
+    disk = mount("size=1m")
+    with pytest.raises(OSError, match=r"No space left on device: .*/disk/made"):
+        unpack(tmp_path / "a.zip", disk / "made", limit=2**22)
+    assert list(disk.iterdir()) == []
+
+
+def _given(finished, words, name):
+    return (finished.folder / words[words.index(f"--{name}") + 1]).read_bytes()
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_anything_is_computed(
+    finished, tmp_path, monkeypatch, mount, capsys
+):
+    disk = mount("size=1m")
+    mount("ro")
+    (tmp_path / "file").write_text("not a folder")
+    for results, why in ((disk, "Read-only file system"), (tmp_path / "file", "Not a directory")):
+        status, output = finished.run("data", config=(f"results={results}",))
+        assert status != 0
+        assert f"key results: {results}: cannot be written to ({why}" in output and "Traceback" not in output, output
+    monkeypatch.chdir(finished.folder)
+    words = with_options(finished.commands("train-module")[0], model=disk / "made/model", record=tmp_path / "record")
+    assert main(words) == 2
+    assert said(capsys, "train-module") == f"{disk}/made: Read-only file system"
+    assert not (tmp_path / "record").exists()
+
+
+def test_a_second_run_in_the_same_folder_is_refused_and_the_first_is_unharmed(finished, tmp_path):
+    project = finished.copy(tmp_path / "project")
+    model = "out/tiny/seed0/module_B/mae.safetensors"
+    shutil.rmtree((project.folder / model).parent)
+    log = tmp_path / "log"
+    first = start(project.command(model), project.folder, log)
+    wait_for(lambda: "module B: " in log.read_text(), first)
+    (worker,) = workers(first)
+    os.kill(worker, signal.SIGSTOP)
+    for at_work in (f"{first.pid} {worker}", str(worker)):  # then what a killed workflow leaves behind
+        status, output = project.run(model)
+        assert status != 0
+        assert "out: another run is at work in this folder, or a killed one left" in output, output
+        assert f"(process {at_work})" in output, output
+        assert "Traceback" not in output
+        first.kill()
+        first.wait()
+    os.kill(worker, signal.SIGCONT)
+    while workers(first):
+        time.sleep(0.05)
+    assert (project.folder / model).read_bytes() == (finished.folder / model).read_bytes()
+
+
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, capsys):
+    def fail(*arguments):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", fail)
+    claim(tmp_path / "out")
+    assert "cannot be locked (No locks available): start one run at a time" in capsys.readouterr().err
+    assert LOCK not in os.environ
+
+
+def damage(path):
+    """Flip a bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("segment-lungs", "images"),
+        ("train-stage1", "lungs"),
+        ("train-stage1", "weights"),
+        ("score-stage1", "head"),
+        ("train-module", "images"),
+        ("reconstruct", "model-b"),
+        ("export", "model-a"),
+        ("plot-gallery", "maps"),
+        ("inspect", None),
+    ],
+)
+def test_a_changed_bit_is_found_and_named(finished, tmp_path, monkeypatch, capsys, command, option):
+    monkeypatch.chdir(finished.folder)
+    words = finished.commands(command)[0] if option else ["inspect", "out/tiny/seed0/model.safetensors"]
+    place = words.index(f"--{option}") + 1 if option else 1
+    broken = tmp_path / shutil.copy(words[place], tmp_path)
+    damage(broken)
+    words[place] = str(broken)
+    words = with_options(words, **{name: tmp_path / name for name in OUTPUTS.get(command, ())})
+    assert main(words) == 2
+    message = said(capsys, command)
+    assert str(broken) in message and "damaged" in message and "delete it" in message
+
+
+def test_every_changed_bit_of_a_sealed_file_is_found(tmp_path):
+    path = tmp_path / "a.npy"
+    rng = np.random.default_rng(0)
+    np.save(path, rng.integers(0, 256, (3, 4, 5), dtype=np.uint8))
+    assert open_sealed(path).shape == (3, 4, 5)  # without a seal: not of this project
+    seal(path)
+    whole = path.read_bytes()
+    assert (open_sealed(path) == np.load(path)).all()
+    for place in range(len(whole)):
+        content = bytearray(whole)
+        content[place] ^= 1 << rng.integers(8)
+        path.write_bytes(content)
+        os.utime(path, ns=(place, place))
+        with pytest.raises(InputError, match=DAMAGED):
+            open_sealed(path)
+    for length in (len(whole) - 1, len(whole) - 40, 10):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError, match=DAMAGED):
+            open_sealed(path)
+
+
+def test_every_changed_bit_of_our_weights_is_found(tmp_path):
+    path = tmp_path / "a.safetensors"
+    tensors = {"a": torch.rand(3, 2), "b": torch.arange(3), "c": torch.tensor(1.5, dtype=torch.bfloat16)}
+    write_tensors(tensors, path, {"kind": "x", "std": 0.25})
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    found = 0
+    for place in range(len(whole)):
+        content = bytearray(whole)
+        content[place] ^= 1 << rng.integers(8)
+        path.write_bytes(content)
+        try:
+            about, state = read_safetensors(path)
+        except InputError:
+            found += 1
+            continue
+        # a bit of the checksum's own name, or of the padding
+        assert about.items() >= {"kind": "x", "std": 0.25}.items()
+        assert all(torch.equal(state[name], tensors[name]) for name in tensors)
+    assert found > len(whole) - 30
+
+
+def test_what_a_killed_process_left_is_deleted(tmp_path):
+    process = subprocess.Popen(["true"])
+    process.wait()
+    (tmp_path / f".big.{process.pid}.tmp.npy").write_text("half")
+    (tmp_path / f".big.{os.getpid()}.tmp.csv").write_text("at work")
+    (tmp_path / f".archive.{process.pid}.tmp/half").mkdir(parents=True)
+    (tmp_path / ".mine.tmp.npy").write_text("not ours")
+    with atomic(tmp_path / "a.csv") as temporary:
+        temporary.write_text("a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f".big.{os.getpid()}.tmp.csv", ".mine.tmp.npy", "a.csv"]
+
+
+@pytest.mark.parametrize(
+    ("error", "part"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has"), "CUDA out of memory"),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:1] . DefaultCPUAllocator: can't allocate memory"), "can't alloc"),
+        (MemoryError(), "out of memory"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("command", "step", "advice"),
+    [
+        ("pretrain", "amae.training._epoch", "lower the key pretrain.batch_size (--batch-size), 8 now"),
+        ("train-stage1", "amae.training._epoch", "lower the key stage1.batch_size (--batch-size), 8 now"),
+        ("train-module", "amae.training._epoch", "lower the key modules.batch_size (--batch-size), 8 now"),
+        ("reconstruct", "amae.reconstruct.reconstruct", "--device cpu"),
+    ],
+)
+@pytest.mark.usefixtures("one_thread")
+def test_spent_memory_names_the_key_to_lower(
+    finished, tmp_path, monkeypatch, capsys, error, part, command, step, advice
+):
+    monkeypatch.chdir(finished.folder)
+    outputs = {**OUTPUTS, "pretrain": ("weights", "history", "record"), "train-stage1": ("head", "history", "record")}
+    words = with_options(finished.commands(command)[0], **{name: tmp_path / name for name in outputs[command]})
+
+    def fail(*arguments, **options):
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(step, fail)
+        assert main(words) == 2
+    message = said(capsys, command)
+    assert part in message and advice in message, message
+    assert not list(tmp_path.iterdir())
+    if isinstance(error, MemoryError):
+        assert main(words) == 0
+        name = outputs[command][0]
+        assert (tmp_path / name).read_bytes() == _given(finished, finished.commands(command)[0], name)
+
+
+def die(*arguments):
+    """End a worker as the kernel does when memory runs out."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_dead_worker_is_told_in_one_line(finished, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(finished.folder)
+    monkeypatch.setattr("amae.lungs._segment_chunk", die)
+    words = with_options(finished.commands("segment-lungs")[0], workers=2, lungs=tmp_path / "lungs.npy")
+    assert main(words) == 2
+    assert "a worker process was ended from outside" in said(capsys, "segment-lungs")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_that_only_a_programmer_can_put_right_keeps_its_traceback(finished, monkeypatch):
+    def fail(*arguments, **options):
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr("amae.lungs.segment_lungs", fail)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        main(finished.commands("segment-lungs")[0])
+
+
+def test_a_clock_that_was_set_back_is_told(finished, tmp_path):
+    project = finished.copy(tmp_path / "project")
+    later = time.time() + 3600
+    os.utime(project.results / "images.npy", (later, later))
+    status, output = project.run()
+    assert status != 0
+    assert "out/tiny/images.npy: made at" in output and "the clock was set back" in output, output
+    assert "Traceback" not in output
+    radiograph = next(project.results.glob("raw/dicom/*.dcm"))
+    os.utime(radiograph, (later, later))
+    advice = re.search(r"find out .* -delete", output)[0]
+    subprocess.run(advice, shell=True, cwd=project.folder, check=True)
+    assert not (project.results / "images.npy").exists() and radiograph.exists()
+    assert "convert_images" in project.planned()
+    soon = time.time() + 10
+    os.utime(project.results / "lungs.npy", (soon, soon))
+    check_folder(project.folder / "out")
+
+
+def test_times_of_the_past_change_nothing(finished, tmp_path):
+    project = finished.copy(tmp_path / "project")
+    for path in project.folder.joinpath("out").rglob("*"):
+        moved = path.stat().st_mtime - 10 * 365 * 86400
+        os.utime(path, (moved, moved))
+    assert project.planned() == {}
+
+
+def test_an_edited_table_counts_whatever_the_clock_said(finished, tmp_path):
+    project = finished.copy(tmp_path / "project")
+    tiny = project.folder / "tests/tiny.yaml"
+    own = "{kind: own, table: mine.csv, root: null, weights: pretrain, conversion: minmax, square: squash,"
+    own = f"datasets:\n  mine:\n    {own}\n     allowed_failures: 0, splits: null}}\n"
+    tiny.write_text(tiny.read_text().replace("dataset: tiny\n", "dataset: mine\n").replace("datasets:\n", own, 1))
+    table = pd.read_csv(project.results / "raw/labels.csv", dtype=str).head(8)
+    table["path"] = "out/tiny/raw/" + table["path"]
+    table["split"], table["label"] = "train_normal", "normal"
+    table.to_csv(project.folder / "mine.csv", index=False)
+    assert project.run("out/mine/candidates.csv")[0] == 0
+    os.utime(project.folder / "mine.csv", (1e9, 1e9))
+    assert "Nothing to be done" in project.run("--dry-run", "out/mine/candidates.csv")[1]
+    table.head(7).to_csv(project.folder / "mine.csv", index=False)
+    os.utime(project.folder / "mine.csv", (1e9, 1e9))
+    output = project.run("--dry-run", "out/mine/candidates.csv")[1]
+    assert "reason: Params have changed" in output, output
