@@ -1,0 +1,128 @@
+"""Files and options that sub-commands share by name, and what the help says of them."""
+
+from pathlib import Path
+from typing import Any
+
+FILES = {
+    "figure": "picture to write (.png)",
+    "head": "stage 1 head (.safetensors)",
+    "hidden-labels": "labels of the unlabeled images (.csv), for diagnosis only",
+    "history": "training history (.csv)",
+    "images": "packed images (.npy)",
+    "index": "table of the packed images (.csv)",
+    "labels": "table of labels (.csv)",
+    "lungs": "packed lung masks (.npy)",
+    "manifest": "manifest (.csv)",
+    "maps": "mean maps of both modules (.npz)",
+    "metrics": "metrics of one seed (.csv)",
+    "model": "trained autoencoder (.safetensors)",
+    "model-a": "module A (.safetensors)",
+    "model-b": "module B (.safetensors)",
+    "markdown": "table to write (.md)",
+    "latex": "table to write (.tex)",
+    "probe-scores": "the probe's probabilities of T_u (.csv)",
+    "pseudo-labels": "pseudo-labels (.csv)",
+    "published": "figures that the papers print (.csv)",
+    "state": "trained comparator (.safetensors)",
+    "text": "text to write (.md)",
+    "reconstruction-scores": "scores from the reconstructions (.csv)",
+    "record": "record of how the result was made (.json)",
+    "rejected": "table of the images that could not be read (.csv)",
+    "scores": "scores of the test images (.csv)",
+    "sheet": "contact sheet (.png)",
+    "stage1-scores": "stage 1 probabilities of T_u and the test images (.csv)",
+    "table": "table (.csv)",
+    "unlabeled-scores": "probabilities of T_u, of stage 1 or of the probe (.csv)",
+    "weights": "pre-trained autoencoder f_0, g_0 (.safetensors)",
+}
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "abnormal": {"type": float, "default": 0.4, "help": "share of images with a finding (default: %(default)s)"},
+    "allowed-failures": {"type": int, "default": 0, "help": "unreadable images allowed (default: %(default)s)"},
+    "boxes": {"type": Path, "help": "table of finding boxes to draw, in original pixels (.csv)"},
+    "calibration": {
+        "type": int,
+        "default": 0,
+        "help": "further normal images, kept for calibration (default: %(default)s)",
+    },
+    "conversion": {
+        "choices": ["minmax", "voi"],
+        "default": "minmax",
+        "help": "grey levels: minmax as published, voi through the DICOM window (default: %(default)s)",
+    },
+    "count": {"type": int, "default": 1000, "help": "number of images (default: %(default)s)"},
+    "device": {
+        "choices": ["auto", "cpu", "cuda"],
+        "default": "auto",
+        "help": "auto takes a GPU where there is one (default: %(default)s)",
+    },
+    "dicom": {
+        "action": "store_true",
+        "help": "also write each map as a DICOM secondary capture, with the source's patient and study; "
+        "needs highdicom (default: %(default)s)",
+    },
+    "folder": {"type": Path, "required": True, "help": "folder of the data set, or to write to"},
+    "gpus": {"type": int, "default": 1, "help": "GPUs granted; 0 forces the CPU (default: %(default)s)"},
+    "histories": {"type": Path, "nargs": "+", "required": True, "help": "training histories (.csv)"},
+    "image-size": {"type": int, "default": 224, "help": "side of the square images, in pixels (default: %(default)s)"},
+    "metrics-of-seeds": {"type": Path, "nargs": "+", "required": True, "help": "metrics, one table per seed (.csv)"},
+    "module": {"choices": ["A", "B", "pooled"], "required": True, "help": "module to train"},
+    "anomaly-ratio": {"type": float, "help": "abnormal share of T_u; without it, a data set has no T_u"},
+    "dataset": {"required": True, "help": "name of the data set, as in the table of sources"},
+    "lungs": {"type": Path, "help": "packed lung masks, where the method needs them (.npy)"},
+    "metadata": {"type": Path, "help": "folder of further tables: mapping to NIH, pre-training list"},
+    "method": {"required": True, "help": "comparator: a module of amae.comparators"},
+    "methods": {"required": True, "help": "methods, as JSON: method, protocol, taxonomy, score, metrics, note"},
+    "normalisation": {
+        "choices": ["chest", "imagenet"],
+        "default": "chest",
+        "help": "what published weights were trained with (default: %(default)s)",
+    },
+    "output": {"type": Path, "required": True, "metavar": "FOLDER", "help": "folder to write to; new, or empty"},
+    "panels": {"required": True, "help": "tables of scores by heading, as JSON"},
+    "patient-disjoint": {
+        "action": "store_true",
+        "help": "leave out the training images of patients who are in the test set (default: %(default)s)",
+    },
+    "protocol": {"choices": ["N", "Y"], "required": True, "help": "N: trained on T_n; Y: on T_n and T_u"},
+    "pseudo-labels": {"type": Path, "help": "pseudo-labels, which modules A and B need (.csv)"},
+    "reconstruction-scores": {
+        "type": Path,
+        "help": "scores from the reconstructions; without T_u there are none (.csv)",
+    },
+    "records": {"required": True, "help": "records of jobs by method, as JSON"},
+    "reference": {"help": "method that the others are tested against (Welch)"},
+    "repartition": {"type": Path, "help": "repartition file, or folder of lists (default: in the folder)"},
+    "score-tables": {"type": Path, "nargs": "+", "required": True, "help": "tables of scores (.csv)"},
+    "settings": {"help": "settings of the method that differ from its recipe, as JSON"},
+    "weights": {"type": Path, "help": "pre-trained autoencoder, where the method needs it (.safetensors)"},
+    "root": {"type": Path, "help": "folder the table's paths start from (default: the table's own)"},
+    "rows": {"type": int, "default": 4, "help": "images of each kind (default: %(default)s)"},
+    "score": {"default": "inter", "help": "score that ranks the images (default: %(default)s)"},
+    "scores-of-seeds": {"type": Path, "nargs": "+", "required": True, "help": "scores, one table per seed (.csv)"},
+    "seeds": {"type": int, "nargs": "+", "required": True, "help": "seeds of these tables, in the same order"},
+    "seed": {"type": int, "default": 0, "help": "seed (default: %(default)s)"},
+    "source": {"type": Path, "required": True, "help": "published .pth or .safetensors file"},
+    "specificity": {
+        "type": float,
+        "default": 0.95,
+        "help": "share of normal images to call normal (default: %(default)s)",
+    },
+    "splits": {"help": "splits to draw, as JSON; without it the table's split column counts"},
+    "square": {
+        "choices": ["squash", "pad", "crop"],
+        "default": "squash",
+        "help": "how an image becomes square (default: %(default)s)",
+    },
+    "workers": {"type": int, "default": 1, "help": "processes (default: %(default)s)"},
+}
+
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    "exported": {"type": Path, "metavar": "MODEL", "help": "model made by amae export (.safetensors)"},
+    "radiographs": {
+        "type": Path,
+        "nargs": "+",
+        "metavar": "FILE",
+        "help": "DICOM, PNG or JPEG files, or folders of them",
+    },
+}
