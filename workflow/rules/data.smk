@@ -17,7 +17,7 @@ rule simulate_radiographs:
         "../../environment.yml"
     threads: 64
     params:
-        folder=f"{DATA}/raw",
+        folder=subpath(output.labels, parent=True),
         images=quoted_setting("images"),
         seed=quoted_setting("seed"),
         abnormal=quoted_setting("abnormal"),

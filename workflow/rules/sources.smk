@@ -16,7 +16,7 @@ rule fetch_source:
     conda:
         "../../environment.yml"
     params:
-        folder=f"{RESULTS}/sources/{{source}}",
+        folder=subpath(output.record, parent=True),
         code=code("sources:fetch_source"),
     shell:
         "amae fetch-source --dataset {wildcards.source} --folder {params.folder:q} 2>&1 | tee {log:q}"
@@ -35,7 +35,7 @@ rule fetch_weights:
     conda:
         "../../environment.yml"
     params:
-        folder=f"{RESULTS}/sources/weights",
+        folder=subpath(output.weights, parent=True),
         name=lambda wildcards: next(name for name, file in SOURCE_WEIGHTS.items() if file == wildcards.file),
         code=code("sources:fetch_source"),
     shell:
