@@ -15,7 +15,7 @@ from amae.cli import main
 from amae.commands.compare import compare
 from amae.errors import InputError
 from amae.mae.architecture import Architecture
-from amae.mae.checkpoints import read_description
+from amae.mae.checkpoints import read_description, read_safetensors, write_tensors
 from amae.mae.densenet import DenseNet
 from amae.mae.model import MAE
 from amae.mae.weights import CHEST_MEAN, CHEST_STD, IMAGENET_MEAN, IMAGENET_STD, convert_weights, load_encoder
@@ -195,11 +195,12 @@ def test_other_files_are_no_encoder(network, tmp_path):
     ):
         load_encoder(tmp_path / "moco.pth")
     convert_weights(tmp_path / "moco.pth", tmp_path / "a.safetensors")
-    damaged = (tmp_path / "a.safetensors").read_bytes().replace(b"features.norm5.bias", b"features.norm6.bias")
-    (tmp_path / "a.safetensors").write_bytes(damaged)
+    about, state = read_safetensors(tmp_path / "a.safetensors")
+    other = {name.replace("norm5.bias", "norm6.bias"): tensor for name, tensor in state.items()}
+    write_tensors(other, tmp_path / "a.safetensors", about)
     with pytest.raises(InputError, match=r"missing: features\.norm5\.bias; keys unexpected: features\.norm6\.bias"):
         load_encoder(tmp_path / "a.safetensors")
-    (tmp_path / "a.safetensors").write_bytes(damaged.replace(b"image_size", b"image_sise"))
+    write_tensors(state, tmp_path / "a.safetensors", {**about, "architecture": {"image_sise": SIDE}})
     with pytest.raises(InputError, match=r"a\.safetensors: not a DenseNet-121 of this version \('image_size'\)"):
         load_encoder(tmp_path / "a.safetensors")
 
