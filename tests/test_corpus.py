@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import pydicom
 import pytest
 from corpus import ANY, AS_PYDICOM, REFUSED, SIZE, Variant, full
 from PIL import Image
-from project import ROOT, environment
+from project import ROOT, kill, start
 from small import write_model
 from variants import variants
 
@@ -32,21 +31,27 @@ class Run:
     printed: str
 
 
+# The peak of a process counts what it was forked from, here all of pytest: so one in between starts it, and tells.
+MEASURE = """
+import resource, subprocess, sys
+status = subprocess.call(sys.argv[2:])
+open(sys.argv[1], "w").write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+sys.exit(status)
+"""
+
+
 def run(words: list[object], folder: Path) -> tuple[int, str]:
     """Peak memory in KiB and output of `amae`."""
-    command = [sys.executable, "-W", "error", "-m", "amae.cli", *map(str, words)]
-    with (folder / "log").open("w+") as log:
-        process = subprocess.Popen(command, cwd=folder, env=environment(ROOT), stdout=log, stderr=log)
-        end = time.monotonic() + SECONDS
-        while not (found := os.wait4(process.pid, os.WNOHANG))[0]:
-            if time.monotonic() > end:
-                process.kill()
-            time.sleep(0.05)
-        process.returncode = found[1]  # it has been waited for
-        log.seek(0)
-        printed = log.read()
-    assert found[1] == 0, printed[-3000:]
-    return found[2].ru_maxrss, printed
+    command = [sys.executable, "-c", MEASURE, "peak", sys.executable, "-W", "error", "-m", "amae.cli", *map(str, words)]
+    process = start(command, folder, folder / "log", ROOT)
+    try:
+        status = process.wait(SECONDS)
+    except subprocess.TimeoutExpired:
+        kill(process)
+        raise
+    printed = (folder / "log").read_text()
+    assert status == 0, printed[-3000:]
+    return int((folder / "peak").read_text()), printed
 
 
 @pytest.fixture(scope="module")
