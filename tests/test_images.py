@@ -242,7 +242,7 @@ def test_rejected_images_leave_array_and_index_in_step(tmp_path: Path) -> None:
     out = run(tmp_path, "out", allowed=2)
     packed, index = open_images(out / "images.npy", out / "images.csv")
     assert isinstance(packed, np.memmap) and packed.shape == (7, 16, 16) and packed.dtype == np.uint8
-    assert (out / "images.npy").stat().st_size == packed.offset + packed.size
+    assert (out / "images.npy").stat().st_size == packed.offset + packed.size + 32  # and the hash
     assert list(index["image_id"]) == ["001", "002", "003", "005", "006", "007", "008"]
     for row, image_id in enumerate(index["image_id"]):
         image, geometry = read_image(tmp_path / f"{int(image_id)}.png", "minmax", "pad", 16)
@@ -293,7 +293,7 @@ def test_pieces_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"float64 \(9, 4, 4\), expected uint8"):
         open_images(out / "float.npy", out / "images.csv")
     (out / "text.npy").write_text("image")
-    with pytest.raises(InputError, match=r"text\.npy: not a packed image array"):
+    with pytest.raises(InputError, match=r"text\.npy: not a packed array"):
         open_images(out / "text.npy", out / "images.csv")
 
 

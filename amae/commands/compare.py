@@ -21,7 +21,7 @@ from amae.device import choose_device
 from amae.errors import InputError
 from amae.files import write_csv
 from amae.fingerprint import fingerprint
-from amae.mae.checkpoints import read_safetensors, write_tensors
+from amae.mae.checkpoints import is_safetensors, read_safetensors, write_tensors
 from amae.mae.weights import load_encoder
 from amae.provenance import recording
 from amae.training import Resume
@@ -121,6 +121,8 @@ def save_state(state: dict[str, Tensor], path: str | Path, method: str, protocol
 
 def load_state(path: str | Path, device: torch.device) -> tuple[dict[str, Tensor], str, Any]:
     """Read a trained comparator: its state on the device, method and settings; InputError if the file is not one."""
+    if not is_safetensors(path):
+        raise InputError(f"{path}: not a trained comparator: no safetensors file; make it with `amae compare`")
     about, state = read_safetensors(path)
     if about.get("kind") != "comparator":
         raise InputError(f"{path}: not a trained comparator, but {about.get('kind', 'something else')}")
@@ -128,7 +130,7 @@ def load_state(path: str | Path, device: torch.device) -> tuple[dict[str, Tensor
         state = {name: tensor.to(device) for name, tensor in state.items()}
         return state, about["method"], load_method(about["method"]).Settings(**about["settings"])
     except (InputError, TypeError) as error:
-        raise InputError(f"{path}: not of this version ({error}); make it again with `amae fit-comparator`") from None
+        raise InputError(f"{path}: not of this version ({error}); make it again with `amae compare`") from None
 
 
 def _method(options: Namespace) -> tuple[ModuleType, Any]:
