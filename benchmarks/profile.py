@@ -1,7 +1,6 @@
 """Where a module's step spends its time, in our path and in the straightforward one: `python -m benchmarks.profile`.
 
-Prints milliseconds a step by kind of operation (torch's profiler, one thread), for the sizes of the paper and of the demo
-preset.
+Prints milliseconds a step by kind of operation, for the sizes of the paper and of the demo preset, on one thread.
 """
 
 import tempfile
