@@ -3,6 +3,8 @@
 import base64
 import io
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -21,11 +23,12 @@ from amae.commands.predict import list_files
 from amae.data.dicom import read_grey
 from amae.data.images import make_square
 from amae.errors import InputError
-from amae.figures.prediction import draw_sheet, full_overlay, shown_of, write_page
+from amae.figures.prediction import POLICY, draw_sheet, full_overlay, shown_of, write_page
 from amae.files import read_csv
 from amae.mae.checkpoints import read_safetensors, write_tensors
 from amae.portable import FORMAT, load_portable
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 SCORES = ["stage1", "inter", "mask_rec", "error_ratio", "error_ratio_patch"]
 PLANTED = {
     "PatientName": "Plantagenet^Geoffrey",
@@ -238,6 +241,30 @@ def test_the_page_is_sorted_and_needs_nothing_else(predicted):
         assert kind == "data:image/png;base64"
         assert base64.b64decode(data) == (output / name).read_bytes()
     assert "Research software, not a medical device." in page.texts
+
+
+COUNT = """<script>addEventListener("load", () => {
+const images = [...document.images], rows = document.querySelectorAll("tr").length - 1
+document.title = [images.length, images.filter(image => image.naturalWidth > 0).length, rows].join(" ")
+})</script>"""
+
+
+def test_a_browser_without_network_shows_every_picture(predicted, tmp_path):
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not browser:
+        pytest.skip(f"no browser found ({', '.join(BROWSERS)})")
+    output, table = predicted
+    page = (output / "summary.html").read_text(encoding="utf-8")
+    assert page.count(POLICY) == 1
+    counting = page.replace(POLICY, f"{POLICY}; script-src 'unsafe-inline'").replace("</body>", f"{COUNT}</body>")
+    (tmp_path / "page.html").write_text(counting, encoding="utf-8")
+    offline = ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}"]
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", *offline, "--dump-dom"]
+    done = subprocess.run(
+        [browser, *options, (tmp_path / "page.html").as_uri()], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert f"<title>{len(table)} {len(table)} {len(table)}</title>" in done.stdout
+    assert "CONSOLE" not in done.stderr  # what a page refuses to load is told there
 
 
 def test_sheet_and_page_show_the_highest_scores_and_say_so(tmp_path, monkeypatch):
