@@ -180,13 +180,19 @@ def draw(table: pd.DataFrame) -> None:
 
 
 def lines(axes: Axes, table: pd.DataFrame, x: str, y: str, x_label: str, y_label: str) -> None:
-    """A line for each step, with its exponent in the legend."""
+    """A line for each step; those of time on logarithmic axes, with the exponent in the legend."""
     for (step, part), colour, dash in zip(table.groupby("step", sort=False), LINES, DASHES, strict=False):
-        exponent = np.polyfit(np.log(part[x]), np.log(part[y]), 1)[0]
-        label = f"{WHAT.get(step, step)}: exponent {exponent:.2f}"
-        axes.loglog(part[x], part[y], color=colour, linestyle=dash, marker="o", markersize=2.5, label=label)
-    axes.set(xlabel=x_label, ylabel=y_label)
-    axes.legend()
+        label = WHAT.get(step, step)
+        if y == "seconds":
+            label += f": exponent {np.polyfit(np.log(part[x]), np.log(part[y]), 1)[0]:.2f}"
+        axes.plot(part[x], part[y], color=colour, linestyle=dash, marker="o", markersize=2.5, label=label)
+    axes.set(xlabel=x_label, ylabel=y_label, xscale="log", yscale="log" if y == "seconds" else "linear")
+    ticks = sorted(set(table[x]))
+    axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+    axes.xaxis.minorticks_off()
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high * (high / low) ** 0.8 if y == "seconds" else high)  # room for the legend
+    axes.legend(loc="upper left")
 
 
 if __name__ == "__main__":
