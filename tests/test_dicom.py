@@ -1,6 +1,8 @@
 """The DICOM chain against formulas written out from the standard, files built here, and the conformance file."""
 
+import os
 import re
+import signal
 import warnings
 from pathlib import Path
 
@@ -26,7 +28,7 @@ from pydicom.uid import (
 from scipy.special import expit
 
 from amae.data import dicom
-from amae.data.decode import DECODERS, decode
+from amae.data.decode import DECODERS, _decoding_process, decode
 from amae.data.dicom import read_grey
 from amae.errors import InputError
 
@@ -371,7 +373,8 @@ def test_a_decoder_that_does_not_end_is_stopped(tmp_path: Path, monkeypatch: pyt
     path = tmp_path / "lossless.dcm"
     path.write_bytes(FORMATS["JPEG lossless"])
     expected = read_grey(path, "minmax")
-    monkeypatch.setattr("amae.data.decode.LONGEST", 0)
+    os.kill(_decoding_process()[0].pid, signal.SIGSTOP)
+    monkeypatch.setattr("amae.data.decode.LONGEST", 0.2)
     with pytest.raises(InputError, match=r"cannot be decoded as .*JPEG Lossless"):
         read_grey(path, "minmax")
     monkeypatch.undo()
