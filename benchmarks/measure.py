@@ -1,7 +1,7 @@
 """Clocks, counted operations, and the machine that the figures belong to.
 
 With one thread, time is processor time of this process: other work on the machine then counts little. With several
-threads or processes it is wall time.
+threads or processes, and on a GPU, it is wall time.
 """
 
 import ctypes
@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from amae.device import keep_memory
 from amae.provenance import describe_device
 
-MATRIX = 2048  # side of the matrices whose product is the machine's rate
+MATRIX = {"cpu": 2048, "cuda": 8192}  # side of the matrices whose product is the machine's rate
 PRODUCTS = 4  # in one measurement
 PACKAGES = ("torch", "numpy", "pillow", "pydicom")
 
@@ -61,6 +61,19 @@ def interleaved(
     return {name: median(seconds[1:]) for name, seconds in taken.items()}
 
 
+def on_device(sides: Mapping[str, Callable[[], object]], device: torch.device, rounds: int = 3) -> dict[str, float]:
+    """`interleaved` by the clock of a device: processor time on a CPU; on a GPU wall time, ten calls in a row."""
+    if device.type == "cpu":
+        return interleaved(sides, rounds)
+
+    def clock() -> float:
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
+    repeated = {name: lambda side=side: [side() for _ in range(10)] for name, side in sides.items()}
+    return {name: seconds / 10 for name, seconds in interleaved(repeated, rounds, clock).items()}
+
+
 def usual_memory(side: Callable[[], object]) -> Callable[[], object]:
     """A side run with glibc's usual memory, as a program has it that does not call `amae.device.keep_memory`.
 
@@ -76,9 +89,10 @@ def usual_memory(side: Callable[[], object]) -> Callable[[], object]:
     return run
 
 
-def matrix_product() -> Callable[[], None]:
-    """A side that multiplies float32 matrices: PRODUCTS * 2 * MATRIX^3 operations."""
-    a, b, c = (torch.randn(MATRIX, MATRIX) for _ in range(3))
+def matrix_product(device: torch.device) -> Callable[[], None]:
+    """A side that multiplies square matrices PRODUCTS times: float32 on a CPU, bfloat16 on a GPU."""
+    side, dtype = MATRIX[device.type], torch.float32 if device.type == "cpu" else torch.bfloat16
+    a, b, c = torch.randn(3, side, side, device=device, dtype=dtype)
 
     def multiply() -> None:
         for _ in range(PRODUCTS):
@@ -87,9 +101,9 @@ def matrix_product() -> Callable[[], None]:
     return multiply
 
 
-def product_rate(seconds: float) -> float:
+def product_rate(device: torch.device, seconds: float) -> float:
     """GFLOP/s of a side made by `matrix_product`."""
-    return PRODUCTS * 2 * MATRIX**3 / seconds / 1e9
+    return PRODUCTS * 2 * MATRIX[device.type] ** 3 / seconds / 1e9
 
 
 def operations(side: Callable[[], object]) -> int:
@@ -99,12 +113,12 @@ def operations(side: Callable[[], object]) -> int:
     return counter.get_total_flops()
 
 
-def circumstances() -> dict[str, str]:
+def circumstances(device: torch.device) -> dict[str, str]:
     """Device, versions and date of the figures."""
-    device = describe_device("cpu")
+    found = describe_device(device)
     versions = [f"{name} {importlib.metadata.version(name)}" for name in PACKAGES]
     return {
-        "device": f"{device['name']}, {device['threads']} thread(s)",
+        "device": found["name"] + (f", {found['threads']} thread(s)" if "threads" in found else ""),
         "versions": "; ".join([f"python {platform.python_version()}", *versions]),
         "date": datetime.now(UTC).date().isoformat(),
     }

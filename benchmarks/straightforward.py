@@ -146,7 +146,7 @@ def learn_head(encoder: MAE, head: nn.Module, optimiser: torch.optim.Optimizer, 
     """One step of stage 1 on normal images and their twins, each `(B, 3, H, W)`: the whole encoder for both."""
     with torch.no_grad():
         features = encoder.encode(torch.cat(list(pairs)))[:, 1:].mean(dim=1)
-    labels = torch.tensor([0] * len(pairs[0]) + [1] * len(pairs[1]))
+    labels = torch.tensor([0] * len(pairs[0]) + [1] * len(pairs[1]), device=features.device)
     loss = F.cross_entropy(head(features), labels)
     optimiser.zero_grad()
     loss.backward()
