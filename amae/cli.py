@@ -194,9 +194,9 @@ COMMANDS = {
     ),
     "summarise-metrics": Command(
         "amae.commands.evaluate:summarise_metrics",
-        "mean and spread of the metrics over seeds",
+        "mean, spread over seeds and interval over images of every score",
         {"table": "summary to write (.csv)"},
-        options=("metrics-of-seeds",),
+        options=("scores-of-seeds",),
     ),
     "diagnose-pseudo-labels": Command(
         "amae.commands.evaluate:diagnose_pseudo_labels",
@@ -241,7 +241,7 @@ COMMANDS = {
     "tabulate-results": Command(
         "amae.commands.experiments:tabulate_results",
         "methods beside what the papers print",
-        {"published": "", "table": "results to write (.csv)", "markdown": "", "latex": ""},
+        {"published": "", "manifest": "", "table": "results to write (.csv)", "markdown": "", "latex": ""},
         options=("methods", "dataset", "anomaly-ratio", "reference"),
     ),
     "tabulate-costs": Command(
@@ -253,13 +253,13 @@ COMMANDS = {
     "plot-sweep": Command(
         "amae.commands.experiments:plot_sweep",
         "plot AUC against the anomaly ratio",
-        {"published": "", "figure": ""},
+        {"published": "", "manifest": "", "figure": ""},
         options=("methods", "dataset"),
     ),
     "plot-comparison": Command(
         "amae.commands.experiments:plot_comparison",
         "plot AUC of methods with Welch tests",
-        {"figure": ""},
+        {"manifest": "", "figure": ""},
         options=("methods", "reference"),
     ),
     "plot-panels": Command(

@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import ttest_ind
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from amae.commands import experiments
 from amae.errors import InputError
+from amae.evaluation.audit import audit_table
 from amae.evaluation.results import (
     cost_table,
     escape_latex,
@@ -23,7 +25,7 @@ from amae.evaluation.results import (
     write_latex,
     write_markdown,
 )
-from amae.evaluation.tables import metrics_of_scores
+from amae.evaluation.tables import metrics_of_scores, summarise
 from amae.figures.sweep import plot_comparison, plot_histogram_panels, plot_sweep
 
 AUCS = {"AMAE stage 1": [0.86, 0.87, 0.88, 0.87], "AMAE stage 2": [0.91, 0.92, 0.90, 0.93], "Own_1 & 2": [0.5]}
@@ -49,7 +51,7 @@ def replicates() -> pd.DataFrame:
     for (method, values), protocol in zip(AUCS.items(), "NYN", strict=True):
         for seed, value in enumerate(values):
             row = {"method": method, "protocol": protocol, "taxonomy": "Rec." if protocol == "Y" else "SSL"}
-            row |= {"seed": seed, "auc": value, "auc_low": value - 0.02, "auc_high": value + 0.01, "ap": value + 0.01}
+            row |= {"seed": seed, "auc": value, "auc_low": 0.85, "auc_high": 0.88, "ap": value + 0.01}
             rows.append(row | {"note": "ours" if method.startswith("Own") else ""})
     return pd.DataFrame(rows)
 
@@ -98,20 +100,48 @@ def test_chi_square_is_no_percentage(replicates, published):
     assert readable(table.reset_index(), ("chi2",))["χ² difference"].tolist() == ["", "+1.63", ""]
 
 
-def test_replicates_come_from_metrics_tables():
-    rng = np.random.default_rng(0)
-    labels = np.where(np.arange(40) % 2, "abnormal", "normal")
-    scores = pd.DataFrame({"image_id": [str(i) for i in range(40)], "label": labels, "inter": rng.random(40)})
-    metrics = [metrics_of_scores(scores, seed).astype(str) for seed in (0, 1)]
-    rows = replicates_of(metrics, "inter", "AMAE stage 2", "Y", "Rec.")
-    assert rows["seed"].tolist() == ["0", "1"] and set(rows["method"]) == {"AMAE stage 2"}
-    empty = pd.DataFrame(
-        columns=["source", "method", "protocol", "taxonomy", "dataset", "metric", "anomaly_ratio", "value"]
-    )
+def scores_of_seed(seed: int, images: int = 120) -> pd.DataFrame:
+    """Scores of one training: what all seeds agree on, with noise of its own."""
+    labels = np.arange(images) % 2
+    shared = np.random.default_rng(9).normal(labels, 1)
+    values = shared + np.random.default_rng(seed).normal(0, 1.5, images)
+    names = [f"i{i:03}" for i in range(images)]
+    return pd.DataFrame({"image_id": names, "label": np.where(labels, "abnormal", "normal"), "inter": values})
+
+
+def test_the_interval_is_that_of_the_mean_over_seeds():
+    """A bootstrap written out, each resample's images taken from every seed; single seeds have wider intervals."""
+    tables = [scores_of_seed(seed).sample(frac=1, random_state=seed) for seed in range(4)]
+    rows = replicates_of(tables, "inter", "AMAE stage 2", "Y", "Rec.")
+    values = np.stack([scores_of_seed(seed)["inter"] for seed in range(4)])
+    labels = np.arange(120) % 2
+    assert rows["auc"].tolist() == pytest.approx([roc_auc_score(labels, of_seed) for of_seed in values])
+    assert rows["ap"].tolist() == pytest.approx([average_precision_score(labels, of_seed) for of_seed in values])
+    rng, means = np.random.default_rng(1), []
+    for _ in range(1000):
+        drawn = np.concatenate([rng.choice(np.flatnonzero(labels == label), 60) for label in (0, 1)])
+        means.append(np.mean([roc_auc_score(labels[drawn], of_seed[drawn]) for of_seed in values]))
+    expected = np.percentile(means, [2.5, 97.5])
+    assert rows[["auc_low", "auc_high"]].drop_duplicates().to_numpy()[0] == pytest.approx(expected, abs=0.01)
+    empty = pd.DataFrame(columns=PUBLISHED.partition("\n")[0].split(","))
     table = results_table(rows, empty, "x", metrics=("auc", "ap", "chi2"))
-    assert table.loc[0, "auc"] == pytest.approx(100 * float(metrics[0]["auc"].iloc[0]))
-    with pytest.raises(InputError, match="no score 'stage1' in its metrics; they hold inter"):
-        replicates_of(metrics, "stage1", "AMAE stage 1", "N", "SSL")
+    assert table.loc[0, ["auc_low", "auc_high"]].tolist() == pytest.approx((100 * expected).tolist(), abs=1)
+    ends = [metrics_of_scores(scores_of_seed(seed), seed) for seed in range(4)]
+    averaged = np.mean([(part["auc_high"] - part["auc_low"]).item() for part in ends])
+    assert averaged > 1.2 * (expected[1] - expected[0])
+    summary = summarise(tables).iloc[0]
+    assert summary["auc_mean"] == pytest.approx(rows["auc"].mean()) and summary["seeds"] == 4
+    manifest = tables[0].assign(split="test", patient_id="", view="")
+    audited = audit_table(tables, manifest).iloc[0]
+    for name in ("auc_low", "auc_high", "ap_low", "ap_high"):  # every table says the same
+        assert summary[name] == audited[name] == rows[name].iloc[0]
+
+
+def test_scores_that_do_not_belong_together_are_refused():
+    with pytest.raises(InputError, match="no score 'stage1' in its tables; they hold inter"):
+        replicates_of([scores_of_seed(0)], "stage1", "AMAE stage 1", "N", "SSL")
+    with pytest.raises(InputError, match="one holds 120 images, another 60"):
+        replicates_of([scores_of_seed(0), scores_of_seed(1, 60)], "inter", "AMAE stage 2", "Y", "Rec.")
 
 
 def test_mixed_up_replicates_are_refused(replicates, published):
@@ -214,19 +244,21 @@ def test_figures_are_the_same_bytes_twice(replicates, published, tmp_path):
 
 
 @pytest.fixture
-def options(replicates, published, tmp_path) -> Namespace:
-    """Metrics of every seed as files, and the methods that they belong to."""
+def options(published, tmp_path) -> Namespace:
+    """Scores of every seed as files where the workflow puts them, and the methods that they belong to."""
     methods = []
-    for method, part in replicates.groupby("method", sort=False):
-        entry = part[["method", "protocol", "taxonomy"]].iloc[0].to_dict() | {"score": "inter", "metrics": []}
-        for seed in part["seed"]:
-            path = tmp_path / f"{method} {seed}.csv"
-            row = part[part["seed"] == seed].drop(columns=["method", "protocol", "taxonomy", "note"])
-            row.assign(score="inter", group="all", ap_low=0.4, ap_high=0.6).to_csv(path, index=False)
-            entry["metrics"].append(str(path))
-        methods.append(entry)
+    for place, (method, protocol) in enumerate(zip(AUCS, "NYN", strict=True)):
+        files = [tmp_path / f"seed{seed}/part{place}/scores.csv" for seed in range(len(AUCS[method]))]
+        for seed, path in enumerate(files):
+            path.parent.mkdir(parents=True)
+            scores_of_seed(10 * place + seed).drop(columns="label").to_csv(path, index=False)
+        entry = {"method": method, "protocol": protocol, "taxonomy": "SSL", "score": f"part{place}/inter"}
+        methods.append(entry | {"scores": [str(path) for path in files]})
+    images = scores_of_seed(0)[["image_id", "label"]].assign(split="test")
+    unlabelled = pd.DataFrame({"image_id": ["x", "y"], "label": "", "split": ["test", "train_unlabeled"]})
+    pd.concat([images, unlabelled]).to_csv(tmp_path / "manifest.csv", index=False)
     outputs = {"table": "t.csv", "markdown": "t.md", "latex": "t.tex", "figure": "t.png", "published": "published.csv"}
-    paths = {name: tmp_path / file for name, file in outputs.items()}
+    paths = {name: tmp_path / file for name, file in outputs.items()} | {"manifest": tmp_path / "manifest.csv"}
     return Namespace(
         **paths, methods=json.dumps(methods), dataset="rsna", anomaly_ratio=0.6, reference="AMAE stage 2", score="inter"
     )
@@ -235,7 +267,10 @@ def options(replicates, published, tmp_path) -> Namespace:
 def test_results_as_commands(options):
     experiments.tabulate_results(options)
     table = pd.read_csv(options.table).set_index("method")
-    assert table.loc["AMAE stage 1", "auc_difference"] == pytest.approx(0.2)
+    aucs = [roc_auc_score(np.arange(120) % 2, scores_of_seed(seed)["inter"]) for seed in range(4)]
+    assert table.loc["AMAE stage 1", "auc"] == pytest.approx(100 * np.mean(aucs))
+    assert table.loc["AMAE stage 1", "auc_difference"] == pytest.approx(100 * np.mean(aucs) - 86.8)
+    assert "interval of that mean over test images" in options.markdown.read_text()
     assert "Welch test against AMAE stage 2" in options.markdown.read_text()
     assert options.latex.read_text().count("midrule") == 3
     experiments.plot_comparison(options)

@@ -115,7 +115,7 @@ def tabulate_results(options: Namespace) -> None:
     from amae.evaluation import results
 
     table = results.results_table(
-        _replicates(options.methods),
+        _replicates(options),
         read_csv(options.published),
         options.dataset,
         options.anomaly_ratio,
@@ -125,8 +125,8 @@ def tabulate_results(options: Namespace) -> None:
     ratio = "" if options.anomaly_ratio is None else f", anomaly ratio {options.anomaly_ratio}"
     caption = (
         f"{options.dataset}: AUC and average precision in percent, mean ± 1.96 sd over seeds, [95 % bootstrap interval "
-        "over images], the printed value and the difference to it. Protocol N: trained on normal images only; Y: "
-        f"normal and unlabeled images{ratio}."
+        "of that mean over test images], the printed value and the difference to it. Protocol N: trained on normal "
+        f"images only; Y: normal and unlabeled images{ratio}."
     )
     if options.reference:
         caption += f" Welch test against {options.reference}: ns p > 0.05, ** p ≤ 0.05, *** p ≤ 0.01."
@@ -155,7 +155,7 @@ def plot_sweep(options: Namespace) -> None:
     """AUC against the anomaly ratio, with what was printed."""
     from amae.figures.sweep import plot_sweep as plot
 
-    frame = _replicates(options.methods)
+    frame = _replicates(options)
     published = read_csv(options.published)
     chosen = (published["dataset"] == options.dataset) & (published["metric"] == "auc")
     plot(frame, options.figure, published[chosen & published["method"].isin(frame["method"])])
@@ -165,7 +165,7 @@ def plot_comparison(options: Namespace) -> None:
     """AUC of methods with Welch tests against one of them."""
     from amae.figures.sweep import plot_comparison as plot
 
-    plot(_replicates(options.methods), options.figure, options.reference)
+    plot(_replicates(options), options.figure, options.reference)
 
 
 def plot_histogram_panels(options: Namespace) -> None:
@@ -193,23 +193,30 @@ def _joined(images: pd.DataFrame, paths: Sequence[Path]) -> pd.DataFrame:
     return scores
 
 
-def _replicates(text: str) -> pd.DataFrame:
-    """Rows for the tables from a JSON list of {method, protocol, taxonomy, score, metrics [, note, anomaly_ratio]}."""
-    from amae.evaluation.results import replicates_of
+def _replicates(options: Namespace) -> pd.DataFrame:
+    """Rows for the tables from a JSON list of {method, protocol, taxonomy, score, scores [, note, anomaly_ratio]}.
 
-    tables = []
-    for method in _json(text):
+    `scores`: the table of each seed; `score`: folder/column, as in ddad_Y/ddad_inter. Labels are the manifest's.
+    """
+    from amae.evaluation.results import replicates_of
+    from amae.evaluation.tables import CLASSES
+
+    images = read_csv(options.manifest, ["image_id", "label", "split"])
+    images = images.loc[(images["split"] == "test") & images["label"].isin(CLASSES), ["image_id", "label"]]
+    rows = []
+    for method in _json(options.methods):
         try:
-            files, ratio = method.pop("metrics"), method.pop("anomaly_ratio", "")
-            tables.append(replicates_of([read_csv(path) for path in files], **method).assign(anomaly_ratio=ratio))
+            files, ratio = method.pop("scores"), method.pop("anomaly_ratio", "")
+            tables = [_joined(images, [Path(path)]) for path in files]
+            rows.append(replicates_of(tables, **method).assign(anomaly_ratio=ratio))
         except (KeyError, TypeError, AttributeError) as error:
             raise InputError(
-                f"--methods: {method} ({error}); expected the keys method, protocol, taxonomy, score and metrics (a "
+                f"--methods: {method} ({error}); expected the keys method, protocol, taxonomy, score and scores (a "
                 "list of files), and at most note and anomaly_ratio"
             ) from None
-    if not tables:
+    if not rows:
         raise InputError("--methods: no method given")
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(rows, ignore_index=True)
 
 
 def _json(text: str) -> Any:

@@ -16,9 +16,7 @@ import pandas as pd
 from scipy.fft import fft2
 
 from amae.errors import InputError
-from amae.evaluation.metrics import auc, average_precision, bootstrap_interval
-from amae.evaluation.statistics import mean_and_spread
-from amae.evaluation.tables import CLASSES, SMALLEST_GROUP, is_abnormal, read_scores, score_columns
+from amae.evaluation.tables import CLASSES, SMALLEST_GROUP, is_abnormal, measure, stack_scores
 
 # Each property is a score as it is, "more of it" = higher. What an image has of it says nothing about lungs.
 PROPERTIES = {
@@ -118,19 +116,14 @@ def audit_table(
     seeds, empty for one), _low and _high (95 % bootstrap interval of the mean over images); note. A group with fewer
     than 10 images of a class keeps its counts, and its metrics are empty.
     """
-    tables = [read_scores(table.drop(columns="view", errors="ignore")).set_index("image_id") for table in tables]
-    ids, labels = tables[0].index, is_abnormal(tables[0])
-    replicates: dict[str, list[np.ndarray]] = {}
-    for table in tables:
-        for column in score_columns(table):
-            replicates.setdefault(column, []).append(table.loc[ids, column].to_numpy())
+    ids, labels, replicates = tables[0]["image_id"], is_abnormal(tables[0]), stack_scores(tables)
     training = manifest.loc[manifest["split"] != "test", "patient_id"]
     rows = []
     for group, members in _groups(manifest.set_index("image_id").loc[ids], training, exposure):
         counts = dict(zip(CLASSES, np.bincount(labels[members], minlength=2).tolist(), strict=True))
         for column, values in replicates.items():
             row = {"score": column, "group": group, **counts, "seeds": len(values)}
-            row |= _measure(labels[members], np.stack(values)[:, members])
+            row |= measure(labels[members], values[:, members]) if min(counts.values()) >= SMALLEST_GROUP else {}
             rows.append(row | {"note": f"turned round: {1 - row['auc']:.3f}" if row.get("auc", 1) < 0.5 else ""})
     metrics = [f"{name}{end}" for name in ("auc", "ap") for end in ("", "_spread", "_low", "_high")]
     table = pd.DataFrame(rows, columns=["score", "group", *CLASSES, "seeds", *metrics, "note"])
@@ -204,17 +197,6 @@ def _groups(
         members = (ages >= low) & (ages < high)
         if members.any():
             yield f"age={low}-{high - 1}", members
-
-
-def _measure(labels: np.ndarray, replicates: np.ndarray) -> dict[str, float | None]:
-    """Metrics of the replicates (S, N) of a score; none where a class has too few images."""
-    if min((labels == 0).sum(), labels.sum()) < SMALLEST_GROUP:
-        return {}
-    row = {}
-    for name, metric in (("auc", auc), ("ap", average_precision)):
-        row[name], row[f"{name}_spread"] = mean_and_spread([metric(labels, values) for values in replicates])
-        row[f"{name}_low"], row[f"{name}_high"] = bootstrap_interval(labels, replicates, metric)
-    return row
 
 
 def _about_shortcuts(whole: pd.DataFrame) -> str:

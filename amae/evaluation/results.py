@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from amae.errors import InputError
+from amae.evaluation.metrics import bootstrap_interval, chi_square_distance
 from amae.evaluation.statistics import mean_and_spread, stars, welch_test
+from amae.evaluation.tables import RANKING, is_abnormal, score_columns, stack_scores
 from amae.files import atomic
 
 METRICS = {"auc": ("AUC, %", 100), "ap": ("AP, %", 100), "chi2": ("χ²", 1)}  # heading, factor to the printed unit
@@ -32,22 +34,26 @@ LATEX = {
 
 
 def replicates_of(
-    metrics: Sequence[pd.DataFrame], score: str, method: str, protocol: str, taxonomy: str, note: str = ""
+    tables: Sequence[pd.DataFrame], score: str, method: str, protocol: str, taxonomy: str, note: str = ""
 ) -> pd.DataFrame:
-    """The rows of one method for `results_table`: `score` over all test images, from the metrics tables of its seeds.
+    """The rows of one method for `results_table`, from one table for each seed: image_id, label and `score`.
 
     Raises InputError where a table does not hold the score.
     """
-    rows = []
-    for table in metrics:
-        found = table[(table["score"] == score) & (table["group"] == "all")]
-        if found.empty:
+    for table in tables:
+        if score not in table:
             raise InputError(
-                f"method {method!r}: no score {score!r} in its metrics; they hold {', '.join(table['score'].unique())}"
+                f"method {method!r}: no score {score!r} in its tables; they hold {', '.join(score_columns(table))}"
             )
-        rows.append(found)
-    columns = {"method": method, "protocol": protocol, "taxonomy": taxonomy, "note": note}
-    return pd.concat(rows, ignore_index=True).assign(**columns)
+    labels = is_abnormal(tables[0])
+    values = stack_scores([table[["image_id", "label", score]] for table in tables])[score]
+    rows = pd.DataFrame({"method": method, "protocol": protocol, "taxonomy": taxonomy, "seed": range(len(values))})
+    for name, metric in RANKING.items():
+        low, high = bootstrap_interval(labels, values, metric)
+        each = [metric(labels, of_seed) for of_seed in values]
+        rows = rows.assign(**{name: each, f"{name}_low": low, f"{name}_high": high})
+    chi2 = [chi_square_distance(of_seed[labels == 0], of_seed[labels == 1]) for of_seed in values]
+    return rows.assign(chi2=chi2, note=note)
 
 
 def results_table(
@@ -60,12 +66,13 @@ def results_table(
 ) -> pd.DataFrame:
     """One row per method, in the order of `replicates`, beside the figure that was printed for it.
 
-    replicates: one row per method and seed: method, protocol, taxonomy, seed, and for each metric its value (fraction),
-    and for auc and ap _low and _high; optional: note. published: source, method, protocol, taxonomy, dataset, metric,
-    anomaly_ratio, value (percent, chi2 as it is); optional: note. Columns out: method, protocol, taxonomy, seeds; for
-    each metric m: m (mean), m_spread (1.96 x sample standard deviation over seeds, empty for one), m_low and m_high
-    (bootstrap interval over images, averaged over seeds), m_rank (1 = highest), m_printed, m_difference (ours minus
-    printed) and, with a `reference` method of two or more seeds, m_p and m_stars (Welch test against it); notes.
+    replicates: one row per method and seed: method, protocol, taxonomy, seed, for each metric its value (fraction), and
+    for auc and ap _low and _high, the interval of the method's mean on each of its rows; optional: note. published:
+    source, method, protocol, taxonomy, dataset, metric, anomaly_ratio, value (percent, chi2 as it is); optional: note.
+    Columns out: method, protocol, taxonomy, seeds; for each metric m: m (mean), m_spread (1.96 x sample standard
+    deviation over seeds, empty for one), m_low and m_high (bootstrap interval of the mean over images), m_rank (1 =
+    highest), m_printed, m_difference (ours minus printed) and, with a `reference` method of two or more seeds, m_p and
+    m_stars (Welch test against it); notes.
     Raises InputError where a method appears twice with a protocol and seed, or the reference is missing.
     """
     replicates = _check(replicates, metrics, reference)
@@ -192,12 +199,12 @@ def _check(replicates: pd.DataFrame, metrics: Iterable[str], reference: str | No
 
 
 def _summary(part: pd.DataFrame, metric: str) -> dict[str, float | None]:
-    """Mean, spread and, for auc and ap, the interval over images, in the printed unit."""
+    """Mean and spread over seeds and, for auc and ap, the interval of the mean, in the printed unit."""
     factor = METRICS[metric][1]
     mean, spread = mean_and_spread(part[metric].astype(float))
     row = {metric: factor * mean, f"{metric}_spread": None if spread is None else factor * spread}
     if f"{metric}_low" in part:
-        row |= {f"{metric}_{end}": factor * part[f"{metric}_{end}"].astype(float).mean() for end in ("low", "high")}
+        row |= {f"{metric}_{end}": factor * part[f"{metric}_{end}"].iloc[0] for end in ("low", "high")}
     return row
 
 

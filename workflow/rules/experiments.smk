@@ -5,7 +5,8 @@ rule tabulate_results:
     """Methods beside what the papers print: Table 2, the number of masks, or the decisions of the method."""
     input:
         published=PUBLISHED,
-        metrics=metrics_files(),
+        manifest=f"{DATA}/manifest.csv",
+        scores=scores_files(),
     output:
         table=report(
             f"{DATA}/tables/{{name}}.csv",
@@ -28,8 +29,8 @@ rule tabulate_results:
         ratio=main_ratio,
         code=code("experiments:tabulate_results"),
     shell:
-        "amae tabulate-results --published {input.published:q} --methods {params.methods:q} {params.ratio}"
-        " --dataset {wildcards.dataset:q} --table {output.table:q} --markdown {output.markdown:q}"
+        "amae tabulate-results --published {input.published:q} --manifest {input.manifest:q}"
+        " --methods {params.methods:q} {params.ratio} --dataset {wildcards.dataset:q} --table {output.table:q} --markdown {output.markdown:q}"
         " --latex {output.latex:q} 2>&1 | tee {log:q}"
 
 
@@ -37,7 +38,8 @@ rule plot_sweep:
     """Figure 3a: AUC against the anomaly ratio of the unlabeled set."""
     input:
         published=PUBLISHED,
-        metrics=metrics_files("figure3a"),
+        manifest=f"{DATA}/manifest.csv",
+        scores=scores_files("figure3a"),
     output:
         figure=report(
             f"{DATA}/figures/figure3a.png",
@@ -55,7 +57,7 @@ rule plot_sweep:
         methods=methods_param("figure3a"),
         code=code("experiments:plot_sweep"),
     shell:
-        "amae plot-sweep --published {input.published:q} --methods {params.methods:q}"
+        "amae plot-sweep --published {input.published:q} --manifest {input.manifest:q} --methods {params.methods:q}"
         " --dataset {wildcards.dataset:q} --figure {output.figure:q} 2>&1 | tee {log:q}"
 
 
@@ -86,7 +88,8 @@ rule plot_pseudo_label_effect:
 rule plot_backbones:
     """Figure 3c: stage 1 with other backbones, with Welch tests."""
     input:
-        metrics=metrics_files("figure3c"),
+        manifest=f"{DATA}/manifest.csv",
+        scores=scores_files("figure3c"),
     output:
         figure=report(
             f"{DATA}/figures/figure3c.png",
@@ -104,8 +107,8 @@ rule plot_backbones:
         methods=methods_param("figure3c"),
         code=code("experiments:plot_comparison"),
     shell:
-        "amae plot-comparison --methods {params.methods:q} --reference 'ViT-S MAE' --figure {output.figure:q}"
-        " 2>&1 | tee {log:q}"
+        "amae plot-comparison --manifest {input.manifest:q} --methods {params.methods:q} --reference 'ViT-S MAE'"
+        " --figure {output.figure:q} 2>&1 | tee {log:q}"
 
 
 rule audit_scores:

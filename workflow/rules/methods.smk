@@ -51,63 +51,57 @@ def protocols_of(method, dataset):
     return {p: score for p, score in load_method(method).PROTOCOLS.items() if p == "N" or has_unlabeled(dataset)}
 
 
-def compared_parts(variant, dataset):
-    """Where the scores of all methods lie that a run is compared with.
-
-    The main run: every comparator, Mask Rec. and stage 1; a point of the sweep: DDAD and Mask Rec.; other weights:
-    stage 1.
-    """
-    names = [f"{m}_{p}" for m in EXPERIMENTS["comparators"] for p in protocols_of(m, dataset)]
-    if variant:
-        names = [name for name in names if name == "ddad_Y"] if "anomaly_ratio" in VARIANTS[variant] else []
-    pooled = has_unlabeled(dataset) and (not variant or "anomaly_ratio" in VARIANTS[variant])
-    stage1 = not variant or "weights" in VARIANTS[variant]
-    return [f"comparators/{name}" for name in names] + ["pooled"] * pooled + ["stage1"] * stage1
+def compared_parts(dataset):
+    """Where the scores lie of every method that the main run is compared with."""
+    names = [f"comparators/{m}_{p}" for m in EXPERIMENTS["comparators"] for p in protocols_of(m, dataset)]
+    return names + ["pooled"] * has_unlabeled(dataset) + ["stage1"]
 
 
 def compared_scores(wildcards):
     """Tables of scores of all methods that a run is compared with."""
-    parts = compared_parts(variant_of(wildcards), wildcards.dataset)
-    return expand(f"{RUN}/{{part}}/scores.csv", part=parts, **wildcards)
+    return expand(f"{RUN}/{{part}}/scores.csv", part=compared_parts(wildcards.dataset), **wildcards)
 
 
 def audited_scores(wildcards):
     """Tables of scores of every method of the main run, one seed after another; the audit has the view by itself."""
     reconstruction = ["reconstruction"] * has_unlabeled(wildcards.dataset)
-    compared = [part for part in compared_parts("", wildcards.dataset) if not part.startswith("comparators/view_only_")]
+    compared = [part for part in compared_parts(wildcards.dataset) if not part.startswith("comparators/view_only_")]
     run = dict(dataset=wildcards.dataset, variant="")
     parts = reconstruction + compared
     return [file for s in config["seeds"] for file in expand(f"{RUN}/{{part}}/scores.csv", part=parts, seed=s, **run)]
 
 
-def shown(method, protocol, score, dataset, variant="", table="metrics.csv", **more):
-    """A row of a table or figure: what it is called, and the score's metrics of every seed."""
-    files = expand(f"{RUN}/{table}", dataset=dataset, variant=variant and f"{variant}/", seed=config["seeds"])
+def shown(method, protocol, part, score, dataset, variant="", **more):
+    """A row of a table or figure: what it is called, and where its score lies for every seed."""
+    run = dict(dataset=dataset, variant=variant and f"{variant}/", seed=config["seeds"])
+    files = expand(f"{RUN}/{part}/scores.csv", **run)
     taxonomy = more.pop("taxonomy", TAXONOMY.get(method, "reference"))
-    return dict(method=method, protocol=protocol, taxonomy=taxonomy, score=score, metrics=files, **more)
+    name = f"{Path(part).name}/{score}"
+    return dict(method=method, protocol=protocol, taxonomy=taxonomy, score=name, scores=files, **more)
 
 
 def table2_methods(dataset):
     """Every row of Table 2 that is built, and the rows of this project's own."""
     rows = []
     for m in EXPERIMENTS["comparators"]:
-        about = dict(table="comparison.csv", note=getattr(load_method(m), "NOTE", ""))
+        title, note = load_method(m).TITLE, getattr(load_method(m), "NOTE", "")
         for p, score in protocols_of(m, dataset).items():
-            rows.append(shown(load_method(m).TITLE, p, f"{m}_{p}/{column(m, score)}", dataset, **about))
+            rows.append(shown(title, p, f"comparators/{m}_{p}", column(m, score), dataset, note=note))
     if "imagenet" in EXPERIMENTS["backbones"]:
         rows.append(stage1_of("imagenet", dataset, "AMAE-IN stage 1"))
     rows.append(stage1_of("", dataset, "AMAE stage 1"))
     if has_unlabeled(dataset):
-        rows.append(shown("AMAE Mask Rec.", "Y", "pooled/mask_rec", dataset, table="comparison.csv"))
-        rows.append(shown("AMAE stage 2", "Y", "inter", dataset))
+        rows.append(shown("AMAE Mask Rec.", "Y", "pooled", "mask_rec", dataset))
+        rows.append(shown("AMAE stage 2", "Y", "reconstruction", "inter", dataset))
         for score, title in [("error_ratio", "Error ratio"), ("error_ratio_patch", "Error ratio per patch")]:
-            rows.append(shown(title, "Y", score, dataset, taxonomy="ours", note="not in the paper"))
+            about = dict(taxonomy="ours", note="not in the paper")
+            rows.append(shown(title, "Y", "reconstruction", score, dataset, **about))
     return rows
 
 
 def stage1_of(variant, dataset, title):
     """Stage 1 with the weights of a variant."""
-    return shown(title, "N", "stage1/p_abnormal", dataset, variant, "comparison.csv", taxonomy="SSL")
+    return shown(title, "N", "stage1", "p_abnormal", dataset, variant, taxonomy="SSL")
 
 
 def variants_methods(names):
@@ -115,9 +109,9 @@ def variants_methods(names):
 
     def rows(dataset):
         return [
-            shown(f"{variant or 'main'}: {score}", "Y", score, dataset, variant, **whose(score, variant))
+            shown(f"{v or 'main'}: {score}", "Y", "reconstruction", score, dataset, v, **whose(score, v))
             for score in ("inter", "error_ratio")
-            for variant in ["", *names]
+            for v in ["", *names]
         ]
 
     return rows
@@ -135,11 +129,12 @@ def sweep_methods(dataset):
     main, rows = anomaly_ratio(dataset), []
     for ratio in EXPERIMENTS["anomaly_ratios"]:
         at = dict(dataset=dataset, variant="" if ratio == main else f"ar{ratio:g}", anomaly_ratio=ratio)
-        rows += [shown("AMAE stage 2", "Y", "inter", **at), shown("AMAE stage 1", "Y", "stage1", **at)]
-        rows.append(shown("Error ratio", "Y", "error_ratio", **at, taxonomy="ours"))
-        rows.append(shown("AMAE Mask Rec.", "Y", "pooled/mask_rec", table="comparison.csv", **at))
+        rows.append(shown("AMAE stage 2", "Y", "reconstruction", "inter", **at))
+        rows.append(shown("AMAE stage 1", "Y", "stage1", "p_abnormal", **at))
+        rows.append(shown("Error ratio", "Y", "reconstruction", "error_ratio", **at, taxonomy="ours"))
+        rows.append(shown("AMAE Mask Rec.", "Y", "pooled", "mask_rec", **at))
         if "ddad" in EXPERIMENTS["comparators"]:
-            rows.append(shown("DDAD-AE", "Y", "ddad_Y/ddad_inter", table="comparison.csv", **at))
+            rows.append(shown("DDAD-AE", "Y", "comparators/ddad_Y", "ddad_inter", **at))
     return rows
 
 
@@ -166,12 +161,12 @@ def methods_param(name=None):
     return text
 
 
-def metrics_files(name=None):
-    """An input function: the metrics behind a table or figure."""
+def scores_files(name=None):
+    """An input function: the scores behind a table or figure."""
 
     def files(wildcards):
         rows = METHODS_OF[name or wildcards.name](wildcards.dataset)
-        return sorted({file for row in rows for file in row["metrics"]})
+        return sorted({file for row in rows for file in row["scores"]})
 
     return files
 
