@@ -35,10 +35,12 @@ def test_what_is_planned_needs_no_unlabeled_image(tmp_path, name):
 def test_targets_of_the_paper_leave_stage_2_out(tmp_path):
     names = "{table2: [nih], figure3: [nih], audit: [nih], localisation: [nih]}"
     project = copy_sources(tmp_path)
-    status, output = project.run("paper", "--dry-run", config=("dataset=nih", f"experiments={names}"))
+    words = ("paper", "--dry-run", "--printshellcmds")
+    status, output = project.run(*words, config=("dataset=nih", f"experiments={names}"))
     assert status == 0, output
     for made in ("tables/table2.md", "tables/audit.md", "figures/figure3c.png"):
         assert f"out/nih/{made}" in output
+    assert "--reference 'AMAE stage 1'" in output
     assert not [rule for rule in (*STAGE2, "measure_localisation", "plot_sweep") if f"rule {rule}:" in output]
 
 

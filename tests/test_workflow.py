@@ -111,12 +111,13 @@ def test_pseudo_labels_of_the_probe_share_all_but_stage_2(finished):
     assert "--source probe" in words["export-pseudo-labels"] and "hidden" not in words["score-probe"]
     rows = re.search(r"--methods '(.*?)'", words["tabulate-results"])[1]
     whose = {row["method"]: row["taxonomy"] for row in json.loads(rows)}
+    ours = ("mask_rec", "error_ratio", "error_ratio_patch")
     assert whose == {
-        "main: inter": "AMAE stage 2",
-        "main: error_ratio": "ours",
-        "probe_pseudo_labels: inter": "ours",
-        "probe_pseudo_labels: error_ratio": "ours",
+        "AMAE stage 2": "Rec.",  # so that its printed value is found
+        **{f"main: {score}": "ours" for score in ours},
+        **{f"probe_pseudo_labels: {score}": "ours" for score in ("inter", *ours)},
     }
+    assert "--reference 'AMAE stage 2'" in words["tabulate-results"]
 
 
 @pytest.mark.parametrize(

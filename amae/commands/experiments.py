@@ -128,9 +128,12 @@ def tabulate_results(options: Namespace) -> None:
         "of that mean over test images], the printed value and the difference to it. Protocol N: trained on normal "
         f"images only; Y: normal and unlabeled images{ratio}."
     )
-    if options.reference:
-        caption += f" Welch test against {options.reference}: ns p > 0.05, ** p ≤ 0.05, *** p ≤ 0.01."
     text = results.readable(table)
+    if "AUC Welch" in text:
+        caption += (
+            f" Welch test against {options.reference}, two-sided, over seeds: ns p > 0.05, ** p ≤ 0.05, *** p ≤ 0.01, "
+            "smaller p as it is."
+        )
     results.write_markdown(text, options.markdown, caption)
     results.write_latex(text, options.latex, caption, f"tab:results-{options.dataset}")
 

@@ -72,7 +72,7 @@ def results_table(
     Columns out: method, protocol, taxonomy, seeds; for each metric m: m (mean), m_spread (1.96 x sample standard
     deviation over seeds, empty for one), m_low and m_high (bootstrap interval of the mean over images), m_rank (1 =
     highest), m_printed, m_difference (ours minus printed) and, with a `reference` method of two or more seeds, m_p and
-    m_stars (Welch test against it); notes.
+    m_stars (Welch test against it, under the same protocol where it has two); notes.
     Raises InputError where a method appears twice with a protocol and seed, or the reference is missing.
     """
     replicates = _check(replicates, metrics, reference)
@@ -86,7 +86,7 @@ def results_table(
             row |= {f"{metric}_printed": printed, f"{metric}_difference": row[metric] - printed}
             notes += printed_notes
             if reference is not None:
-                row |= _against(part, replicates[replicates["method"] == reference], metric)
+                row |= _against(part, _same_protocol(replicates[replicates["method"] == reference], row), metric)
         rows.append(row | {"notes": "; ".join(note for note in dict.fromkeys(notes) if note)})
     table = pd.DataFrame(rows)
     for metric in metrics:
@@ -105,7 +105,7 @@ def readable(table: pd.DataFrame, metrics: Sequence[str] = ("auc", "ap")) -> pd.
         for end, sign in (("printed", ""), ("difference", "+")):
             name = f"{heading.partition(',')[0]} {end}"
             shown[name] = [_number(value, digits, sign) for value in table[f"{metric}_{end}"]]
-        if f"{metric}_stars" in table:
+        if f"{metric}_stars" in table and table[f"{metric}_stars"].any():
             shown[f"{heading.partition(',')[0]} Welch"] = table[f"{metric}_stars"]
         shown[f"{heading.partition(',')[0]} rank"] = table[f"{metric}_rank"].astype(str)
     return pd.DataFrame(shown | {"Notes": table["notes"]})
@@ -234,10 +234,15 @@ def _printed(
     return value, notes + (found["note"].head(1).tolist() if "note" in found else [])
 
 
+def _same_protocol(reference: pd.DataFrame, row: Mapping[str, Any]) -> pd.DataFrame:
+    """The reference's replicates under the row's protocol, or under the only one it has: two are never pooled."""
+    return reference if reference["protocol"].nunique() == 1 else reference[reference["protocol"] == row["protocol"]]
+
+
 def _against(part: pd.DataFrame, reference: pd.DataFrame, metric: str) -> dict[str, Any]:
     """Welch test of a method against the reference; empty for the reference itself and for single replicates."""
-    name = part["method"].iloc[0]
-    if name == reference["method"].iloc[0] or min(len(part), len(reference)) < 2:
+    itself = (part[METHOD[:2]].iloc[0] == reference[METHOD[:2]].iloc[0]).all()
+    if itself or min(len(part), len(reference)) < 2:
         return {f"{metric}_p": None, f"{metric}_stars": ""}
     p = welch_test(part[metric].astype(float), reference[metric].astype(float))[1]
     return {f"{metric}_p": p, f"{metric}_stars": stars(p)}

@@ -27,10 +27,12 @@ rule tabulate_results:
     params:
         methods=methods_param(),
         ratio=main_ratio,
+        reference=reference,
         code=code("experiments:tabulate_results"),
     shell:
         "amae tabulate-results --published {input.published:q} --manifest {input.manifest:q}"
-        " --methods {params.methods:q} {params.ratio} --dataset {wildcards.dataset:q} --table {output.table:q} --markdown {output.markdown:q}"
+        " --methods {params.methods:q} {params.ratio} --reference {params.reference:q}"
+        " --dataset {wildcards.dataset:q} --table {output.table:q} --markdown {output.markdown:q}"
         " --latex {output.latex:q} 2>&1 | tee {log:q}"
 
 

@@ -99,28 +99,38 @@ def table2_methods(dataset):
     return rows
 
 
+def reference(wildcards):
+    """The method that the others of a table are tested against: AMAE's last stage on this data set."""
+    return "AMAE stage 2" if has_unlabeled(wildcards.dataset) else "AMAE stage 1"
+
+
 def stage1_of(variant, dataset, title):
     """Stage 1 with the weights of a variant."""
     return shown(title, "N", "stage1", "p_abnormal", dataset, variant, taxonomy="SSL")
 
 
 def variants_methods(names):
-    """A function of the data set: the main run and these variants, by the paper's score and by the error ratio."""
+    """A function of the data set: the main run and these variants, by every score of the reconstructions."""
 
     def rows(dataset):
         return [
-            shown(f"{v or 'main'}: {score}", "Y", "reconstruction", score, dataset, v, **whose(score, v))
-            for score in ("inter", "error_ratio")
+            shown(title_of(score, v), "Y", "reconstruction", score, dataset, v, **whose(score, v))
+            for score in ("inter", "mask_rec", "error_ratio", "error_ratio_patch")
             for v in ["", *names]
         ]
 
     return rows
 
 
+def title_of(score, variant):
+    """A variant's row: its name and score; the main run by the paper's score is the paper's method."""
+    return "AMAE stage 2" if (score, variant) == ("inter", "") else f"{variant or 'main'}: {score}"
+
+
 def whose(score, variant):
     """Whether a score of a variant is the paper's, or this project's own."""
     if score == "inter" and SETTINGS[variant]["pseudo_labels"].source == "stage1":
-        return dict(taxonomy="AMAE stage 2")
+        return dict(taxonomy=TAXONOMY["AMAE stage 2"])
     return dict(taxonomy="ours", note="not in the paper")
 
 
