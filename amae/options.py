@@ -45,6 +45,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "default": 0,
         "help": "further normal images, kept for calibration (default: %(default)s)",
     },
+    "caveats": {"default": "", "help": "sentences to add to the caption"},
     "conversion": {
         "choices": ["minmax", "voi"],
         "default": "minmax",
@@ -61,6 +62,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "also write each map as a DICOM secondary capture, with the source's patient and study; "
         "needs highdicom (default: %(default)s)",
     },
+    "every-printed": {
+        "action": "store_true",
+        "help": "also list methods that were only printed (default: %(default)s)",
+    },
     "folder": {"type": Path, "required": True, "help": "folder of the data set, or to write to"},
     "gpus": {"type": int, "default": 1, "help": "GPUs granted; 0 forces the CPU (default: %(default)s)"},
     "histories": {"type": Path, "nargs": "+", "required": True, "help": "training histories (.csv)"},
@@ -68,6 +73,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "module": {"choices": ["A", "B", "pooled"], "required": True, "help": "module to train"},
     "anomaly-ratio": {"type": float, "help": "abnormal share of T_u; without it, a data set has no T_u"},
     "dataset": {"required": True, "help": "name of the data set, as in the table of sources"},
+    "kind": {"required": True, "help": "kind of the data set; values are printed for rsna, vindr and nih"},
     "lungs": {"type": Path, "help": "packed lung masks, where the method needs them (.npy)"},
     "metadata": {"type": Path, "help": "folder of further tables: mapping to NIH, pre-training list"},
     "method": {"required": True, "help": "comparator: a module of amae.comparators"},

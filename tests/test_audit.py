@@ -256,7 +256,14 @@ def files(data, rng, tmp_path) -> Namespace:
             scores = pd.concat([unlabeled, scores]).assign(split="test", p_normal=0.5)
         scores.to_csv(path, index=False)
     options = {name: tmp_path / f"{name}.csv" for name in ("manifest", "index", "table")} | {"text": tmp_path / "a.md"}
-    return Namespace(**options, images=tmp_path / "images.npy", score_tables=paths, seeds=[0, 1], dataset="simulated")
+    return Namespace(
+        **options,
+        images=tmp_path / "images.npy",
+        score_tables=paths,
+        seeds=[0, 1],
+        dataset="simulated",
+        caveats="Mind.",
+    )
 
 
 def test_audit_as_a_command(files, data):
@@ -267,6 +274,7 @@ def test_audit_as_a_command(files, data):
     aucs = [auc(labels, pd.read_csv(path)["ae"]) for path in files.score_tables if path.parent.name == "ae_Y"]
     row = table.set_index(["score", "group"]).loc[("ae_Y/ae", "all")]
     assert row["auc"] == pytest.approx(np.mean(aucs)) and row["seeds"] == len(aucs) == 2
+    assert files.text.read_text().endswith("\n\nMind.\n")
     assert "*not seen in pre-training* (15 normal, 15 abnormal): `stage1/ae`" in files.text.read_text()
 
 

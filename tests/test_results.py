@@ -278,7 +278,15 @@ def options(published, tmp_path) -> Namespace:
     outputs = {"table": "t.csv", "markdown": "t.md", "latex": "t.tex", "figure": "t.png", "published": "published.csv"}
     paths = {name: tmp_path / file for name, file in outputs.items()} | {"manifest": tmp_path / "manifest.csv"}
     return Namespace(
-        **paths, methods=json.dumps(methods), dataset="rsna", anomaly_ratio=0.6, reference="AMAE stage 2", score="inter"
+        **paths,
+        methods=json.dumps(methods),
+        dataset="mine",
+        kind="rsna",
+        anomaly_ratio=0.6,
+        reference="AMAE stage 2",
+        score="inter",
+        every_printed=False,
+        caveats="Not the paper's settings: preset demo.",
     )
 
 
@@ -290,12 +298,36 @@ def test_results_as_commands(options):
     assert table.loc["AMAE stage 1", "auc_difference"] == pytest.approx(100 * np.mean(aucs) - 86.8)
     assert "interval of that mean over test images" in options.markdown.read_text()
     assert "Welch test against AMAE stage 2" in options.markdown.read_text()
+    for path in (options.markdown, options.latex):
+        assert "Not the paper's settings: preset demo." in path.read_text()
     assert options.latex.read_text().count("midrule") == 3
     experiments.plot_comparison(options)
     experiments.plot_sweep(
         Namespace(**vars(options) | {"methods": options.methods.replace('"score"', '"anomaly_ratio": 0.6, "score"')})
     )
     assert options.figure.stat().st_size > 5000
+
+
+def test_what_was_only_printed_has_a_row_of_its_own(options):
+    with options.published.open("a") as file:
+        file.write("AMAE Table 2,FPI,N,SSL,rsna,auc,,47.6\nAMAE Table 2,FPI,Y,SSL,rsna,auc,0.6,46.6\n")
+        file.write("AMAE Table 2,PII,N,SSL,nih,auc,,92.2\nAMAE Table 2,NSA,Y,SSL,rsna,auc,0.8,1\n")
+    experiments.tabulate_results(options)
+    built = pd.read_csv(options.table)
+    assert list(built["method"]) == list(AUCS)
+    options.every_printed = True
+    experiments.tabulate_results(options)
+    table = pd.read_csv(options.table)
+    pd.testing.assert_frame_equal(table[:3], built, check_dtype=False)
+    added = table[3:]
+    assert added[["method", "protocol", "auc_printed"]].to_numpy().tolist() == [["FPI", "N", 47.6], ["FPI", "Y", 46.6]]
+    assert added[["seeds", "auc", "auc_low", "auc_rank", "ap", "ap_printed"]].isna().all(axis=None)
+    assert set(added["notes"]) == {"printed only, not measured here"}
+    row = next(line for line in options.markdown.read_text().splitlines() if line.startswith("| FPI | N"))
+    assert "47.6" in row and "nan" not in row.lower() and "<na>" not in row.lower()
+    options.kind = "own"  # whatever the name of the data set
+    experiments.tabulate_results(options)
+    assert pd.read_csv(options.table)["auc_printed"].isna().all() and len(pd.read_csv(options.table)) == 3
 
 
 def test_an_unknown_anomaly_ratio_has_nothing_printed_beside_it(options):
@@ -329,6 +361,7 @@ def test_costs_as_a_command(options, tmp_path):
     (folder / "head.bin").write_bytes(bytes(10**6))
     options.records = json.dumps({"AMAE": [str(folder / "run.json")]})
     experiments.tabulate_costs(options)
+    assert options.caveats in options.markdown.read_text()
     row = pd.read_csv(options.table).iloc[0]
     assert (row["jobs"], row["wall_hours"]) == (1, 1) and row["gigabytes"] == pytest.approx(0.001, rel=0.01)
     (folder / "run.json").write_text("{")

@@ -107,7 +107,7 @@ def audit(options: Namespace) -> None:
     table = audit_table([shortcuts, *scores], manifest, exposure)
     write_csv(table, options.table)
     with atomic(options.text) as temporary:
-        temporary.write_text(audit_text(table, options.dataset), encoding="utf-8")
+        temporary.write_text(audit_text(table, options.dataset, options.caveats), encoding="utf-8")
 
 
 def tabulate_results(options: Namespace) -> None:
@@ -117,10 +117,12 @@ def tabulate_results(options: Namespace) -> None:
     table = results.results_table(
         _replicates(options),
         read_csv(options.published),
-        options.dataset,
+        options.kind,
         options.anomaly_ratio,
         options.reference,
     )
+    if options.every_printed:
+        table = results.add_printed_only(table, read_csv(options.published), options.kind, options.anomaly_ratio)
     write_csv(table, options.table)
     ratio = "" if options.anomaly_ratio is None else f", anomaly ratio {options.anomaly_ratio}"
     caption = (
@@ -134,6 +136,7 @@ def tabulate_results(options: Namespace) -> None:
             f" Welch test against {options.reference}, two-sided, over seeds: ns p > 0.05, ** p ≤ 0.05, *** p ≤ 0.01, "
             "smaller p as it is."
         )
+    caption = f"{caption} {options.caveats}".rstrip()
     results.write_markdown(text, options.markdown, caption)
     results.write_latex(text, options.latex, caption, f"tab:results-{options.dataset}")
 
@@ -150,6 +153,7 @@ def tabulate_costs(options: Namespace) -> None:
     caption = (
         "Jobs, wall-clock hours in total, largest peak memory of a job, and size of the files that a method makes."
     )
+    caption = f"{caption} {options.caveats}".rstrip()
     results.write_markdown(results.readable_costs(table), options.markdown, caption)
     results.write_latex(results.readable_costs(table), options.latex, caption, "tab:costs")
 
@@ -160,7 +164,7 @@ def plot_sweep(options: Namespace) -> None:
 
     frame = _replicates(options)
     published = read_csv(options.published)
-    chosen = (published["dataset"] == options.dataset) & (published["metric"] == "auc")
+    chosen = (published["dataset"] == options.kind) & (published["metric"] == "auc")
     plot(frame, options.figure, published[chosen & published["method"].isin(frame["method"])])
 
 

@@ -130,8 +130,11 @@ def audit_table(
     return table.astype(dict.fromkeys(metrics, float))
 
 
-def audit_text(table: pd.DataFrame, dataset: str) -> str:
-    """What `audit_table` says about a data set, in plain words with its numbers (Markdown, a few paragraphs)."""
+def audit_text(table: pd.DataFrame, dataset: str, caveats: str = "") -> str:
+    """What `audit_table` says about a data set, in plain words with its numbers (Markdown, a few paragraphs).
+
+    caveats: what else a reader has to know of the run, said at the end.
+    """
     table = table.assign(method=~table["score"].isin(SHORTCUTS))
     whole = table[table["group"] == "all"]
     normal, abnormal = whole[list(CLASSES)].astype(int).iloc[0]
@@ -149,7 +152,7 @@ def audit_text(table: pd.DataFrame, dataset: str) -> str:
             parts.append(f"{meaning} {' '.join(told)}")
     if not table["group"].str.startswith("patient").any():
         parts.append("Patients are not known, so that the same patient may be in training and test.")
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, caveats]).rstrip() + "\n"
 
 
 def age_in_years(text: str) -> float:

@@ -91,13 +91,35 @@ def results_table(
     table = pd.DataFrame(rows)
     for metric in metrics:
         place = table.columns.get_loc(f"{metric}_printed")
-        table.insert(place, f"{metric}_rank", table[metric].rank(ascending=False, method="min").astype(int))
-    return table
+        table.insert(place, f"{metric}_rank", table[metric].rank(ascending=False, method="min").astype("Int64"))
+    return table.astype({"seeds": "Int64"})  # counts, which may be missing
+
+
+def add_printed_only(
+    table: pd.DataFrame,
+    published: pd.DataFrame,
+    dataset: str,
+    anomaly_ratio: float | None = DEFAULT_RATIO,
+    metrics: Sequence[str] = ("auc", "ap"),
+) -> pd.DataFrame:
+    """`results_table`, and below it the methods that were printed for the data set and that it lacks, without measured
+    values. Arguments as there."""
+    measured = set(zip(table["method"], table["protocol"], strict=True))
+    printed = published.loc[published["dataset"] == dataset, METHOD].drop_duplicates()
+    rows = []
+    for row in printed.to_dict("records"):
+        found = {metric: _printed(published, row, dataset, metric, anomaly_ratio) for metric in metrics}
+        if (row["method"], row["protocol"]) in measured or all(np.isnan(value) for value, _ in found.values()):
+            continue
+        notes = ["printed only, not measured here", *(note for _, of_metric in found.values() for note in of_metric)]
+        row |= {f"{metric}_printed": value for metric, (value, _) in found.items()}
+        rows.append(row | {"notes": "; ".join(note for note in dict.fromkeys(notes) if note)})
+    return pd.concat([table, pd.DataFrame(rows)], ignore_index=True) if rows else table
 
 
 def readable(table: pd.DataFrame, metrics: Sequence[str] = ("auc", "ap")) -> pd.DataFrame:
     """`results_table` as text, one cell per metric: 86.8 ± 0.4 [85.1, 88.3], then printed, difference, Welch, rank."""
-    shown = {name.capitalize(): table[name] for name in METHOD} | {"Seeds": table["seeds"].astype(str)}
+    shown = {name.capitalize(): table[name] for name in METHOD} | {"Seeds": _counts(table["seeds"])}
     for metric in metrics:
         heading, factor = METRICS[metric]
         digits = 1 if factor == 100 else 2
@@ -106,8 +128,8 @@ def readable(table: pd.DataFrame, metrics: Sequence[str] = ("auc", "ap")) -> pd.
             name = f"{heading.partition(',')[0]} {end}"
             shown[name] = [_number(value, digits, sign) for value in table[f"{metric}_{end}"]]
         if f"{metric}_stars" in table and table[f"{metric}_stars"].any():
-            shown[f"{heading.partition(',')[0]} Welch"] = table[f"{metric}_stars"]
-        shown[f"{heading.partition(',')[0]} rank"] = table[f"{metric}_rank"].astype(str)
+            shown[f"{heading.partition(',')[0]} Welch"] = table[f"{metric}_stars"].fillna("")
+        shown[f"{heading.partition(',')[0]} rank"] = _counts(table[f"{metric}_rank"])
     return pd.DataFrame(shown | {"Notes": table["notes"]})
 
 
@@ -263,6 +285,11 @@ def _number(value: float | None, digits: int, sign: str = "") -> str:
         return ""
     rounded = round(float(value), digits) + 0.0
     return f"{rounded:{sign if rounded else ''}.{digits}f}".replace("-", MINUS)
+
+
+def _counts(column: pd.Series) -> pd.Series:
+    """Whole numbers as text, empty where there is none."""
+    return column.astype("string").fillna("").astype(object)
 
 
 def _device(record: Mapping[str, Any]) -> str:

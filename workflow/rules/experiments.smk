@@ -28,12 +28,15 @@ rule tabulate_results:
         methods=methods_param(),
         ratio=main_ratio,
         reference=reference,
+        kind=quoted_setting("kind"),
+        every=every_printed,
+        caveats=caption_caveats,
         code=code("experiments:tabulate_results"),
     shell:
         "amae tabulate-results --published {input.published:q} --manifest {input.manifest:q}"
         " --methods {params.methods:q} {params.ratio} --reference {params.reference:q}"
-        " --dataset {wildcards.dataset:q} --table {output.table:q} --markdown {output.markdown:q}"
-        " --latex {output.latex:q} 2>&1 | tee {log:q}"
+        " --dataset {wildcards.dataset:q} --kind {params.kind} {params.every} --caveats {params.caveats:q}"
+        " --table {output.table:q} --markdown {output.markdown:q} --latex {output.latex:q} 2>&1 | tee {log:q}"
 
 
 rule plot_sweep:
@@ -57,10 +60,12 @@ rule plot_sweep:
         "../../environment.yml"
     params:
         methods=methods_param("figure3a"),
+        kind=quoted_setting("kind"),
+        caveats=caption_caveats,
         code=code("experiments:plot_sweep"),
     shell:
         "amae plot-sweep --published {input.published:q} --manifest {input.manifest:q} --methods {params.methods:q}"
-        " --dataset {wildcards.dataset:q} --figure {output.figure:q} 2>&1 | tee {log:q}"
+        " --kind {params.kind} --figure {output.figure:q} 2>&1 | tee {log:q}"
 
 
 rule plot_pseudo_label_effect:
@@ -107,6 +112,7 @@ rule plot_backbones:
         "../../environment.yml"
     params:
         methods=methods_param("figure3c"),
+        caveats=caption_caveats,
         code=code("experiments:plot_comparison"),
     shell:
         "amae plot-comparison --manifest {input.manifest:q} --methods {params.methods:q} --reference 'ViT-S MAE'"
@@ -136,11 +142,12 @@ rule audit_scores:
         "../../environment.yml"
     params:
         seeds=config["seeds"],
+        caveats=caption_caveats,
         code=code("experiments:audit"),
     shell:
         "amae audit --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
-        " --score-tables {input.scores:q} --seeds {params.seeds} --dataset {wildcards.dataset:q} --table {output.table:q}"
-        " --text {output.text:q} 2>&1 | tee {log:q}"
+        " --score-tables {input.scores:q} --seeds {params.seeds} --dataset {wildcards.dataset:q}"
+        " --caveats {params.caveats:q} --table {output.table:q} --text {output.text:q} 2>&1 | tee {log:q}"
 
 
 rule measure_localisation:
@@ -228,7 +235,8 @@ rule tabulate_costs:
         "../../environment.yml"
     params:
         records=records_param,
+        caveats=caption_caveats,
         code=code("experiments:tabulate_costs"),
     shell:
-        "amae tabulate-costs --records {params.records:q} --table {output.table:q}"
+        "amae tabulate-costs --records {params.records:q} --caveats {params.caveats:q} --table {output.table:q}"
         " --markdown {output.markdown:q} --latex {output.latex:q} 2>&1 | tee {log:q}"

@@ -1,6 +1,7 @@
 """Functions that say which methods a table or figure shows, and where their numbers lie."""
 
 import csv
+from amae.captions import caveats
 
 EXPERIMENTS = config["experiments"]
 PUBLISHED = f"{PACKAGE}/data/published.csv"
@@ -84,9 +85,10 @@ def table2_methods(dataset):
     """Every row of Table 2 that is built, and the rows of this project's own."""
     rows = []
     for m in EXPERIMENTS["comparators"]:
-        title, note = load_method(m).TITLE, getattr(load_method(m), "NOTE", "")
+        method = load_method(m)
+        about = {key.lower(): getattr(method, key) for key in ("TAXONOMY", "NOTE") if hasattr(method, key)}
         for p, score in protocols_of(m, dataset).items():
-            rows.append(shown(title, p, f"comparators/{m}_{p}", column(m, score), dataset, note=note))
+            rows.append(shown(method.TITLE, p, f"comparators/{m}_{p}", column(m, score), dataset, **about))
     if "imagenet" in EXPERIMENTS["backbones"]:
         rows.append(stage1_of("imagenet", dataset, "AMAE-IN stage 1"))
     rows.append(stage1_of("", dataset, "AMAE stage 1"))
@@ -97,6 +99,16 @@ def table2_methods(dataset):
             about = dict(taxonomy="ours", note="not in the paper")
             rows.append(shown(title, "Y", "reconstruction", score, dataset, **about))
     return rows
+
+
+def caption_caveats(wildcards):
+    """What a caption has to say of the run: departures from the paper, and what no figure shows."""
+    return caveats(config, wildcards.dataset, has_unlabeled(wildcards.dataset))
+
+
+def every_printed(wildcards):
+    """Table 2 also lists what was only printed."""
+    return "--every-printed" if wildcards.name == "table2" else ""
 
 
 def reference(wildcards):
@@ -141,7 +153,7 @@ def sweep_methods(dataset):
         at = dict(dataset=dataset, variant="" if ratio == main else f"ar{ratio:g}", anomaly_ratio=ratio)
         rows.append(shown("AMAE stage 2", "Y", "reconstruction", "inter", **at))
         rows.append(shown("AMAE stage 1", "Y", "stage1", "p_abnormal", **at))
-        rows.append(shown("Error ratio", "Y", "reconstruction", "error_ratio", **at, taxonomy="ours"))
+        rows.append(shown("Error ratio (ours)", "Y", "reconstruction", "error_ratio", **at, taxonomy="ours"))
         rows.append(shown("AMAE Mask Rec.", "Y", "pooled", "mask_rec", **at))
         if "ddad" in EXPERIMENTS["comparators"]:
             rows.append(shown("DDAD-AE", "Y", "comparators/ddad_Y", "ddad_inter", **at))
