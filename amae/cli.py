@@ -264,9 +264,9 @@ COMMANDS = {
     ),
     "plot-panels": Command(
         "amae.commands.experiments:plot_histogram_panels",
-        "plot histograms of one score from several tables",
-        {"figure": ""},
-        options=("panels", "score"),
+        "plot histograms of one score of several methods",
+        {"published": "", "manifest": "", "figure": ""},
+        options=("methods", "kind", "anomaly-ratio"),
     ),
     "plot-gallery": Command(
         "amae.commands.evaluate:plot_gallery",

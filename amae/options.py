@@ -45,7 +45,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "default": 0,
         "help": "further normal images, kept for calibration (default: %(default)s)",
     },
-    "caveats": {"default": "", "help": "sentences to add to the caption"},
+    "caveats": {"default": "", "help": "sentences to add to the caption (default: none)"},
     "conversion": {
         "choices": ["minmax", "voi"],
         "default": "minmax",
@@ -84,7 +84,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "what published weights were trained with (default: %(default)s)",
     },
     "output": {"type": Path, "required": True, "metavar": "FOLDER", "help": "folder to write to; new, or empty"},
-    "panels": {"required": True, "help": "tables of scores by heading, as JSON"},
     "patient-disjoint": {
         "action": "store_true",
         "help": "leave out the training images of patients who are in the test set (default: %(default)s)",

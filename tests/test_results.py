@@ -15,6 +15,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from amae.commands import experiments
 from amae.errors import InputError
 from amae.evaluation.audit import audit_table
+from amae.evaluation.metrics import chi_square_distance
 from amae.evaluation.results import (
     cost_table,
     escape_latex,
@@ -25,7 +26,7 @@ from amae.evaluation.results import (
     write_latex,
     write_markdown,
 )
-from amae.evaluation.tables import metrics_of_scores, summarise
+from amae.evaluation.tables import CLASSES, metrics_of_scores, summarise
 from amae.figures.sweep import plot_comparison, plot_histogram_panels, plot_sweep
 
 AUCS = {"AMAE stage 1": [0.86, 0.87, 0.88, 0.87], "AMAE stage 2": [0.91, 0.92, 0.90, 0.93], "Own_1 & 2": [0.5]}
@@ -246,19 +247,19 @@ def test_figures_are_the_same_bytes_twice(replicates, published, tmp_path):
     scores = pd.DataFrame(
         {"image_id": ["a", "b", "c", "d"], "label": ["normal", "abnormal"] * 2, "inter": [1, 2, 3, 4]}
     )
-    panels = {"with": scores, "constant": scores.assign(inter=0.5)}
+    panels = {"with": [scores, scores[::-1]], "constant": [scores.assign(inter=0.5)] * 2}
     for name in ("one", "two"):
         plot_sweep(sweep, tmp_path / f"{name}_sweep.png", published)
         plot_sweep(sweep[sweep["seed"] == 0], tmp_path / f"{name}_single.png")
         plot_comparison(replicates, tmp_path / f"{name}_comparison.png", "AMAE stage 1")
-        plot_histogram_panels(panels, "inter", tmp_path / f"{name}_panels.png")
+        plot_histogram_panels(panels, "inter", tmp_path / f"{name}_panels.png", {"with": 58.37})
     for path in tmp_path.glob("one_*.png"):
         assert path.stat().st_size > 5000
         assert path.read_bytes() == path.with_name(path.name.replace("one", "two")).read_bytes()
     with pytest.raises(InputError, match="'x' is not among the methods AMAE stage 1"):
         plot_comparison(replicates, tmp_path / "x.png", "x")
     with pytest.raises(InputError, match="with: no score 'stage1'; the table has inter"):
-        plot_histogram_panels(panels, "stage1", tmp_path / "x.png")
+        plot_histogram_panels(panels, "stage1", tmp_path / "x.png", {})
 
 
 @pytest.fixture
@@ -369,9 +370,20 @@ def test_costs_as_a_command(options, tmp_path):
         experiments.tabulate_costs(options)
 
 
-def test_histogram_panels_as_a_command(options, tmp_path):
-    scores = pd.DataFrame({"image_id": ["a", "b", "c"], "label": ["normal", "abnormal", ""], "inter": [1, 2, 3]})
-    scores.to_csv(tmp_path / "scores.csv", index=False)
-    options.panels = json.dumps({"with": str(tmp_path / "scores.csv"), "without": str(tmp_path / "scores.csv")})
+def test_histogram_panels_show_every_seed_beside_the_printed_distance(options, monkeypatch):
+    with options.published.open("a") as file:
+        file.write("AMAE Fig. 3b,AMAE stage 2,Y,Rec.,rsna,chi2,0.6,58.37\n")
+    titles = []
+    monkeypatch.setattr("matplotlib.axes.Axes.set_title", lambda axes, text, **more: titles.append(text))
     experiments.plot_histogram_panels(options)
     assert options.figure.stat().st_size > 5000
+    frames = [scores_of_seed(seed) for seed in range(10, 14)]  # of AMAE stage 2, the second method
+    chi2 = [
+        chi_square_distance(*(frame.loc[frame["label"] == label, "inter"].to_numpy() for label in CLASSES))
+        for frame in frames
+    ]
+    aucs = [roc_auc_score(frame["label"] == "abnormal", frame["inter"]) for frame in frames]
+    expected = f"χ² {np.mean(chi2):.1f} ± {1.96 * np.std(chi2, ddof=1):.1f} (printed 58.37)"
+    expected += f", AUC {np.mean(aucs):.3f} ± {1.96 * np.std(aucs, ddof=1):.3f}"
+    assert titles[1] == f"AMAE stage 2\n{expected}"
+    assert "printed" not in titles[0] and "±" not in titles[2]

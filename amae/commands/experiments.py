@@ -176,11 +176,16 @@ def plot_comparison(options: Namespace) -> None:
 
 
 def plot_histogram_panels(options: Namespace) -> None:
-    """Histograms of one score, one panel for each table of scores."""
+    """Histograms of a score of all seeds, one panel for each method, with the chi-square distance that was printed."""
+    from amae.evaluation.results import printed_value
     from amae.figures.sweep import plot_histogram_panels as plot
 
-    panels = {heading: read_csv(path) for heading, path in _json(options.panels).items()}
-    plot({name: table[table["label"] != ""] for name, table in panels.items()}, options.score, options.figure)
+    published, panels, printed = read_csv(options.published), {}, {}
+    for about, tables in _methods(options):
+        title, column = about["method"], about["score"].rpartition("/")[2]
+        panels[title] = [table.rename(columns={about["score"]: column}) for table in tables]
+        printed[title] = printed_value(published, about, options.kind, "chi2", options.anomaly_ratio)[0]
+    plot(panels, column, options.figure, printed)
 
 
 def _joined(images: pd.DataFrame, paths: Sequence[Path]) -> pd.DataFrame:
@@ -201,29 +206,37 @@ def _joined(images: pd.DataFrame, paths: Sequence[Path]) -> pd.DataFrame:
 
 
 def _replicates(options: Namespace) -> pd.DataFrame:
-    """Rows for the tables from a JSON list of {method, protocol, taxonomy, score, scores [, note, anomaly_ratio]}.
-
-    `scores`: the table of each seed; `score`: folder/column, as in ddad_Y/ddad_inter. Labels are the manifest's.
-    """
+    """A row for each method and seed of `--methods`."""
     from amae.evaluation.results import replicates_of
+
+    rows = []
+    for about, tables in _methods(options):
+        ratio = about.pop("anomaly_ratio", "")
+        rows.append(replicates_of(tables, **about).assign(anomaly_ratio=ratio))
+    return pd.concat(rows, ignore_index=True)
+
+
+def _methods(options: Namespace) -> list[tuple[dict[str, Any], list[pd.DataFrame]]]:
+    """Methods with their scores of every seed: image_id, label (the manifest's) and the scores of the method's table.
+
+    `--methods` is a JSON list of {method, protocol, taxonomy, score, scores [, note, anomaly_ratio]}, where `scores` is
+    the table of each seed and `score` is named folder/column, as in ddad_Y/ddad_inter.
+    """
     from amae.evaluation.tables import CLASSES
 
     images = read_csv(options.manifest, ["image_id", "label", "split"])
     images = images.loc[(images["split"] == "test") & images["label"].isin(CLASSES), ["image_id", "label"]]
-    rows = []
-    for method in _json(options.methods):
-        try:
-            files, ratio = method.pop("scores"), method.pop("anomaly_ratio", "")
-            tables = [_joined(images, [Path(path)]) for path in files]
-            rows.append(replicates_of(tables, **method).assign(anomaly_ratio=ratio))
-        except (KeyError, TypeError, AttributeError) as error:
+    known, found = {"method", "protocol", "taxonomy", "score", "scores"}, []
+    for about in _json(options.methods):
+        if not isinstance(about, dict) or not known <= set(about) <= known | {"note", "anomaly_ratio"}:
             raise InputError(
-                f"--methods: {method} ({error}); expected the keys method, protocol, taxonomy, score and scores (a "
-                "list of files), and at most note and anomaly_ratio"
-            ) from None
-    if not rows:
+                f"--methods: {about}; expected the keys method, protocol, taxonomy, score and scores (a list of "
+                "files), and at most note and anomaly_ratio"
+            )
+        found.append((about, [_joined(images, [Path(path)]) for path in about.pop("scores")]))
+    if not found:
         raise InputError("--methods: no method given")
-    return pd.concat(rows, ignore_index=True)
+    return found
 
 
 def _json(text: str) -> Any:

@@ -82,7 +82,7 @@ def results_table(
         notes = list(dict.fromkeys(part["note"])) if "note" in part else []
         for metric in metrics:
             row |= _summary(part, metric)
-            printed, printed_notes = _printed(published, row, dataset, metric, anomaly_ratio)
+            printed, printed_notes = printed_value(published, row, dataset, metric, anomaly_ratio)
             row |= {f"{metric}_printed": printed, f"{metric}_difference": row[metric] - printed}
             notes += printed_notes
             if reference is not None:
@@ -108,7 +108,7 @@ def add_printed_only(
     printed = published.loc[published["dataset"] == dataset, METHOD].drop_duplicates()
     rows = []
     for row in printed.to_dict("records"):
-        found = {metric: _printed(published, row, dataset, metric, anomaly_ratio) for metric in metrics}
+        found = {metric: printed_value(published, row, dataset, metric, anomaly_ratio) for metric in metrics}
         if (row["method"], row["protocol"]) in measured or all(np.isnan(value) for value, _ in found.values()):
             continue
         notes = ["printed only, not measured here", *(note for _, of_metric in found.values() for note in of_metric)]
@@ -230,7 +230,7 @@ def _summary(part: pd.DataFrame, metric: str) -> dict[str, float | None]:
     return row
 
 
-def _printed(
+def printed_value(
     published: pd.DataFrame, row: Mapping[str, Any], dataset: str, metric: str, anomaly_ratio: float | None
 ) -> tuple[float, list[str]]:
     """The printed value (nan where there is none), and where it comes from if not from the paper's main table.

@@ -35,7 +35,7 @@ rule tabulate_results:
     shell:
         "amae tabulate-results --published {input.published:q} --manifest {input.manifest:q}"
         " --methods {params.methods:q} {params.ratio} --reference {params.reference:q}"
-        " --dataset {wildcards.dataset:q} --kind {params.kind} {params.every} --caveats {params.caveats:q}"
+        " --dataset {wildcards.dataset:q} --kind {params.kind} {params.every} --caveats={params.caveats:q}"
         " --table {output.table:q} --markdown {output.markdown:q} --latex {output.latex:q} 2>&1 | tee {log:q}"
 
 
@@ -71,7 +71,9 @@ rule plot_sweep:
 rule plot_pseudo_label_effect:
     """Figure 3b: scores of the test images without and with pseudo-labels."""
     input:
-        scores=panel_files,
+        published=PUBLISHED,
+        manifest=f"{DATA}/manifest.csv",
+        scores=scores_files("figure3b"),
     output:
         figure=report(
             f"{DATA}/figures/figure3b.png",
@@ -86,10 +88,14 @@ rule plot_pseudo_label_effect:
     conda:
         "../../environment.yml"
     params:
-        panels=panels_param,
+        methods=methods_param("figure3b"),
+        kind=quoted_setting("kind"),
+        ratio=main_ratio,
+        caveats=caption_caveats,
         code=code("experiments:plot_histogram_panels"),
     shell:
-        "amae plot-panels --panels {params.panels:q} --score inter --figure {output.figure:q} 2>&1 | tee {log:q}"
+        "amae plot-panels --published {input.published:q} --manifest {input.manifest:q} --methods {params.methods:q}"
+        " --kind {params.kind} {params.ratio} --figure {output.figure:q} 2>&1 | tee {log:q}"
 
 
 rule plot_backbones:
@@ -147,7 +153,7 @@ rule audit_scores:
     shell:
         "amae audit --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
         " --score-tables {input.scores:q} --seeds {params.seeds} --dataset {wildcards.dataset:q}"
-        " --caveats {params.caveats:q} --table {output.table:q} --text {output.text:q} 2>&1 | tee {log:q}"
+        " --caveats={params.caveats:q} --table {output.table:q} --text {output.text:q} 2>&1 | tee {log:q}"
 
 
 rule measure_localisation:
@@ -238,5 +244,5 @@ rule tabulate_costs:
         caveats=caption_caveats,
         code=code("experiments:tabulate_costs"),
     shell:
-        "amae tabulate-costs --records {params.records:q} --caveats {params.caveats:q} --table {output.table:q}"
+        "amae tabulate-costs --records {params.records:q} --caveats={params.caveats:q} --table {output.table:q}"
         " --markdown {output.markdown:q} --latex {output.latex:q} 2>&1 | tee {log:q}"

@@ -160,6 +160,13 @@ def sweep_methods(dataset):
     return rows
 
 
+def pseudo_label_methods(dataset):
+    """Figure 3b: stage 2 without and with pseudo-labels."""
+    of = dict(part="reconstruction", score="inter", dataset=dataset)
+    without = shown("AMAE stage 2 without pseudo-labels", "Y", variant="without_pseudo_labels", **of)
+    return [without, shown("AMAE stage 2", "Y", **of)]
+
+
 def backbone_methods(dataset):
     """Figure 3c: stage 1 with the main weights and with those of other backbones."""
     return [stage1_of(variant, dataset, variant or "ViT-S MAE") for variant in ["", *EXPERIMENTS["backbones"]]]
@@ -170,6 +177,7 @@ METHODS_OF = {
     "masks_ablation": variants_methods(EXPERIMENTS["masks"]),
     "sensitivity": variants_methods(EXPERIMENTS["decisions"]),
     "figure3a": sweep_methods,
+    "figure3b": pseudo_label_methods,
     "figure3c": backbone_methods,
 }
 
@@ -191,23 +199,6 @@ def scores_files(name=None):
         return sorted({file for row in rows for file in row["scores"]})
 
     return files
-
-
-def panels(wildcards):
-    """Figure 3b: scores of the first seed without and with pseudo-labels, by heading."""
-    first = dict(dataset=wildcards.dataset, seed=config["seeds"][0])
-    without, with_ = (expand(f"{RUN}/scores.csv", variant=v, **first)[0] for v in ("without_pseudo_labels/", ""))
-    return {"without pseudo-labels": without, "with pseudo-labels": with_}
-
-
-def panel_files(wildcards):
-    """The tables behind Figure 3b."""
-    return list(panels(wildcards).values())
-
-
-def panels_param(wildcards):
-    """Figure 3b's tables by heading, as JSON."""
-    return json.dumps(panels(wildcards))
 
 
 def records(wildcards):
