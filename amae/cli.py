@@ -236,7 +236,7 @@ COMMANDS = {
         "amae.commands.experiments:audit",
         "measure shortcuts, and every score in the groups that comparisons leave out",
         {"manifest": "", "images": "", "index": "", "table": "audit to write (.csv)", "text": ""},
-        options=("score-tables", "seeds", "dataset", "caveats"),
+        options=("score-tables", "seeds", "dataset", "exposure", "caveats"),
     ),
     "tabulate-results": Command(
         "amae.commands.experiments:tabulate_results",

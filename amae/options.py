@@ -66,6 +66,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "action": "store_true",
         "help": "also list methods that were only printed (default: %(default)s)",
     },
+    "exposure": {
+        "action": "store_true",
+        "help": "weights are Medical-MAE's of chest X-rays, so in_pretraining counts (default: %(default)s)",
+    },
     "folder": {"type": Path, "required": True, "help": "folder of the data set, or to write to"},
     "gpus": {"type": int, "default": 1, "help": "GPUs granted; 0 forces the CPU (default: %(default)s)"},
     "histories": {"type": Path, "nargs": "+", "required": True, "help": "training histories (.csv)"},

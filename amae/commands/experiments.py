@@ -101,10 +101,7 @@ def audit(options: Namespace) -> None:
         )
     of_seeds = [options.score_tables[place * count : (place + 1) * count] for place in range(len(options.seeds))]
     scores = [_joined(shortcuts[["image_id", "label"]], paths) for paths in of_seeds]
-    exposure = None
-    if "in_pretraining" in manifest and (manifest["in_pretraining"] != "").any():
-        exposure = manifest.loc[manifest["in_pretraining"] == "yes", "image_id"].tolist()
-    table = audit_table([shortcuts, *scores], manifest, exposure)
+    table = audit_table([shortcuts, *scores], manifest, options.exposure)
     write_csv(table, options.table)
     with atomic(options.text) as temporary:
         temporary.write_text(audit_text(table, options.dataset, options.caveats), encoding="utf-8")
@@ -151,7 +148,9 @@ def tabulate_costs(options: Namespace) -> None:
     table = results.cost_table(records, sizes)
     write_csv(table, options.table)
     caption = (
-        "Jobs, wall-clock hours in total, largest peak memory of a job, and size of the files that a method makes."
+        "Jobs, wall-clock hours in total, largest peak memory of a job, and size of the files that a method makes. "
+        "AMAE stage 2 needs stage 1 as well, whose pseudo-labels it trains on; what starts from f_0 (AMAE, Mask Rec., "
+        "the references on its features) needs its pre-training, which has a row where it was done here."
     )
     caption = f"{caption} {options.caveats}".rstrip()
     results.write_markdown(results.readable_costs(table), options.markdown, caption)

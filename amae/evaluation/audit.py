@@ -8,7 +8,7 @@ No sign, threshold or choice here is taken from test labels: an AUC below 0.5 st
 """
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -104,14 +104,13 @@ def spectrum(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return slope, share
 
 
-def audit_table(
-    tables: Sequence[pd.DataFrame], manifest: pd.DataFrame, exposure: Collection[str] | None = None
-) -> pd.DataFrame:
+def audit_table(tables: Sequence[pd.DataFrame], manifest: pd.DataFrame, exposure: bool = False) -> pd.DataFrame:
     """Every score in every group of test images, in long form, one row per score and group.
 
     tables: image_id, label and score columns, of the same images each: one of the shortcuts, and one of the methods'
     scores for each seed. What several tables hold are replicates. manifest: with split, patient_id, view and, where
-    known, sex and age; exposure: image_ids that the pre-training has seen. Columns: score, group, normal and abnormal
+    known, sex, age and in_pretraining (yes, no, or "" where unknown: such an image is in neither group); exposure:
+    whether the weights are of the pre-training that the last one tells of. Columns: score, group, normal and abnormal
     (counts), seeds (replicates), and for auc and ap the mean over seeds, _spread (1.96 x sample standard deviation over
     seeds, empty for one), _low and _high (95 % bootstrap interval of the mean over images); note. A group with fewer
     than 10 images of a class keeps its counts, and its metrics are empty.
@@ -176,9 +175,7 @@ def _properties(images: np.ndarray, table: pd.DataFrame) -> dict[str, np.ndarray
     }
 
 
-def _groups(
-    known: pd.DataFrame, training: pd.Series, exposure: Collection[str] | None
-) -> Iterator[tuple[str, np.ndarray]]:
+def _groups(known: pd.DataFrame, training: pd.Series, exposure: bool) -> Iterator[tuple[str, np.ndarray]]:
     """Name and members (bool, one per test image) of each group; where a fact is unknown, an image is in none."""
     yield "all", np.ones(len(known), bool)
     for column in ("view", "sex"):
@@ -191,10 +188,9 @@ def _groups(
         seen = patient.isin(set(training) - {""})
         yield "patient not in training", (~seen & (patient != "")).to_numpy()
         yield "patient in training", seen.to_numpy()
-    if exposure is not None:
-        seen = known.index.isin(list(exposure))
-        yield "not seen in pre-training", ~seen
-        yield "seen in pre-training", seen
+    if exposure and "in_pretraining" in known and (known["in_pretraining"] != "").any():
+        yield "not seen in pre-training", (known["in_pretraining"] == "no").to_numpy()
+        yield "seen in pre-training", (known["in_pretraining"] == "yes").to_numpy()
     ages = known["age"].map(age_in_years).to_numpy(float) if "age" in known else np.full(len(known), np.nan)
     for low, high in AGES:
         members = (ages >= low) & (ages < high)

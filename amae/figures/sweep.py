@@ -109,9 +109,10 @@ def plot_histogram_panels(
             axes[place].set(xlabel=f"{score_name(column)}, scaled to 0 to 1", xlim=(0, 1))
         axes[0].set_ylabel("density")
         figure.get_layout_engine().set(wspace=0.06)
-        seeds = f", {len(tables)} seeds together; ±: 1.96 sd over seeds" if len(tables) > 1 else ""
-        figure.supxlabel(f"test images of each seed scaled by their own range{seeds}", fontsize=6.5, color=GREY)
-        figure.legend(handles=_class_handles(tables[0]), loc="outside lower center", ncols=2)
+        seeds = f"{len(tables)} seeds, each scaled by its own range; ±: 1.96 sd over seeds" if len(tables) > 1 else None
+        figure.legend(
+            handles=_class_handles(tables[0]), loc="outside lower center", ncols=2, title=seeds, title_fontsize=6.5
+        )
 
 
 def _with_spread(values: Sequence[float], digits: int) -> str:

@@ -148,11 +148,12 @@ rule audit_scores:
         "../../environment.yml"
     params:
         seeds=config["seeds"],
+        exposure=exposure,
         caveats=caption_caveats,
         code=code("experiments:audit"),
     shell:
         "amae audit --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
-        " --score-tables {input.scores:q} --seeds {params.seeds} --dataset {wildcards.dataset:q}"
+        " --score-tables {input.scores:q} --seeds {params.seeds} --dataset {wildcards.dataset:q} {params.exposure}"
         " --caveats={params.caveats:q} --table {output.table:q} --text {output.text:q} 2>&1 | tee {log:q}"
 
 

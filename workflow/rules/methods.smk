@@ -106,6 +106,12 @@ def caption_caveats(wildcards):
     return caveats(config, wildcards.dataset, has_unlabeled(wildcards.dataset))
 
 
+def exposure(wildcards):
+    """Whether the weights are Medical-MAE's chest files, whose pre-training list tells which images they have seen."""
+    weights = Path(dataset_of(wildcards)["weights"]).name
+    return "--exposure" if weights in CHEST_WEIGHTS else ""
+
+
 def every_printed(wildcards):
     """Table 2 also lists what was only printed."""
     return "--every-printed" if wildcards.name == "table2" else ""
@@ -202,15 +208,19 @@ def scores_files(name=None):
 
 
 def records(wildcards):
-    """Records of all jobs of the main run, by method."""
+    """Records of all jobs of the main run, by method; the pre-training is shared by those that start from f_0."""
     seeds = dict(dataset=wildcards.dataset, variant="", seed=config["seeds"])
-    parts = {"AMAE stage 1": ["stage1"], "AMAE stage 2": ["module_A", "module_B", "reconstruction"]}
-    if not has_unlabeled(wildcards.dataset):
-        del parts["AMAE stage 2"]
+    parts = {"AMAE stage 1": ["stage1"]}
+    if has_unlabeled(wildcards.dataset):
+        parts["AMAE stage 2, after stage 1"] = ["module_A", "module_B", "reconstruction"]
+        parts["AMAE Mask Rec."] = ["pooled"]
     for m in EXPERIMENTS["comparators"]:
         for p in protocols_of(m, wildcards.dataset):
             parts[f"{load_method(m).TITLE} ({p})"] = [f"comparators/{m}_{p}"]
-    return {title: expand(f"{RUN}/{{part}}/run.json", part=names, **seeds) for title, names in parts.items()}
+    files = {title: expand(f"{RUN}/{{part}}/run.json", part=names, **seeds) for title, names in parts.items()}
+    if dataset_of(wildcards)["weights"] == "pretrain":
+        files = {"Pre-training, once": expand(f"{DATA}/pretraining/run.json", **wildcards)} | files
+    return files
 
 
 def record_files(wildcards):
