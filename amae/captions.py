@@ -42,8 +42,8 @@ def caveats(config: dict[str, Any], dataset: str, unlabeled: bool) -> str:
     about, sentences = config["datasets"][dataset], []
     if about["weights"] == "pretrain":
         sentences.append(
-            f"Under every protocol f_0 was pre-trained on {'T_n and T_u' if unlabeled else 'T_n'}, without labels, and "
-            "once for all seeds and anomaly ratios: ± leaves its variance out."
+            f"{'Under protocol N too, f_0 was pre-trained on T_n and T_u' if unlabeled else 'f_0 was pre-trained on T_n'}, "
+            "without labels, and once for all seeds and anomaly ratios: ± leaves its variance out."
         )
     if found := departures(config, dataset):
         sentences.append(f"Not the paper's settings: {', '.join(found)}.")
