@@ -283,7 +283,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=amae.__version__)
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
-        sub = subparsers.add_parser(name, help=command.meaning, description=command.meaning.capitalize() + ".")
+        sub = subparsers.add_parser(
+            name, help=command.meaning, description=command.meaning[0].upper() + command.meaning[1:].rstrip(".") + "."
+        )
         group = sub.add_argument_group("files")
         for file, meaning in command.files.items():
             group.add_argument(f"--{file}", type=Path, required=True, metavar="FILE", help=meaning or FILES[file])

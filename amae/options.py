@@ -68,7 +68,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "metrics-of-seeds": {"type": Path, "nargs": "+", "required": True, "help": "metrics, one table per seed (.csv)"},
     "module": {"choices": ["A", "B", "pooled"], "required": True, "help": "module to train"},
     "anomaly-ratio": {"type": float, "help": "abnormal share of T_u; without it, a data set has no T_u"},
-    "dataset": {"required": True, "help": "name of the data set, as in the table of sources"},
+    "dataset": {
+        "required": True,
+        "help": "rsna, vindr, nih, paediatric; to fetch, also weights, metadata or a name in amae/sources/sources.csv",
+    },
     "lungs": {"type": Path, "help": "packed lung masks, where the method needs them (.npy)"},
     "metadata": {"type": Path, "help": "folder of further tables: mapping to NIH, pre-training list"},
     "method": {"required": True, "help": "comparator: a module of amae.comparators"},
@@ -98,7 +101,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "weights": {"type": Path, "help": "pre-trained autoencoder, where the method needs it (.safetensors)"},
     "root": {"type": Path, "help": "folder the table's paths start from (default: the table's own)"},
     "rows": {"type": int, "default": 4, "help": "images of each kind (default: %(default)s)"},
-    "score": {"default": "inter", "help": "score that ranks the images (default: %(default)s)"},
+    "score": {
+        "default": "inter",
+        "help": "stage1, inter, mask_rec, error_ratio or error_ratio_patch: ranks the images, and what predict "
+        "calls abnormal (default: %(default)s)",
+    },
     "scores-of-seeds": {"type": Path, "nargs": "+", "required": True, "help": "scores, one table per seed (.csv)"},
     "seeds": {"type": int, "nargs": "+", "required": True, "help": "seeds of these tables, in the same order"},
     "seed": {"type": int, "default": 0, "help": "seed (default: %(default)s)"},

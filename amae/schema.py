@@ -126,7 +126,7 @@ def _experiments() -> dict[str, Any]:
     """Schema of what the experiment targets compute."""
     properties = {
         "table2": _names("data sets of table2"),
-        "figure3": _names("data sets of figure3a, figure3b, figure3c and masks_ablation"),
+        "figure3": _names("data sets of figure3a, figure3b, figure3c, masks_ablation and sensitivity"),
         "audit": _names("data sets of the audit"),
         "localisation": _names("data sets with boxes"),
         "comparators": _names("comparators of the tables: modules of amae.comparators"),
