@@ -6,7 +6,7 @@ import re
 
 import pytest
 from conftest import ROOT
-from project import copy_sources
+from project import copy_sources, run
 from test_end_to_end import PER_DATASET
 
 RESULTS = {
@@ -219,3 +219,23 @@ def test_every_wildcard_is_constrained():
     wildcards = set(re.findall(r"\{\{(\w+)\}\}", "".join(RULES.values())))
     helpers = {"part", "name", "suffix"}  # filled in by expand
     assert wildcards - helpers <= set(constrained)
+
+
+@pytest.mark.parametrize(
+    ("driver", "gpus", "config", "threads"),
+    [
+        ("/dev/null", 1, "device=auto", "2"),
+        ("/dev/null", 0, "device=auto", "8"),
+        ("/dev/null", 1, "device=cpu", "8"),
+        ("/dev/missing", 1, "device=auto", "8"),
+    ],
+)
+def test_a_job_on_a_gpu_leaves_cores_to_others(tmp_path, driver, gpus, config, threads):
+    project = copy_sources(tmp_path)
+    project.edit("workflow/rules/common.smk", "/dev/nvidiactl", driver)
+    words = [*project.command("--dry-run", config=(config,)), "--cores", "8", "--resources", f"gpu={gpus}"]
+    status, output = run(words, project.folder)
+    assert status == 0, output
+    jobs = {part.partition(":")[0]: re.findall(r"^    threads: (.*)$", part, re.M) for part in output.split("\nrule ")}
+    assert jobs["train_module"] == jobs["reconstruct_test"] == [threads]
+    assert jobs["convert_images"] == ["8"]

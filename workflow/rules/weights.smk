@@ -17,7 +17,7 @@ rule pretrain_mae:
         f"{DATA}/logs/pretrain_mae.benchmark.tsv"
     conda:
         "../../environment.yml"
-    threads: 64
+    threads: CORES
     resources:
         gpu=1,
         device=config["device"],
