@@ -11,6 +11,7 @@ FILES = {
     "images": "packed images (.npy)",
     "index": "table of the packed images (.csv)",
     "labels": "table of labels (.csv)",
+    "lung-images": "packed images of 256 px, to find lungs in (.npy)",
     "lungs": "packed lung masks (.npy)",
     "manifest": "manifest (.csv)",
     "maps": "mean maps of both modules (.npz)",

@@ -157,7 +157,7 @@ def schema() -> dict[str, Any]:
     variant = {name: overrides[name] for name in ("stage1", "pseudo_labels", "modules", "reconstruction")} | {
         "anomaly_ratio": {"type": "number", "minimum": 0, "maximum": 1, "description": "share of T_u that is abnormal"},
         "weights": {"type": "string", "description": "f_0 and g_0, as in a data set"},
-        "normalisation": {"enum": ["chest", "imagenet"], "description": "what published weights were trained with"},
+        "normalisation": {"enum": ["chest", "imagenet"], "description": "what a .pth of one's own was trained with"},
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -11,6 +11,7 @@ import time
 import zipfile
 from argparse import Namespace
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,7 +25,7 @@ from PIL import Image
 from amae.commands import sources as commands
 from amae.data.manifest import read_manifest
 from amae.errors import InputError
-from amae.files import read_csv
+from amae.files import read_csv, write_json
 from amae.sources import catalogue, metadata, nih, paediatric, rsna, vindr
 from amae.sources.download import download
 from amae.sources.layout import find_images
@@ -536,6 +537,24 @@ def test_rsna_archive_is_fetched_unpacked_and_indexed(tmp_path: Path, small: Non
     assert len(manifest) == 15 and set(manifest["patient_id"]) == {""}
     # a file of 32 px instead of the original 1024
     assert boxes.iloc[0, 2:].astype(float).tolist() == [8.0, 16.0, 10.0, 20.0]
+
+
+def test_checksums_of_weights_fetched_side_by_side_are_all_kept(tmp_path: Path, rows, monkeypatch) -> None:
+    names = [f"w{number}" for number in range(4)]
+    rows(*(row(name=name, dataset="weights", file=f"{name}.pth", url="") for name in names))
+    all_have_read = threading.Barrier(4, timeout=30)
+
+    def fetch(source: catalogue.Source, *_: object) -> str:
+        all_have_read.wait()
+        return f"sum of {source.name}"
+
+    monkeypatch.setattr(commands, "_fetch", fetch)
+    monkeypatch.setattr("amae.files.write_json", lambda *given: time.sleep(0.05) or write_json(*given))
+    (tmp_path / "fetched.json").write_text('{"before.pth": "kept"}')
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda name: commands.fetch_source(Namespace(dataset=name, folder=tmp_path)), names))
+    expected = {f"{name}.pth": f"sum of {name}" for name in names} | {"before.pth": "kept"}
+    assert json.loads((tmp_path / "fetched.json").read_text()) == expected
 
 
 def test_an_archive_without_unlabeled_images_serves_protocol_n(tmp_path: Path, small: None, capsys) -> None:

@@ -28,10 +28,11 @@ def fetch_source(options: Namespace) -> None:
     file for which none is published must keep the one recorded at its first use.
     """
     from amae.files import write_json
+    from amae.running import in_turn
     from amae.sources.catalogue import sources_of
 
     folder, record = Path(options.folder), {}
-    before = json.loads((folder / RECORD).read_text()) if (folder / RECORD).is_file() else {}
+    before = _recorded(folder)
     by_hand = []
     for row in sources_of(options.dataset):
         if row.access != "open":
@@ -42,7 +43,13 @@ def fetch_source(options: Namespace) -> None:
         print(f"by hand, where needed: {row.describe(folder)}", file=sys.stderr)
     if not record:
         raise InputError(f"{options.dataset}: nothing can be fetched without a person; see the lines above")
-    write_json(before | record, folder / RECORD)
+    with in_turn(folder / RECORD):  # other weights may have been fetched meanwhile, each by a command of its own
+        write_json(_recorded(folder) | record, folder / RECORD)
+
+
+def _recorded(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file that has been fetched into a folder."""
+    return json.loads((folder / RECORD).read_text()) if (folder / RECORD).is_file() else {}
 
 
 def _fetch(row: "Source", folder: Path, known: str | None) -> str:

@@ -5,6 +5,7 @@ from amae.sources.catalogue import catalogue
 
 PUBLISHED_KINDS = ("rsna", "vindr", "nih", "paediatric")
 SOURCE_WEIGHTS = {source.name: source.file for source in catalogue() if source.dataset == "weights"}
+IMAGENET_WEIGHTS = SOURCE_WEIGHTS["weights-vit-s-imagenet"]
 
 
 def require_own_files(name):
@@ -134,7 +135,9 @@ def weights_source(wildcards):
 
 
 def normalisation(wildcards):
-    """What a variant's published weights were trained with."""
+    """What published weights were trained with: ImageNet's are known by their file; a variant tells it of another."""
+    if Path(weights_source(wildcards)).name == IMAGENET_WEIGHTS:
+        return "imagenet"
     return VARIANTS[variant_of(wildcards)].get("normalisation", "chest")
 
 
