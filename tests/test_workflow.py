@@ -108,7 +108,7 @@ def test_imagenet_weights_get_the_normalisation_of_imagenet_wherever_they_are_na
     }
     own = "variants={own: {weights: tests/tiny.yaml, normalisation: imagenet}, other: {weights: weights-vit-s-cxr}}"
     files = [f"out/tiny/{variant}mae.safetensors" for variant in weights]
-    config = ("datasets={tiny: {weights: weights-vit-s-imagenet}}", own)
+    config = ("preset=paper", "datasets={tiny: {weights: weights-vit-s-imagenet}}", own)
     status, output = copy_sources(tmp_path / "project").run("--dry-run", "--printshellcmds", *files, config=config)
     assert status == 0, output
     imports = re.findall(
@@ -161,6 +161,12 @@ datasets:
     {kind: own, table: mine/table.csv, root: null, weights: pretrain, conversion: minmax, square: squash,
      allowed_failures: 0, splits: null}
 """
+
+
+def test_weights_of_other_sizes_are_refused_before_anything_is_computed(finished):
+    status, output = finished.run("--dry-run", config=("datasets={tiny: {weights: embedded}}",))
+    assert status != 0 and "Job stats" not in output
+    assert "data set tiny: weights embedded: they have mae.image_size 128 (configured: 32)" in output
 
 
 def test_a_file_that_cannot_be_read_stops_the_run_and_keeps_what_is_computed(finished, tmp_path):

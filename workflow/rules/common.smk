@@ -6,7 +6,7 @@ from pathlib import Path
 
 import amae
 from amae.comparators import METHODS, column, load_method
-from amae.configuration import all_variants, check, options, resolve, typed
+from amae.configuration import all_variants, check, check_weights, options, resolve, typed
 from amae.errors import InputError
 from amae.files import sha256
 from amae.fingerprint import fingerprint

@@ -125,8 +125,12 @@ def main_ratio(wildcards):
 
 
 def weights_source(wildcards):
-    """The file that f_0 and g_0 are read from."""
+    """The file that f_0 and g_0 are read from. Named weights of other sizes than the configured are refused."""
     weights = VARIANTS[variant_of(wildcards)].get("weights") or dataset_of(wildcards)["weights"]
+    try:
+        check_weights(weights, SETTINGS[""]["mae"])
+    except InputError as error:
+        raise WorkflowError(f"data set {wildcards.dataset}: {error}") from None
     if weights == "embedded":
         return PACKAGE / "mae" / "embedded.safetensors"
     if weights in SOURCE_WEIGHTS:
