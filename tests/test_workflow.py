@@ -163,8 +163,8 @@ datasets:
 """
 
 
-def test_weights_of_other_sizes_are_refused_before_anything_is_computed(finished):
-    status, output = finished.run("--dry-run", config=("datasets={tiny: {weights: embedded}}",))
+def test_weights_of_other_sizes_are_refused_before_anything_is_computed(tmp_path):
+    status, output = copy_sources(tmp_path / "project").run(config=("datasets={tiny: {weights: embedded}}",))
     assert status != 0 and "Job stats" not in output
     assert "data set tiny: weights embedded: they have mae.image_size 128 (configured: 32)" in output
 
