@@ -163,8 +163,10 @@ datasets:
 """
 
 
-def test_weights_of_other_sizes_are_refused_before_anything_is_computed(tmp_path):
-    status, output = copy_sources(tmp_path / "project").run(config=("datasets={tiny: {weights: embedded}}",))
+@pytest.mark.parametrize("done", [True, False])
+def test_weights_of_other_sizes_are_refused_before_anything_is_computed(finished, tmp_path, done):
+    project = finished if done else copy_sources(tmp_path)
+    status, output = project.run(config=("datasets={tiny: {weights: embedded}}",))
     assert status != 0 and "Job stats" not in output
     assert "data set tiny: weights embedded: they have mae.image_size 128 (configured: 32)" in output
 

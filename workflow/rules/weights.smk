@@ -44,7 +44,7 @@ rule import_weights:
     conda:
         "../../environment.yml"
     params:
-        sizes=options(SETTINGS[""]["mae"]),
+        sizes=sizes_of_weights,
         normalisation=normalisation,
         content=content_of(weights_source),
         code=code("train:import_weights"),
