@@ -41,7 +41,7 @@ class Command:
     arguments: tuple[str, ...] = ()
 
 
-_SOURCE = ("dataset", "folder", "repartition", "anomaly-ratio", "patient-disjoint", "splits", "metadata")
+_SOURCE = ("dataset", "folder", "repartition", "anomaly-ratio", "patient-disjoint", "sexes", "splits", "metadata")
 _COMPUTE = ("seed", "device", "gpus")
 
 COMMANDS = {

@@ -116,6 +116,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "default": 0.95,
         "help": "share of normal images to call normal (default: %(default)s)",
     },
+    "sexes": {"nargs": "+", "choices": ["M", "F"], "help": "nih only: whose images to take (default: both)"},
     "splits": {"help": "splits to draw, as JSON; without it the table's split column counts"},
     "square": {
         "choices": ["squash", "pad", "crop"],

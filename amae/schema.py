@@ -112,9 +112,21 @@ def _dataset(kind: str) -> dict[str, Any]:
             "splits": _splits(["object", "null"]),
         },
         "paediatric": {"folder": folder, "splits": _splits(["object"])},
+        "nih": published
+        | {
+            "sexes": {
+                "type": "array",
+                "items": {"enum": ["M", "F"]},
+                "minItems": 1,
+                "uniqueItems": True,
+                "description": "whose images: M, F; left out: both",
+            },
+        },
     }.get(kind, published)
     properties = {**shared, **own}
-    return _object(f"a data set of kind {kind}", properties, [key for key in properties if key != "boxes"])
+    return _object(
+        f"a data set of kind {kind}", properties, [key for key in properties if key not in ("boxes", "sexes")]
+    )
 
 
 def _names(description: str) -> dict[str, Any]:

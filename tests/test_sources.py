@@ -292,6 +292,11 @@ def test_nih_lists(lists: Path, tmp_path: Path) -> None:
         ("test", "abnormal", "M"): 139,
         ("test", "abnormal", "F"): 123,
     }
+    for sex in "MF":
+        alone = nih.read_lists(lists, sexes=[sex])
+        assert alone.equals(table[table["sex"] == sex].reset_index(drop=True))
+    with pytest.raises(InputError, match="1641 images, published are 2"):
+        nih.read_lists(lists, nih.PublishedNih((1, 2), (1, 1), (1, 1)), ["F"])
     patients = table.groupby("split")["patient_id"].agg(set)
     assert not patients["test"] & patients["train_normal"] and table["image_id"].is_unique
     with pytest.raises(InputError, match=r"norm_MaleAdultPA_train_curated_list.txt: no such file; `amae fetch-source"):
@@ -377,6 +382,7 @@ def tables_in(folder: Path, lists: dict) -> None:
 def options_of(dataset: str, source: Path, **given: object) -> Namespace:
     """Options of index-source and list-source."""
     options = {"repartition": None, "anomaly_ratio": None, "splits": None, "metadata": None, "patient_disjoint": False}
+    options["sexes"] = None
     return Namespace(dataset=dataset, folder=source, **options | given)
 
 
@@ -617,6 +623,11 @@ def test_nih_folders(tmp_path: Path, small: None, place: str) -> None:
     assert last[["label", "patient_id", "age", "finding"]].tolist() == ["abnormal", "00000009", "49", "Mass|Nodule"]
     assert boxes.iloc[0].tolist() == ["00000009_000", "Mass", "32.0", "16.0", "40.0", "20.0"]
     assert indexed(tmp_path, "nih", tmp_path, patient_disjoint=True)[0].equals(manifest)  # they share no patient
+    women, _, marked = indexed(tmp_path, "nih", tmp_path, sexes=["F"])
+    assert women.equals(manifest[manifest["sex"] == "F"].reset_index(drop=True)) and marked.equals(boxes)
+    assert indexed(tmp_path, "nih", tmp_path, sexes=["M"])[2].empty
+    with pytest.raises(InputError, match="--sexes: vindr has no lists by sex; only nih has"):
+        indexed(tmp_path, "vindr", tmp_path, sexes=["M"], repartition=tmp_path / "list")
     again = wanted[-1].replace("_000", "_001")  # a woman of the test set, now in training too
     write(tmp_path / place.format(n=1) / again, picture(64))
     write(tmp_path / "norm_FemaleAdultPA_train_curated_list.txt", f"{wanted[3]}\n{again}\n")

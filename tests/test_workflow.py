@@ -117,6 +117,14 @@ def test_imagenet_weights_get_the_normalisation_of_imagenet_wherever_they_are_na
     assert dict(imports) == weights
 
 
+def test_lists_of_one_sex_are_asked_for(tmp_path):
+    files, config = ["out/nih/candidates.csv", "out/nih/manifest.csv"], ("datasets={nih: {sexes: [F]}}",)
+    status, output = copy_sources(tmp_path / "project").run("--dry-run", "--printshellcmds", *files, config=config)
+    assert status == 0, output
+    for command in ("list-source", "index-source"):
+        assert re.search(f"amae {command} .* --dataset nih --folder out/sources/nih --sexes F 2>", output)
+
+
 def test_pseudo_labels_of_the_probe_share_all_but_stage_2(finished):
     words = ("--dry-run", "--printshellcmds", "sensitivity")
     status, output = finished.run(*words, config=("experiments={decisions: [probe_pseudo_labels]}",))

@@ -72,8 +72,9 @@ def index_source(options: Namespace) -> None:
 
     options: dataset (rsna, vindr, nih, paediatric), folder (of the images), repartition (DDAD's file, or the folder of
     NSA's lists; None: in the folder), anomaly_ratio (None: no T_u), patient_disjoint (without training images of test
-    patients), splits (JSON of SplitSettings; paediatric only), metadata (folder with more tables, or None), and the
-    files to write: table (every image with its label), manifest, hidden_labels, boxes (of the test images).
+    patients), sexes (nih only; None: both), splits (JSON of SplitSettings; paediatric only), metadata (folder with more
+    tables, or None), and the files to write: table (every image with its label), manifest, hidden_labels, boxes (of the
+    test images).
     """
     from amae.data.manifest import build_manifest
     from amae.files import write_csv
@@ -122,6 +123,10 @@ def _index(
     repartition = Path(options.repartition) if options.repartition else _repartition_in(folder, module)
     tables = table_folders(options.metadata, folder)
     choices = {"patient_disjoint": options.patient_disjoint, "every_ratio": every_ratio}
+    if options.sexes:
+        if module is not nih:
+            raise InputError(f"--sexes: {options.dataset} has no lists by sex; only nih has")
+        choices["sexes"] = options.sexes
     return *module.index(folder, repartition, options.anomaly_ratio, tables, **choices), None
 
 

@@ -74,6 +74,7 @@ def source_options(wildcards):
     words = ["--dataset", dataset["kind"], "--folder", folder]
     words += [word for key in ("repartition", "metadata") if dataset.get(key) for word in (f"--{key}", dataset[key])]
     words += ["--patient-disjoint"] if dataset.get("patient_disjoint") else []
+    words += ["--sexes", *dataset["sexes"]] if dataset.get("sexes") else []
     if dataset["kind"] == "paediatric":
         splits = splits_of_variant(wildcards) if "variant" in wildcards.keys() else dataset["splits"]
         return shlex.join([*words, "--splits", json.dumps(splits)])
