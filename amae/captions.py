@@ -31,6 +31,7 @@ def departures(config: dict[str, Any], dataset: str) -> list[str]:
     for key, value in PAPER.items():
         if about.get(key, value) != value and not (key == "weights" and Path(about[key]).name in PAPER_WEIGHTS):
             found.append(f"{key} {Path(about[key]).name if key == 'weights' else str(about[key]).lower()}")
+    found += [f"sexes {sex}" for sex in about.get("sexes", []) if len(about["sexes"]) == 1]
     if kind in RATIOS and (ratio := about["anomaly_ratio"]) != RATIOS[kind]:
         found.append("no unlabeled images" if ratio is None else f"anomaly ratio {ratio:g}")
     count = len(config["seeds"])

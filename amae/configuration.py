@@ -8,7 +8,7 @@ from typing import Any
 
 from amae.errors import InputError
 from amae.schema import schema
-from amae.settings import SECTIONS
+from amae.settings import SECTIONS, WEIGHTS_SIZES, ModelSettings
 
 TEXT = ("results", "dataset", "preset", "table", "root", "boxes", "folder", "repartition", "metadata", "weights")
 
@@ -130,6 +130,15 @@ def resolve(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
             raise InputError(f"key {name}.{error}") from None
     Architecture(**dataclasses.asdict(settings["mae"]))
     return settings
+
+
+def check_weights(weights: str, sizes: ModelSettings) -> None:
+    """Raise InputError where weights that have a name are of other sizes than those that are configured."""
+    if (own := WEIGHTS_SIZES.get(weights, sizes)) == sizes:
+        return
+    pairs = zip(dataclasses.asdict(own).items(), dataclasses.asdict(sizes).values(), strict=True)
+    wrong = ", ".join(f"mae.{name} {size} (configured: {found})" for (name, size), found in pairs if size != found)
+    raise InputError(f"weights {weights}: they have {wrong}; choose the preset that fits, or weights: pretrain")
 
 
 def options(settings: Any) -> str:

@@ -11,6 +11,7 @@ FILES = {
     "images": "packed images (.npy)",
     "index": "table of the packed images (.csv)",
     "labels": "table of labels (.csv)",
+    "lung-images": "packed images of 256 px, to find lungs in (.npy)",
     "lungs": "packed lung masks (.npy)",
     "manifest": "manifest (.csv)",
     "maps": "mean maps of both modules (.npz)",
@@ -76,7 +77,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "image-size": {"type": int, "default": 224, "help": "side of the square images, in pixels (default: %(default)s)"},
     "module": {"choices": ["A", "B", "pooled"], "required": True, "help": "module to train"},
     "anomaly-ratio": {"type": float, "help": "abnormal share of T_u; without it, a data set has no T_u"},
-    "dataset": {"required": True, "help": "name of the data set, as in the table of sources"},
+    "dataset": {
+        "required": True,
+        "help": "rsna, vindr, nih, paediatric; to fetch, also weights, metadata or a name in amae/sources/sources.csv",
+    },
     "kind": {"required": True, "help": "kind of the data set; values are printed for rsna, vindr and nih"},
     "lungs": {"type": Path, "help": "packed lung masks, where the method needs them (.npy)"},
     "metadata": {"type": Path, "help": "folder of further tables: mapping to NIH, pre-training list"},
@@ -106,7 +110,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "weights": {"type": Path, "help": "pre-trained autoencoder, where the method needs it (.safetensors)"},
     "root": {"type": Path, "help": "folder the table's paths start from (default: the table's own)"},
     "rows": {"type": int, "default": 4, "help": "images of each kind (default: %(default)s)"},
-    "score": {"default": "inter", "help": "score that ranks the images (default: %(default)s)"},
+    "score": {
+        "default": "inter",
+        "help": "stage1, inter, mask_rec, error_ratio or error_ratio_patch: ranks the images, and what predict "
+        "calls abnormal (default: %(default)s)",
+    },
     "scores-of-seeds": {"type": Path, "nargs": "+", "required": True, "help": "scores, one table per seed (.csv)"},
     "seeds": {"type": int, "nargs": "+", "required": True, "help": "seeds of these tables, in the same order"},
     "seed": {"type": int, "default": 0, "help": "seed (default: %(default)s)"},
@@ -116,6 +124,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "default": 0.95,
         "help": "share of normal images to call normal (default: %(default)s)",
     },
+    "sexes": {"nargs": "+", "choices": ["M", "F"], "help": "nih only: whose images to take (default: both)"},
     "splits": {"help": "splits to draw, as JSON; without it the table's split column counts"},
     "square": {
         "choices": ["squash", "pad", "crop"],

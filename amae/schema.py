@@ -112,9 +112,21 @@ def _dataset(kind: str) -> dict[str, Any]:
             "splits": _splits(["object", "null"]),
         },
         "paediatric": {"folder": folder, "splits": _splits(["object"])},
+        "nih": published
+        | {
+            "sexes": {
+                "type": "array",
+                "items": {"enum": ["M", "F"]},
+                "minItems": 1,
+                "uniqueItems": True,
+                "description": "whose images: M, F; left out: both",
+            },
+        },
     }.get(kind, published)
     properties = {**shared, **own}
-    return _object(f"a data set of kind {kind}", properties, [key for key in properties if key != "boxes"])
+    return _object(
+        f"a data set of kind {kind}", properties, [key for key in properties if key not in ("boxes", "sexes")]
+    )
 
 
 def _names(description: str) -> dict[str, Any]:
@@ -126,7 +138,7 @@ def _experiments() -> dict[str, Any]:
     """Schema of what the experiment targets compute."""
     properties = {
         "table2": _names("data sets of table2"),
-        "figure3": _names("data sets of figure3a, figure3b, figure3c and masks_ablation"),
+        "figure3": _names("data sets of figure3a, figure3b, figure3c, masks_ablation and sensitivity"),
         "audit": _names("data sets of the audit"),
         "localisation": _names("data sets with boxes"),
         "comparators": _names("comparators of the tables: modules of amae.comparators"),
@@ -157,7 +169,7 @@ def schema() -> dict[str, Any]:
     variant = {name: overrides[name] for name in ("stage1", "pseudo_labels", "modules", "reconstruction")} | {
         "anomaly_ratio": {"type": "number", "minimum": 0, "maximum": 1, "description": "share of T_u that is abnormal"},
         "weights": {"type": "string", "description": "f_0 and g_0, as in a data set"},
-        "normalisation": {"enum": ["chest", "imagenet"], "description": "what published weights were trained with"},
+        "normalisation": {"enum": ["chest", "imagenet"], "description": "what a .pth of one's own was trained with"},
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -54,6 +54,11 @@ def test_every_departure_is_named(paper, changes, said):
     assert f"Not the paper's settings: {', '.join(said)}. Printed values are for orientation." in text
 
 
+def test_a_model_of_one_sex_is_not_the_papers(paper):
+    paper["datasets"]["nih"]["sexes"] = ["F"]
+    assert departures(paper, "nih") == ["sexes F"]
+
+
 def test_pre_training_on_the_images_at_hand_is_said(paper):
     paper["datasets"]["rsna"]["weights"] = paper["datasets"]["nih"]["weights"] = "pretrain"
     assert "Under protocol N too, f_0 was pre-trained on T_n and T_u, without labels" in caveats(paper, "rsna", True)

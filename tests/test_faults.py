@@ -150,7 +150,7 @@ def damage(path):
 @pytest.mark.parametrize(
     ("command", "option"),
     [
-        ("segment-lungs", "images"),
+        ("segment-lungs", "lung-images"),
         ("train-stage1", "lungs"),
         ("train-stage1", "weights"),
         ("score-stage1", "head"),
@@ -233,6 +233,7 @@ def test_what_a_killed_process_left_is_deleted(tmp_path):
     ("error", "part"),
     [
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has"), "CUDA out of memory"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "CUBLAS_STATUS"),
         (RuntimeError("[enforce fail at alloc_cpu.cpp:1] . DefaultCPUAllocator: can't allocate memory"), "can't alloc"),
         (MemoryError(), "out of memory"),
     ],

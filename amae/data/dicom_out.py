@@ -23,7 +23,7 @@ DESCRIPTION = "AMAE anomaly map, research only, not for diagnosis"
 def require_highdicom() -> None:
     """Raise InputError where the package is not installed."""
     if find_spec("highdicom") is None:
-        raise InputError("--dicom: needs the optional package highdicom (pip install 'amae[dicom-out]')")
+        raise InputError("--dicom: needs the optional package highdicom (pip install highdicom)")
 
 
 def write_capture(source: Path, picture: np.ndarray, made_by: str, path: Path) -> None:

@@ -7,6 +7,7 @@ PUBLISHED_KINDS = ("rsna", "vindr", "nih", "paediatric")
 SOURCE_WEIGHTS = {source.name: source.file for source in catalogue() if source.dataset == "weights"}
 # By name, or as files of one's own: those that were pre-trained on the images of Medical-MAE's list.
 CHEST_WEIGHTS = {word for pair in SOURCE_WEIGHTS.items() if "imagenet" not in pair[0] for word in pair}
+IMAGENET_WEIGHTS = SOURCE_WEIGHTS["weights-vit-s-imagenet"]
 
 
 def require_own_files(name):
@@ -75,6 +76,7 @@ def source_options(wildcards):
     words = ["--dataset", dataset["kind"], "--folder", folder]
     words += [word for key in ("repartition", "metadata") if dataset.get(key) for word in (f"--{key}", dataset[key])]
     words += ["--patient-disjoint"] if dataset.get("patient_disjoint") else []
+    words += ["--sexes", *dataset["sexes"]] if dataset.get("sexes") else []
     if dataset["kind"] == "paediatric":
         splits = splits_of_variant(wildcards) if "variant" in wildcards.keys() else dataset["splits"]
         return shlex.join([*words, "--splits", json.dumps(splits)])
@@ -125,9 +127,26 @@ def main_ratio(wildcards):
     return "" if ratio is None else f"--anomaly-ratio {ratio}"
 
 
+def weights_of(wildcards):
+    """The weights that are configured: a name or a path."""
+    return VARIANTS[variant_of(wildcards)].get("weights") or dataset_of(wildcards)["weights"]
+
+
+def sizes_of_weights(wildcards):
+    """The configured sizes as options; named weights of other sizes are refused.
+
+    A param function: Snakemake overlooks what an input function raises wherever the output is there already.
+    """
+    try:
+        check_weights(weights_of(wildcards), SETTINGS[""]["mae"])
+    except InputError as error:
+        raise WorkflowError(f"data set {wildcards.dataset}: {error}") from None
+    return options(SETTINGS[""]["mae"])
+
+
 def weights_source(wildcards):
     """The file that f_0 and g_0 are read from."""
-    weights = VARIANTS[variant_of(wildcards)].get("weights") or dataset_of(wildcards)["weights"]
+    weights = weights_of(wildcards)
     if weights == "embedded":
         return PACKAGE / "mae" / "embedded.safetensors"
     if weights in SOURCE_WEIGHTS:
@@ -136,7 +155,9 @@ def weights_source(wildcards):
 
 
 def normalisation(wildcards):
-    """What a variant's published weights were trained with."""
+    """What published weights were trained with: ImageNet's are known by their file; a variant tells it of another."""
+    if Path(weights_source(wildcards)).name == IMAGENET_WEIGHTS:
+        return "imagenet"
     return VARIANTS[variant_of(wildcards)].get("normalisation", "chest")
 
 
