@@ -80,6 +80,12 @@ def build_manifest(
     write_csv(table, manifest_path)
 
 
+def given_splits(table_path: str | Path) -> set[str]:
+    """The splits that a person's table of images names; none where they are to be drawn. InputError as `read_csv`."""
+    table = read_csv(table_path)
+    return set(table["split"].str.strip()) - {""} if "split" in table else set()
+
+
 def list_candidates(
     table_path: str | Path, root: str | Path | None, candidates_path: str | Path, splits: SplitSettings | None = None
 ) -> None:

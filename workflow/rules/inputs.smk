@@ -1,6 +1,7 @@
 """Functions of wildcards: where a rule's files come from, and what its command is told."""
 
 import json
+from amae.data.manifest import given_splits
 from amae.sources.catalogue import catalogue
 
 PUBLISHED_KINDS = ("rsna", "vindr", "nih", "paediatric")
@@ -8,9 +9,9 @@ SOURCE_WEIGHTS = {source.name: source.file for source in catalogue() if source.d
 
 
 def require_own_files(name):
-    """Refuse a data set whose table, boxes, folder or weights are not there."""
+    """Refuse a data set for which a file or folder that its keys name is not there."""
     dataset = config["datasets"][name]
-    for key in ("table", "boxes", "folder", "weights"):
+    for key in ("table", "root", "boxes", "folder", "repartition", "metadata", "weights"):
         given = dataset.get(key)
         if key == "weights" and given in ("embedded", "pretrain", *SOURCE_WEIGHTS):
             continue
@@ -21,9 +22,16 @@ def require_own_files(name):
 require_own_files(config["dataset"])
 
 
+@cache
 def has_unlabeled(dataset):
     """Whether a data set has unlabeled images, so that protocol Y can be followed."""
     configured = config["datasets"][dataset]
+    if configured["kind"] == "own" and Path(configured["table"]).is_file():
+        try:
+            given = given_splits(configured["table"])
+        except InputError as error:
+            raise WorkflowError(str(error)) from None
+        return "train_unlabeled" in given or given <= {"calibration"}  # where none are given, they are drawn
     return configured["kind"] not in ("rsna", "vindr", "nih") or configured["anomaly_ratio"] is not None
 
 
@@ -77,7 +85,7 @@ def source_options(wildcards):
         splits = splits_of_variant(wildcards) if "variant" in wildcards.keys() else dataset["splits"]
         return shlex.join([*words, "--splits", json.dumps(splits)])
     ratio = dataset["anomaly_ratio"]
-    if ratio is not None and "variant" in wildcards.keys():
+    if "variant" in wildcards.keys():
         ratio = ratio_of_variant(wildcards).get("anomaly_ratio", ratio)
     return shlex.join(words if ratio is None else [*words, "--anomaly-ratio", str(ratio)])
 
@@ -88,13 +96,10 @@ def index_options(ratio_counts):
     def words(wildcards):
         dataset = dataset_of(wildcards)
         found = ["--root", dataset["root"]] if dataset.get("root") else []
-        if splits := dataset["splits"]:
-            if not ratio_counts and splits["anomaly_ratio"] is not None:
-                splits = splits | {"anomaly_ratio": 0}
-            elif ratio_counts:
-                splits = splits_of_variant(wildcards)
-            found += ["--splits", json.dumps(splits)]
-        return shlex.join(found)
+        splits = splits_of_variant(wildcards) if ratio_counts else dataset["splits"]
+        if splits and not ratio_counts and splits["anomaly_ratio"] is not None:
+            splits = splits | {"anomaly_ratio": 0}
+        return shlex.join([*found, "--splits", json.dumps(splits)] if splits else found)
 
     return words
 
@@ -102,12 +107,20 @@ def index_options(ratio_counts):
 def splits_of_variant(wildcards):
     """Splits of a data set at a variant's anomaly ratio; another one may need the images kept for calibration."""
     ratio = ratio_of_variant(wildcards)
-    return dataset_of(wildcards)["splits"] | (ratio | {"calibration": 0} if ratio else {})
+    splits = dataset_of(wildcards)["splits"]
+    return splits | ratio | {"calibration": 0} if ratio else splits
 
 
 def ratio_of_variant(wildcards):
-    """The anomaly ratio that a variant changes, if it does."""
-    changes = VARIANTS[variant_of(wildcards)]
+    """The anomaly ratio that a variant changes, if it does; refused where the unlabeled images are not drawn."""
+    variant, dataset = variant_of(wildcards), dataset_of(wildcards)
+    changes = VARIANTS[variant]
+    if "anomaly_ratio" in changes and not dataset.get("splits") and dataset.get("anomaly_ratio") is None:
+        key = "splits" if "splits" in dataset else "anomaly_ratio"
+        raise WorkflowError(
+            f"variant {variant}, anomaly ratio {changes['anomaly_ratio']:g}: key datasets.{wildcards.dataset}.{key}: "
+            "null, expected what says how to draw unlabeled images; without it, leave out this variant and figure3a"
+        )
     return {key: value for key, value in changes.items() if key == "anomaly_ratio"}
 
 
