@@ -183,13 +183,13 @@ COMMANDS = {
     "compute-metrics": Command(
         "amae.commands.evaluate:compute_metrics",
         "join the scores with the test labels, and compute AUC and average precision",
-        {"manifest": "", "stage1-scores": "", "scores": "", "metrics": ""},
+        {"manifest": "", "index": "", "stage1-scores": "", "scores": "", "metrics": ""},
         options=("reconstruction-scores", "seed"),
     ),
     "measure-scores": Command(
         "amae.commands.evaluate:measure_scores",
         "compute the metrics of several tables of scores",
-        {"manifest": "", "metrics": ""},
+        {"manifest": "", "index": "", "metrics": ""},
         options=("score-tables", "seed"),
     ),
     "summarise-metrics": Command(

@@ -424,7 +424,7 @@ def test_probe_is_scikit_learns_pipeline(data, test_data):
 
 def test_view_only(capsys):
     method = load_method("view_only")
-    data = TestData(torch.zeros(4, 8, 8, dtype=torch.uint8), ["PA", "AP", "", "ap "])
+    data = TestData(torch.zeros(4, 8, 8, dtype=torch.uint8), ["PA", "AP", "", "AP"])
     assert method.score({}, data, method.Settings())["score"].tolist() == [0, 1, 0.5, 1]
     assert capsys.readouterr().err == ""
     unknown = method.score({}, replace(data, views=["", "LL", "", ""]), method.Settings())["score"]

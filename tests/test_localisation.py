@@ -308,9 +308,22 @@ def test_localisation_mistakes_as_a_command(files):
     with pytest.raises(InputError, match="maps of 16 px, the packed images have 8 px"):
         localise(files)
     np.save(files.images, np.zeros((26, SIZE, SIZE), np.uint8))
+    manifest = pd.read_csv(files.manifest)
+    manifest.drop(columns="label").to_csv(files.manifest, index=False)
+    with pytest.raises(InputError, match=r"manifest\.csv: missing column label"):
+        localise(files)
+    manifest[:-2].to_csv(files.manifest, index=False)
+    with pytest.raises(InputError, match=r"manifest\.csv: no row for 2 of 24 images, the first is 't22'"):
+        localise(files)
+    with np.load(files.maps) as made:
+        arrays = dict(made) | {"image_id": np.array([f"other{n}" for n in range(24)])}
     files.score = "other"
     with pytest.raises(InputError, match="no score 'other'; it has inter"):
         plot_localisation(files)
+    np.savez(files.maps, **arrays)
+    for command in (localise, plot_localisation):
+        with pytest.raises(InputError, match=r"index\.csv: no row for 24 of 24 images, the first is 'other0'"):
+            command(files)
 
 
 @pytest.mark.parametrize("command", [localise, plot_localisation])

@@ -26,6 +26,12 @@ def manifest(folder: Path, text: str) -> Path:
 def test_cells_stay_text(tmp_path: Path) -> None:
     frame = read_manifest(manifest(tmp_path, GOOD), needs=("train_normal", "train_unlabeled", "test"))
     assert list(frame["image_id"]) == ["001", "NA", "3"] and list(frame["label"]) == ["normal", "", "abnormal"]
+    longer = "\n".join(
+        [HEADER.strip(), *(f"{line},," for line in GOOD.splitlines()[1:])]
+    )  # as a spreadsheet may save it
+    assert read_manifest(manifest(tmp_path, longer)).equals(frame)
+    with pytest.raises(InputError, match=r"manifest\.csv: .*rows have more cells than the header has names"):
+        read_manifest(manifest(tmp_path, longer + "left over"))
 
 
 BAD = {
@@ -93,8 +99,9 @@ GIVEN = pd.DataFrame(
 
 
 def test_given_splits_hide_what_could_tell_the_label(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    frame, hidden = build(tmp_path, GIVEN)
+    frame, hidden = build(tmp_path, GIVEN.assign(view=[" pa", "Ap", "PA", "AP", "", "ll"]))
     assert list(frame["image_id"]) == ["4", "1", "2", "3", "5"]
+    assert list(frame["view"]) == ["AP", "", "AP", "PA", "PA"]
     assert list(frame.columns) == [
         "image_id",
         "path",

@@ -260,6 +260,7 @@ def test_an_unknown_anomaly_ratio_has_nothing_printed_beside_it(options):
         ("[]", "no method given"),
         ('[{"method": "a"}]', "expected the keys"),
         ("[3]", "expected the keys"),
+        ("{}", "expected JSON of a list"),
     ],
 )
 def test_mistakes_in_methods_are_named(methods, message, options):
@@ -281,6 +282,9 @@ def test_costs_as_a_command(options, tmp_path):
     (folder / "run.json").write_text("{")
     with pytest.raises(InputError, match="not a readable record"):
         experiments.tabulate_costs(options)
+    options.records = "[]"
+    with pytest.raises(InputError, match=r"found \[\], expected JSON of an object"):
+        experiments.tabulate_costs(options)
 
 
 def test_histogram_panels_as_a_command(options, tmp_path):
@@ -289,3 +293,8 @@ def test_histogram_panels_as_a_command(options, tmp_path):
     options.panels = json.dumps({"with": str(tmp_path / "scores.csv"), "without": str(tmp_path / "scores.csv")})
     experiments.plot_histogram_panels(options)
     assert options.figure.stat().st_size > 5000
+    scores.drop(columns="label").to_csv(tmp_path / "scores.csv", index=False)
+    for panels, message in [("[3]", r"found \[3\], expected JSON of an obj"), (options.panels, "missing column label")]:
+        options.panels = panels
+        with pytest.raises(InputError, match=message):
+            experiments.plot_histogram_panels(options)

@@ -6,35 +6,36 @@ from pathlib import Path
 import pandas as pd
 
 from amae.evaluation import tables
-from amae.files import load_arrays, read_csv, write_csv
+from amae.files import load_arrays, read_csv, rows_of, write_csv
 
 METRICS = ["seed", "score", "group", "normal", "abnormal", "auc", "ap", "chi2"]
 PSEUDO_LABELS = ["image_id", "p_normal", "p_abnormal", "predicted", "threshold", "kept", "pseudo_label"]
 
 
+def _test_images(options: Namespace) -> pd.DataFrame:
+    """image_id, label and view of every test image that could be read."""
+    from amae.data.manifest import read_manifest
+    from amae.data.packed import select
+
+    manifest = read_manifest(options.manifest, needs=("test",))
+    return select(manifest, read_csv(options.index, ["image_id"]), "test")[["image_id", "label", "view"]]
+
+
 def compute_metrics(options: Namespace) -> None:
     """Join the scores of the test images with their labels, and measure each; without T_u that is stage 1 alone."""
-    from amae.data.manifest import read_manifest
-
-    test = read_manifest(options.manifest, needs=("test",))
-    test = test.loc[test["split"] == "test", ["image_id", "label", "view"]]
-    columns = ["image_id", "p_abnormal"]
-    stage1 = read_csv(options.stage1_scores, columns)[columns].rename(columns={"p_abnormal": "stage1"})
-    scores = test.merge(stage1, on="image_id")
-    if options.reconstruction_scores:
-        scores = scores.merge(read_csv(options.reconstruction_scores, ["image_id"]), on="image_id")
+    scores = _test_images(options)
+    stage1 = read_csv(options.stage1_scores, ["image_id", "p_abnormal"])
+    scores["stage1"] = rows_of(stage1, scores["image_id"], options.stage1_scores)["p_abnormal"]
+    if path := options.reconstruction_scores:
+        made = rows_of(read_csv(path, ["image_id"]), scores["image_id"], path)
+        scores = scores.join(made.drop(columns="image_id"))
     write_csv(scores, options.scores)
     write_csv(tables.metrics_of_scores(scores[scores["label"] != ""], options.seed), options.metrics)
 
 
 def measure_scores(options: Namespace) -> None:
     """Metrics of several tables of scores in one; a score is named by its table's folder: ddad_Y/ddad_inter."""
-    from amae.data.manifest import read_manifest
-
-    test = read_manifest(options.manifest, needs=("test",))
-    scores = test.loc[(test["split"] == "test") & (test["label"] != ""), ["image_id", "label", "view"]]
-    for path in options.score_tables:
-        scores = scores.merge(tables.scores_by_folder(path), on="image_id")
+    scores = tables.join_scores(_test_images(options).query("label != ''"), options.score_tables)
     write_csv(tables.metrics_of_scores(scores, options.seed), options.metrics)
 
 
@@ -93,8 +94,8 @@ def plot_gallery(options: Namespace) -> None:
         gallery.choose_examples(scores, options.score, options.rows), scores, options.score
     )
     images, index = open_images(options.images, options.index)
-    places = dict(zip(index["image_id"], range(len(index)), strict=True))
-    shown = {image_id: images[places[image_id]] for image_id in rows}
+    places = rows_of(index.reset_index(names="row"), rows, options.index)["row"]
+    shown = dict(zip(rows, images[places.to_numpy()], strict=True))
     boxes = packed_boxes(read_boxes(options.boxes), index)[0] if options.boxes else None
     maps = load_arrays(options.maps, ("image_id", "mu_a", "mu_b", "visible"))
     gallery.plot_gallery(rows, shown, maps, titles, options.figure, boxes)

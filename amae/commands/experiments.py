@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from amae.errors import InputError
-from amae.files import atomic, load_arrays, read_csv, write_csv
+from amae.files import atomic, load_arrays, read_csv, rows_of, write_csv
 
 
 def localise(options: Namespace) -> None:
@@ -19,11 +19,12 @@ def localise(options: Namespace) -> None:
 
     images, index, made = _reconstructions(options)
     boxes, findings = _boxes(options.boxes, index)
-    label = read_csv(options.manifest).set_index("image_id")["label"]
+    manifest = read_csv(options.manifest, ["image_id", "label"])
+    labels = rows_of(manifest, made["ids"], options.manifest)["label"]
     tables = []
     for name in MAPS:
         values = _map(name, images, index, made)
-        table = localisation_metrics(values, made["ids"], label[made["ids"]], boxes, findings, options.seed)
+        table = localisation_metrics(values, made["ids"], labels, boxes, findings, options.seed)
         table.insert(0, "seed", options.seed)
         table.insert(1, "map", name)
         tables.append(table)
@@ -39,7 +40,7 @@ def plot_localisation(options: Namespace) -> None:
 
     images, index, made = _reconstructions(options)
     boxes, findings = _boxes(options.boxes, index)
-    scores = read_csv(options.scores)
+    scores = read_csv(options.scores, ["image_id", "label"])
     scores = read_scores(scores[scores["label"] != ""])
     if options.score not in score_columns(scores):
         raise InputError(f"{options.scores}: no score {options.score!r}; it has {', '.join(score_columns(scores))}")
@@ -89,6 +90,7 @@ def audit(options: Namespace) -> None:
     from amae.data.manifest import read_manifest
     from amae.data.packed import open_images
     from amae.evaluation.audit import audit_table, audit_text, shortcut_scores
+    from amae.evaluation.tables import join_scores
 
     manifest = read_manifest(options.manifest, needs=("test",))
     images, index = open_images(options.images, options.index)
@@ -100,7 +102,7 @@ def audit(options: Namespace) -> None:
             "same number for each"
         )
     of_seeds = [options.score_tables[place * count : (place + 1) * count] for place in range(len(options.seeds))]
-    scores = [_joined(shortcuts[["image_id", "label"]], paths) for paths in of_seeds]
+    scores = [join_scores(shortcuts[["image_id", "label"]], paths) for paths in of_seeds]
     exposure = None
     if "in_pretraining" in manifest and (manifest["in_pretraining"] != "").any():
         exposure = manifest.loc[manifest["in_pretraining"] == "yes", "image_id"].tolist()
@@ -139,7 +141,7 @@ def tabulate_costs(options: Namespace) -> None:
     """What each method takes, from the records of its jobs, as CSV, Markdown and LaTeX."""
     from amae.evaluation import results
 
-    paths = {method: [Path(path) for path in of_method] for method, of_method in _json(options.records).items()}
+    paths = {method: [Path(path) for path in of_method] for method, of_method in _json(options.records, dict).items()}
     records = {method: [_record(path) for path in of_method] for method, of_method in paths.items()}
     sizes = {method: _bytes_of({path.parent for path in of_method}) for method, of_method in paths.items()}
     table = results.cost_table(records, sizes)
@@ -172,25 +174,8 @@ def plot_histogram_panels(options: Namespace) -> None:
     """Histograms of one score, one panel for each table of scores."""
     from amae.figures.sweep import plot_histogram_panels as plot
 
-    panels = {heading: read_csv(path) for heading, path in _json(options.panels).items()}
+    panels = {name: read_csv(path, ["image_id", "label"]) for name, path in _json(options.panels, dict).items()}
     plot({name: table[table["label"] != ""] for name, table in panels.items()}, options.score, options.figure)
-
-
-def _joined(images: pd.DataFrame, paths: Sequence[Path]) -> pd.DataFrame:
-    """These images with every score of one seed, named by the folder of its table."""
-    from amae.evaluation.tables import scores_by_folder
-
-    scores = images
-    for path in paths:
-        table = scores_by_folder(path)
-        twice = (set(table) & set(scores)) - {"image_id"}
-        if twice:
-            raise InputError(f"{path}: score {sorted(twice)[0]!r} is in another table too; expected each score once")
-        missing = images.loc[~images["image_id"].isin(table["image_id"]), "image_id"]
-        if len(missing):
-            raise InputError(f"{path}: {len(missing)} test images have no score, the first is {missing.iloc[0]!r}")
-        scores = scores.merge(table, on="image_id")
-    return scores
 
 
 def _replicates(text: str) -> pd.DataFrame:
@@ -198,7 +183,7 @@ def _replicates(text: str) -> pd.DataFrame:
     from amae.evaluation.results import replicates_of
 
     tables = []
-    for method in _json(text):
+    for method in _json(text, list):
         try:
             files, ratio = method.pop("metrics"), method.pop("anomaly_ratio", "")
             tables.append(replicates_of([read_csv(path) for path in files], **method).assign(anomaly_ratio=ratio))
@@ -212,11 +197,14 @@ def _replicates(text: str) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _json(text: str) -> Any:
+def _json(text: str, kind: type) -> Any:
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except ValueError as error:
         raise InputError(f"not JSON ({error}): {text[:80]}") from None
+    if not isinstance(value, kind):
+        raise InputError(f"found {text[:80]}, expected JSON of {'an object' if kind is dict else 'a list'}")
+    return value
 
 
 def _record(path: Path) -> Mapping[str, Any]:
@@ -244,6 +232,7 @@ def _reconstructions(options: Namespace) -> tuple[np.ndarray, pd.DataFrame, dict
         raise InputError(
             f"{options.maps}: maps of {made['mu_a'].shape[1]} px, the packed images have {images.shape[1]} px"
         )
+    rows_of(index, made["ids"], options.index)  # refuses maps of another data set
     return images, index, made
 
 

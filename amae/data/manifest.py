@@ -17,6 +17,7 @@ from amae.files import read_csv, write_csv
 
 SPLITS = ("train_normal", "train_unlabeled", "test", "calibration")
 LABELS = ("normal", "abnormal", "")
+VIEWS = {"PA": 0.0, "AP": 1.0}  # as a score: AP is the view of patients too ill to stand
 COLUMNS = ["image_id", "path", "split", "label", "patient_id", "view"]
 # what may be known of an unlabeled image; any further column (a finding, a severity) could give its label away
 VISIBLE_UNLABELED = ["image_id", "path", "split", "patient_id", "view", "sex", "age"]
@@ -155,6 +156,7 @@ def _normalise(table: pd.DataFrame, path: str | Path, root: Path) -> pd.DataFram
             f"{path}: row {_row(label.isna())}: label is {found!r}; expected normal, abnormal, 0, 1 or empty"
         )
     table["label"] = label
+    table["view"] = table["view"].str.upper()
     table["path"] = [(root / name).as_posix() for name in table["path"]]
     _check_ids(table, path)
     _check_splits(table[table["split"] != ""], path)

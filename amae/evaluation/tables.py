@@ -9,7 +9,7 @@ import pandas as pd
 from amae.errors import InputError
 from amae.evaluation.metrics import auc, average_precision, bootstrap_interval, chi_square_distance
 from amae.evaluation.statistics import mean_and_spread
-from amae.files import read_csv
+from amae.files import read_csv, rows_of
 
 CLASSES = ("normal", "abnormal")
 NOT_SCORES = ("image_id", "label", "view")
@@ -54,6 +54,21 @@ def scores_by_folder(path: Path) -> pd.DataFrame:
     """
     table = read_csv(path, ["image_id"]).drop(columns=["label", "view", "split", "p_normal"], errors="ignore")
     return table.rename(columns={name: f"{path.parent.name}/{name}" for name in table if name != "image_id"})
+
+
+def join_scores(images: pd.DataFrame, paths: Sequence[Path]) -> pd.DataFrame:
+    """These images (image_id, ...) with every score of one seed, named by `scores_by_folder`.
+
+    Raises InputError, naming the table, where an image has no score, or a score is in two tables.
+    """
+    for path in paths:
+        table = scores_by_folder(path)
+        twice = (set(table) & set(images)) - {"image_id"}
+        if twice:
+            raise InputError(f"{path}: score {sorted(twice)[0]!r} is in another table too; expected each score once")
+        found = rows_of(table, images["image_id"], path).drop(columns="image_id")
+        images = images.reset_index(drop=True).join(found)
+    return images
 
 
 def score_columns(scores: pd.DataFrame) -> list[str]:
