@@ -424,6 +424,10 @@ def test_rsna_original_files(tmp_path: Path, small: None) -> None:
     assert set(unlabeled["nih_image"]) == {""} and (unlabeled["view"] != "").all()
     assert list(boxes["image_id"]) == ["r18", "r19", "r20"]  # none of T_u
     assert boxes.iloc[0, 1:].tolist() == ["Lung Opacity", "256.0", "512.0", "320.0", "640.0"]
+    (source / "kaggle_stage_2_train_labels.csv.zip").unlink()
+    write(source / "stage_2_train_labels.csv", "patientId,x,y,width,height\nr15,,,,\nr18,1,2,?,4\n")
+    with pytest.raises(InputError, match=r"stage_2_train_labels\.csv: row 3: found 1, 2, \?, 4; expected numbers"):
+        indexed(tmp_path, "rsna", source, anomaly_ratio=0.6)
 
 
 def rsna_files(folder: Path, same_patient: dict[str, str] | None = None) -> None:
