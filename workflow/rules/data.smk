@@ -14,7 +14,7 @@ rule simulate_radiographs:
     wildcard_constraints:
         dataset=any_of(names_of_kind("simulated")),
     conda:
-        "../../environment.yml"
+        "amae"
     threads: 64
     params:
         folder=subpath(output.labels, parent=True),
@@ -41,7 +41,7 @@ rule list_images:
     wildcard_constraints:
         dataset=any_of(names_of_kind("simulated", "own")),
     conda:
-        "../../environment.yml"
+        "amae"
     params:
         options=index_options(ratio_counts=False),
         content=content_of(table_of_images),
@@ -65,7 +65,7 @@ rule index_images:
     wildcard_constraints:
         dataset=any_of(names_of_kind("simulated", "own")),
     conda:
-        "../../environment.yml"
+        "amae"
     params:
         options=index_options(ratio_counts=True),
         content=content_of(table_of_images),
@@ -94,7 +94,7 @@ rule convert_images:
     benchmark:
         f"{DATA}/logs/convert_images.benchmark.tsv"
     conda:
-        "../../environment.yml"
+        "amae"
     threads: 64
     params:
         size=SETTINGS[""]["mae"].image_size,
@@ -129,7 +129,7 @@ rule segment_lungs:
     benchmark:
         f"{DATA}/logs/segment_lungs.benchmark.tsv"
     conda:
-        "../../environment.yml"
+        "amae"
     threads: 64
     params:
         code=code("data:segment_lungs"),

@@ -22,7 +22,7 @@ rule tabulate_results:
     wildcard_constraints:
         name="table2|masks_ablation|sensitivity",
     conda:
-        "../../environment.yml"
+        "amae"
     params:
         methods=methods_param(),
         ratio=main_ratio,
@@ -50,7 +50,7 @@ rule plot_sweep:
     benchmark:
         f"{DATA}/logs/plot_sweep.benchmark.tsv"
     conda:
-        "../../environment.yml"
+        "amae"
     params:
         methods=methods_param("figure3a"),
         code=code("experiments:plot_sweep"),
@@ -75,7 +75,7 @@ rule plot_pseudo_label_effect:
     benchmark:
         f"{DATA}/logs/plot_pseudo_label_effect.benchmark.tsv"
     conda:
-        "../../environment.yml"
+        "amae"
     params:
         panels=panels_param,
         code=code("experiments:plot_histogram_panels"),
@@ -99,7 +99,7 @@ rule plot_backbones:
     benchmark:
         f"{DATA}/logs/plot_backbones.benchmark.tsv"
     conda:
-        "../../environment.yml"
+        "amae"
     params:
         methods=methods_param("figure3c"),
         code=code("experiments:plot_comparison"),
@@ -128,7 +128,7 @@ rule audit_scores:
     benchmark:
         f"{DATA}/logs/audit_scores.benchmark.tsv"
     conda:
-        "../../environment.yml"
+        "amae"
     params:
         seeds=config["seeds"],
         code=code("experiments:audit"),
@@ -158,7 +158,7 @@ rule measure_localisation:
     benchmark:
         f"{LOGS}/measure_localisation.benchmark.tsv"
     conda:
-        "../../environment.yml"
+        "amae"
     params:
         boxes=optional("boxes", "boxes"),
         content=content_of(boxes_of),
@@ -189,7 +189,7 @@ rule plot_localisation:
     benchmark:
         f"{LOGS}/plot_localisation.benchmark.tsv"
     conda:
-        "../../environment.yml"
+        "amae"
     params:
         boxes=optional("boxes", "boxes"),
         score=config["gallery"]["score"],
@@ -220,7 +220,7 @@ rule tabulate_costs:
     benchmark:
         f"{DATA}/logs/tabulate_costs.benchmark.tsv"
     conda:
-        "../../environment.yml"
+        "amae"
     params:
         records=records_param,
         code=code("experiments:tabulate_costs"),

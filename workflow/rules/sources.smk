@@ -14,7 +14,7 @@ rule fetch_source:
     wildcard_constraints:
         source=any_of(PUBLISHED_KINDS),
     conda:
-        "../../environment.yml"
+        "amae"
     params:
         folder=subpath(output.record, parent=True),
         code=code("sources:fetch_source"),
@@ -33,7 +33,7 @@ rule fetch_weights:
     wildcard_constraints:
         file=any_of(SOURCE_WEIGHTS.values()),
     conda:
-        "../../environment.yml"
+        "amae"
     params:
         folder=subpath(output.weights, parent=True),
         name=lambda wildcards: next(name for name, file in SOURCE_WEIGHTS.items() if file == wildcards.file),
@@ -56,7 +56,7 @@ rule list_source:
     wildcard_constraints:
         dataset=any_of(names_of_kind(*PUBLISHED_KINDS)),
     conda:
-        "../../environment.yml"
+        "amae"
     params:
         options=source_options,
         code=code("sources:list_source"),
@@ -81,7 +81,7 @@ rule index_source:
     wildcard_constraints:
         dataset=any_of(names_of_kind(*PUBLISHED_KINDS)),
     conda:
-        "../../environment.yml"
+        "amae"
     params:
         options=source_options,
         code=code("sources:index_source"),

@@ -18,7 +18,7 @@ rule train_module:
     benchmark:
         f"{LOGS}/train_module_{{module}}.benchmark.tsv"
     conda:
-        "../../environment.yml"
+        "amae"
     threads: 64
     resources:
         gpu=1,
@@ -50,7 +50,7 @@ rule reconstruct_test:
     benchmark:
         f"{LOGS}/reconstruct_test.benchmark.tsv"
     conda:
-        "../../environment.yml"
+        "amae"
     threads: 64
     resources:
         gpu=1,

@@ -16,7 +16,7 @@ rule pretrain_mae:
     benchmark:
         f"{DATA}/logs/pretrain_mae.benchmark.tsv"
     conda:
-        "../../environment.yml"
+        "amae"
     threads: 64
     resources:
         gpu=1,
@@ -42,7 +42,7 @@ rule import_weights:
     benchmark:
         f"{DATA}/logs/{{variant}}import_weights.benchmark.tsv"
     conda:
-        "../../environment.yml"
+        "amae"
     params:
         sizes=options(SETTINGS[""]["mae"]),
         normalisation=normalisation,
