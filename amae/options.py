@@ -24,7 +24,6 @@ FILES = {
     "history": "training history (.csv)",
     "images": "packed images (.npy)",
     "index": "table of the packed images (.csv)",
-    "labels": "table of labels (.csv)",
     "lungs": "packed lung masks (.npy)",
     "manifest": "manifest (.csv)",
     "maps": "mean maps of both modules (.npz)",
@@ -45,7 +44,6 @@ FILES = {
     "scores": "scores of the test images (.csv)",
     "sheet": "contact sheet (.png)",
     "stage1-scores": "stage 1 probabilities of T_u and the test images (.csv)",
-    "table": "table (.csv)",
     "unlabeled-scores": "probabilities of T_u, of stage 1 or of the probe (.csv)",
     "weights": "pre-trained autoencoder f_0, g_0 (.safetensors)",
 }

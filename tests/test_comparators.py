@@ -129,7 +129,7 @@ def test_every_method_declares_what_it_is_without_loading_torch():
         method = load_method(name)
         assert method.TITLE and method.PROTOCOLS and callable(method.fit) and callable(method.score)
         assert method.PROTOCOLS.keys() <= {"N", "Y"}
-        assert {"unlabeled", "lungs", "encoder", "view"} >= method.NEEDS
+        assert {"lungs", "encoder"} >= method.NEEDS
         method.Settings()
     code = "import sys, amae.comparators as c; [c.load_method(n) for n in c.METHODS]; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

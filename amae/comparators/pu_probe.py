@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from amae.training import Resume
 
 TITLE = "Positive-unlabeled probe"
-NEEDS = frozenset({"unlabeled", "encoder"})
+NEEDS = frozenset({"encoder"})
 PROTOCOLS = {"Y": "score"}
 
 

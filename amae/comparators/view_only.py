@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 TITLE = "View only"
 NOTE = "not in the paper; exactly 50 where views are unknown or all alike"
-NEEDS = frozenset({"view"})
+NEEDS: frozenset[str] = frozenset()
 PROTOCOLS = {"N": "score"}
 UNKNOWN = 0.5  # any value between the two ranks as the mean of the known views would
 

@@ -24,11 +24,11 @@ VISIBLE_UNLABELED = ["image_id", "path", "split", "patient_id", "view", "sex", "
 TABLE_LABELS = {"normal": "normal", "0": "normal", "abnormal": "abnormal", "1": "abnormal", "": ""}
 
 
-def read_manifest(path: str | Path, needs: Sequence[str] = (), check_files: bool = False) -> pd.DataFrame:
+def read_manifest(path: str | Path, needs: Sequence[str] = ()) -> pd.DataFrame:
     """Read and validate a manifest; text cells, "" where unknown.
 
-    `needs` names the splits that must not be empty; `check_files` looks for every image file. Raises InputError that
-    names the file, the row (the header is row 1) and what was expected.
+    `needs` names the splits that must not be empty. Raises InputError that names the file, the row (the header is row
+    1) and what was expected.
     """
     frame = read_csv(path)
     _require_columns(frame, COLUMNS, path)
@@ -37,8 +37,6 @@ def read_manifest(path: str | Path, needs: Sequence[str] = (), check_files: bool
         if not (frame["split"] == split).any():
             counts = ", ".join(f"{name} {int((frame['split'] == name).sum())}" for name in SPLITS)
             raise InputError(f"{path}: split {split} is empty, and it is needed here (images: {counts})")
-    if check_files:
-        _check_files(frame, path)
     return frame
 
 
