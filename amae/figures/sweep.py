@@ -13,7 +13,7 @@ from amae.errors import InputError
 from amae.evaluation.metrics import auc, chi_square_distance
 from amae.evaluation.statistics import mean_and_spread, stars, welch_test
 from amae.evaluation.tables import is_abnormal, read_scores, score_columns
-from amae.figures.distributions import _class_handles, _two_densities
+from amae.figures.distributions import class_handles, two_densities
 from amae.figures.style import COLUMN, DASHES, LINES, PAGE, page, score_name
 
 MARKERS = ("o", "s", "D", "^", "v", "P")
@@ -96,13 +96,13 @@ def plot_histogram_panels(panels: Mapping[str, pd.DataFrame], column: str, path:
                 raise InputError(f"{heading}: no score {column!r}; the table has {', '.join(score_columns(table))}")
             values, labels = table[column].to_numpy(), is_abnormal(table)
             scaled = (values - values.min()) / (np.ptp(values) or 1)
-            _two_densities(axes[place], scaled, labels)
+            two_densities(axes[place], scaled, labels)
             chi2 = chi_square_distance(values[labels == 0], values[labels == 1])
             axes[place].set_title(f"{heading}\nχ² {chi2:.1f}, AUC {auc(labels, values):.3f}")
             axes[place].set(xlabel=f"{score_name(column)}, scaled to 0 to 1", xlim=(0, 1))
         axes[0].set_ylabel("density")
         figure.get_layout_engine().set(wspace=0.06)
-        figure.legend(handles=_class_handles(table), loc="outside lower center", ncols=2)
+        figure.legend(handles=class_handles(table), loc="outside lower center", ncols=2)
 
 
 def _draw_sweep(axes: Axes, measured: pd.DataFrame, look: Mapping[str, object]) -> None:
