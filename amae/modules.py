@@ -32,7 +32,8 @@ def training_images(
         kept = pseudo_labels.loc[pseudo_labels["pseudo_label"] == wanted, "image_id"].tolist()
         ids = normal + kept if module == "A" else kept
     if not ids:
-        raise InputError(f"module {module}: no image to train on; no unlabeled image was kept as pseudo-abnormal")
+        why = "no unlabeled image was kept as pseudo-abnormal" if module == "B" else "split train_normal is empty"
+        raise InputError(f"module {module}: no image to train on; {why}")
     return ids
 
 

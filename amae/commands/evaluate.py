@@ -1,10 +1,10 @@
 """Commands that measure and show, after the fact."""
 
 from argparse import Namespace
-from pathlib import Path
 
 import pandas as pd
 
+from amae.errors import naming
 from amae.evaluation import tables
 from amae.files import load_arrays, read_csv, rows_of, write_csv
 
@@ -18,7 +18,9 @@ def _test_images(options: Namespace) -> pd.DataFrame:
     from amae.data.packed import select
 
     manifest = read_manifest(options.manifest, needs=("test",))
-    return select(manifest, read_csv(options.index, ["image_id"]), "test")[["image_id", "label", "view"]]
+    index = read_csv(options.index, ["image_id"])
+    with naming(options.manifest):
+        return select(manifest, index, "test")[["image_id", "label", "view"]]
 
 
 def compute_metrics(options: Namespace) -> None:
@@ -30,13 +32,17 @@ def compute_metrics(options: Namespace) -> None:
         made = rows_of(read_csv(path, ["image_id"]), scores["image_id"], path)
         scores = scores.join(made.drop(columns="image_id"))
     write_csv(scores, options.scores)
-    write_csv(tables.metrics_of_scores(scores[scores["label"] != ""], options.seed), options.metrics)
+    with naming(options.scores):
+        metrics = tables.metrics_of_scores(scores[scores["label"] != ""], options.seed)
+    write_csv(metrics, options.metrics)
 
 
 def measure_scores(options: Namespace) -> None:
     """Metrics of several tables of scores in one; a score is named by its table's folder: ddad_Y/ddad_inter."""
     scores = tables.join_scores(_test_images(options).query("label != ''"), options.score_tables)
-    write_csv(tables.metrics_of_scores(scores, options.seed), options.metrics)
+    with naming(options.manifest):
+        metrics = tables.metrics_of_scores(scores, options.seed)
+    write_csv(metrics, options.metrics)
 
 
 def summarise_metrics(options: Namespace) -> None:
@@ -50,7 +56,9 @@ def diagnose_pseudo_labels(options: Namespace) -> None:
 
     pseudo = read_csv(options.pseudo_labels, PSEUDO_LABELS)
     hidden = read_csv(options.hidden_labels, ["image_id", "label"])
-    write_csv(tables.diagnose_pseudo_labels(pseudo, hidden), options.table)
+    with naming(options.hidden_labels):
+        diagnosis = tables.diagnose_pseudo_labels(pseudo, hidden)
+    write_csv(diagnosis, options.table)
     plot_pseudo_labels(pseudo, hidden, options.figure)
 
 
@@ -61,17 +69,12 @@ def plot_training(options: Namespace) -> None:
     plot({path.parent.name: read_csv(path, ["epoch", "lr", "loss"]) for path in options.histories}, options.figure)
 
 
-def _labelled(path: Path) -> pd.DataFrame:
-    """The scores of the test images whose label is known."""
-    scores = read_csv(path, ["image_id", "label"])
-    return scores[scores["label"] != ""]
-
-
 def plot_scores(options: Namespace) -> None:
     """ROC and precision-recall curves of every score, all seeds."""
     from amae.figures.curves import plot_precision_recall, plot_roc
 
-    scores = {seed: _labelled(path) for seed, path in zip(options.seeds, options.scores_of_seeds, strict=True)}
+    files = zip(options.seeds, options.scores_of_seeds, strict=True)
+    scores = {seed: tables.labelled_scores(path) for seed, path in files}
     plot_roc(scores, options.roc)
     plot_precision_recall(scores, options.precision_recall)
 
@@ -80,7 +83,7 @@ def plot_histograms(options: Namespace) -> None:
     """Histograms of every score by label."""
     from amae.figures.distributions import plot_histograms as plot
 
-    plot(_labelled(options.scores), options.figure)
+    plot(tables.labelled_scores(options.scores), options.figure)
 
 
 def plot_gallery(options: Namespace) -> None:
@@ -89,13 +92,14 @@ def plot_gallery(options: Namespace) -> None:
     from amae.data.packed import open_images
     from amae.figures import gallery
 
-    scores = _labelled(options.scores)
-    rows, titles = gallery.title_rows(
-        gallery.choose_examples(scores, options.score, options.rows), scores, options.score
-    )
+    scores = tables.labelled_scores(options.scores)
+    with naming(options.scores):
+        examples = gallery.choose_examples(scores, options.score, options.rows)
+    rows, titles = gallery.title_rows(examples, scores, options.score)
     images, index = open_images(options.images, options.index)
     places = rows_of(index.reset_index(names="row"), rows, options.index)["row"]
     shown = dict(zip(rows, images[places.to_numpy()], strict=True))
     boxes = packed_boxes(read_boxes(options.boxes), index)[0] if options.boxes else None
     maps = load_arrays(options.maps, ("image_id", "mu_a", "mu_b", "visible"))
-    gallery.plot_gallery(rows, shown, maps, titles, options.figure, boxes)
+    with naming(options.maps):
+        gallery.plot_gallery(rows, shown, maps, titles, options.figure, boxes)

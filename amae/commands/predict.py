@@ -20,7 +20,7 @@ from amae.data.manifest import read_manifest
 from amae.data.packed import open_images, select
 from amae.device import choose_device
 from amae.domain import MASKS, drift_warnings, fit_features, held_out_distances
-from amae.errors import InputError
+from amae.errors import InputError, naming
 from amae.figures.prediction import (
     draw_sheet,
     full_overlay,
@@ -73,9 +73,9 @@ def _describe_training(model: Portable, options: Namespace) -> tuple[dict[str, A
     manifest, (images, index) = read_manifest(options.manifest), open_images(options.images, options.index)
     if images.shape[1] != model.encoder.architecture.image_size:
         raise InputError(f"{options.images}: {images.shape[1]} px, but {options.weights} is for images of other sizes")
-    parts = {split: select(manifest, index, split) for split in ("train_normal", "train_unlabeled")}
-    if (manifest["split"] == "calibration").any():
-        parts["calibration"] = select(manifest, index, "calibration")
+    calibration = ["calibration"] if (manifest["split"] == "calibration").any() else []
+    with naming(options.manifest):
+        parts = {split: select(manifest, index, split) for split in ("train_normal", "train_unlabeled", *calibration)}
     normal, training = parts["train_normal"], pd.concat([parts["train_normal"], parts["train_unlabeled"]])
     lungs = _lungs(options.lungs_table, training)
     pixels = images[training["row"].to_numpy()]

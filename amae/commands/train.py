@@ -17,7 +17,7 @@ from amae.data.manifest import read_manifest
 from amae.data.packed import open_images, select
 from amae.data.stored import Stored, stored_images, stored_masks
 from amae.device import choose_device
-from amae.errors import InputError
+from amae.errors import InputError, naming
 from amae.files import atomic, read_csv, rows_of, write_csv
 from amae.fingerprint import fingerprint
 from amae.mae.architecture import Architecture
@@ -42,7 +42,8 @@ def load_split(options: Namespace, *splits: str) -> tuple[pd.DataFrame, np.ndarr
     """Manifest rows of these splits (image_id, split, row), and all packed images, memory-mapped."""
     manifest = read_manifest(options.manifest)
     images, index = open_images(options.images, options.index)
-    return pd.concat([select(manifest, index, split) for split in splits], ignore_index=True), images
+    with naming(options.manifest):
+        return pd.concat([select(manifest, index, split) for split in splits], ignore_index=True), images
 
 
 def _unlabeled(options: Namespace) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from amae.data.splits import SplitSettings, draw_splits
-from amae.errors import InputError
+from amae.errors import InputError, naming
 from amae.files import read_csv, write_csv
 
 SPLITS = ("train_normal", "train_unlabeled", "test", "calibration")
@@ -108,7 +108,8 @@ def _split_table(
     table = _normalise(read_csv(table_path), table_path, Path(table_path).parent if root is None else Path(root))
     given = table["split"] != ""
     if splits and set(table.loc[given, "split"]) == {"calibration"}:
-        drawn = draw_splits(table[~given], dataclasses.replace(splits, calibration=0), every_ratio)
+        with naming(table_path):
+            drawn = draw_splits(table[~given], dataclasses.replace(splits, calibration=0), every_ratio)
         return table.assign(split=drawn.reindex(table.index, fill_value="calibration"))
     if given.any():
         if not given.all():
@@ -116,7 +117,8 @@ def _split_table(
         return table
     if splits is None:
         raise InputError(f"{table_path}: no column split with entries, and no settings to draw splits with")
-    return table.assign(split=draw_splits(table, splits, every_ratio))
+    with naming(table_path):
+        return table.assign(split=draw_splits(table, splits, every_ratio))
 
 
 def _hide_labels(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

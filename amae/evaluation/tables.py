@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from amae.errors import InputError
+from amae.errors import InputError, naming
 from amae.evaluation.metrics import auc, average_precision, bootstrap_interval, chi_square_distance
 from amae.evaluation.statistics import mean_and_spread
 from amae.files import read_csv, rows_of
@@ -54,6 +54,13 @@ def scores_by_folder(path: Path) -> pd.DataFrame:
     """
     table = read_csv(path, ["image_id"]).drop(columns=["label", "view", "split", "p_normal"], errors="ignore")
     return table.rename(columns={name: f"{path.parent.name}/{name}" for name in table if name != "image_id"})
+
+
+def labelled_scores(path: Path) -> pd.DataFrame:
+    """The scores of the test images whose label is known, as `read_scores` gives them; an InputError names the file."""
+    scores = read_csv(path, ["image_id", "label"])
+    with naming(path):
+        return read_scores(scores[scores["label"] != ""])
 
 
 def join_scores(images: pd.DataFrame, paths: Sequence[Path]) -> pd.DataFrame:
