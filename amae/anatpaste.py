@@ -1,7 +1,7 @@
 """AnatPaste: synthetic anomalies that respect the anatomy, in batches on the device of the images.
 
-A patch of the radiograph, slightly changed in brightness and contrast, is pasted with soft edges and some
-transparency at another place inside the lungs: `Aug(x) = x * (1 - alpha) + patch * alpha`. Source: Sato et al. 2022,
+A patch from anywhere in the radiograph, slightly changed in brightness and contrast, is pasted with soft edges and some
+transparency into the lungs: `Aug(x) = x * (1 - alpha) + patch * alpha`. Source: Sato et al. 2022,
 "Anatomy-aware self-supervised learning for anomaly detection in chest radiographs", and the published code; used by
 AMAE (Bozorgtabar et al. 2023, Sec. 2.1, Eq. 1). All lengths in pixels are stated at an image size of 256 and scale
 with the image height.

@@ -41,7 +41,7 @@ class Command:
     arguments: tuple[str, ...] = ()
 
 
-_SOURCE = ("dataset", "folder", "repartition", "anomaly-ratio", "patient-disjoint", "splits", "metadata")
+_SOURCE = ("dataset", "folder", "repartition", "anomaly-ratio", "patient-disjoint", "sexes", "splits", "metadata")
 _COMPUTE = ("seed", "device", "gpus")
 
 COMMANDS = {
@@ -86,13 +86,13 @@ COMMANDS = {
     "convert": Command(
         "amae.commands.data:convert",
         "pack DICOM, PNG or JPEG files as square 8-bit grey images",
-        {"manifest": "", "images": "", "index": "", "rejected": "", "sheet": ""},
+        {"manifest": "", "images": "", "lung-images": "", "index": "", "rejected": "", "sheet": ""},
         options=("image-size", "conversion", "square", "allowed-failures", "workers"),
     ),
     "segment-lungs": Command(
         "amae.commands.data:segment_lungs",
         "find the lungs of every image",
-        {"images": "", "index": "", "lungs": "", "table": "coverage of every mask (.csv)", "sheet": ""},
+        {"lung-images": "", "index": "", "lungs": "", "table": "coverage of every mask (.csv)", "sheet": ""},
         options=("workers",),
     ),
     "pretrain": Command(

@@ -1,4 +1,4 @@
-"""Lung masks: one grey image to one mask, and one packed image array to one packed mask array.
+"""Lung masks: one grey image to one mask, and one packed array of images to one of masks.
 
 The recipe is the one of AnatPaste (Sato et al. 2022, "Anatomy-aware self-supervised learning for anomaly detection in
 chest radiographs", and its published code): the dark regions of the contrast-equalised radiograph that do not touch the
@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 from skimage.exposure import equalize_adapthist
 from skimage.filters import threshold_otsu
 from skimage.measure import label, regionprops
@@ -26,6 +25,7 @@ from amae.data.packed import MASK_SIZE as SIZE
 from amae.data.packed import load_lung_masks, open_images
 from amae.data.processes import end_with_parent
 from amae.data.sheet import contact_sheet
+from amae.errors import InputError
 from amae.files import atomic, seal, write_csv
 
 MINIMUM_AREA = 400  # pixels; every constant of the recipe is meant at SIZE
@@ -70,13 +70,6 @@ def lung_mask(image: np.ndarray) -> np.ndarray:
     return labels > 0
 
 
-def at_size(image: np.ndarray, size: int) -> np.ndarray:
-    """Resize one uint8 image (H, W) to (size, size), bilinear; returned as it is if it has that size."""
-    if image.shape == (size, size):
-        return image
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
-
-
 def mask_flag(mask: np.ndarray) -> str:
     """Say what is wrong with a lung mask, bool (H, W): "", "empty" or "implausible".
 
@@ -92,24 +85,26 @@ def mask_flag(mask: np.ndarray) -> str:
 
 
 def segment_lungs(
-    images_path: str | Path,
+    lung_images_path: str | Path,
     index_path: str | Path,
     lungs_path: str | Path,
     table_path: str | Path,
     sheet_path: str | Path,
     workers: int = 1,
 ) -> None:
-    """Segment every packed image and write masks, table and contact sheet.
+    """Find the lungs of every packed image, and write masks, table and contact sheet.
 
-    `images_path`: uint8 (N, S, S) .npy, read through a memory map. `index_path`: CSV with image_id, in the same order.
-    Written: `lungs_path`, uint8 (N, 256, 32), the masks at 256 px with eight pixels a byte (np.packbits along the last
+    `lung_images_path`: uint8 (N, 256, 256) .npy, read through a memory map. `index_path`: CSV with image_id, in the
+    same order. Written: `lungs_path`, uint8 (N, 256, 32), the masks, eight pixels a byte (np.packbits along the last
     axis); `table_path`, CSV image_id, coverage (fraction of the image), flag ("", empty, implausible); `sheet_path`,
     PNG with the outlines of images at even spacing and of flagged ones. The result does not depend on `workers`
-    (processes). Raises InputError where array and index do not belong together.
+    (processes). Raises InputError for images of another size, and where array and index do not belong together.
     """
-    images, index = open_images(images_path, index_path)
+    images, index = open_images(lung_images_path, index_path)
+    if images.shape[1] != SIZE:
+        raise InputError(f"{lung_images_path}: images of {images.shape[1]} px; lungs are found in those of {SIZE} px")
     ids = index["image_id"].tolist()
-    coverage, flags = _write_masks(images_path, len(ids), lungs_path, workers)
+    coverage, flags = _write_masks(lung_images_path, len(ids), lungs_path, workers)
     table = pd.DataFrame({"image_id": ids, "coverage": np.round(coverage, 6), "flag": flags})
     write_csv(table, table_path)
     draw_outlines(images, lungs_path, table, sheet_path)
@@ -122,23 +117,22 @@ def segment_lungs(
 
 
 def draw_outlines(images: np.ndarray, lungs_path: str | Path, table: pd.DataFrame, sheet_path: str | Path) -> None:
-    """Draw a contact sheet of lung outlines: up to 60 images at even spacing, then up to 60 of the flagged ones."""
+    """Draw lung outlines on a contact sheet: up to 60 images of 256 px at even spacing, and up to 60 flagged ones."""
     even = _evenly(np.arange(len(table)), SHEET_EVEN)
     flagged = np.setdiff1d(np.flatnonzero(table["flag"] != ""), even)
     rows = np.concatenate([even, _evenly(flagged, SHEET_FLAGGED)])
-    shown = np.stack([at_size(images[row], SIZE) for row in rows])
     titles = [f"{name} {flag}".strip() for name, flag in table.loc[rows, ["image_id", "flag"]].itertuples(index=False)]
     borders = [FLAGGED if flag else None for flag in table.loc[rows, "flag"]]
     masks = load_lung_masks(lungs_path, rows, SIZE)
-    contact_sheet(shown, titles, sheet_path, columns=10, borders=borders, outlines=masks)
+    contact_sheet(images[rows], titles, sheet_path, columns=10, borders=borders, outlines=masks)
 
 
 def _write_masks(
-    images_path: str | Path, count: int, lungs_path: str | Path, workers: int
+    lung_images_path: str | Path, count: int, lungs_path: str | Path, workers: int
 ) -> tuple[list[float], list[str]]:
     """Segment `count` images into the packed mask file; coverages and flags in the same order."""
     starts = range(0, count, CHUNK)
-    segment = partial(_segment_chunk, str(images_path))
+    segment = partial(_segment_chunk, str(lung_images_path))
     coverage, flags = [], []
     # Spawned, not forked: forking a process that has started torch's threads can deadlock.
     pool = ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) if workers > 1 else nullcontext()
@@ -155,10 +149,10 @@ def _write_masks(
     return coverage, flags
 
 
-def _segment_chunk(images_path: str, start: int) -> tuple[np.ndarray, list[float], list[str]]:
+def _segment_chunk(lung_images_path: str, start: int) -> tuple[np.ndarray, list[float], list[str]]:
     """Packed masks, coverages and flags of up to CHUNK images from row `start` on."""
-    images = np.load(images_path, mmap_mode="r")[start : start + CHUNK]
-    masks = np.stack([lung_mask(at_size(image, SIZE)) for image in images])
+    images = np.load(lung_images_path, mmap_mode="r")[start : start + CHUNK]
+    masks = np.stack([lung_mask(image) for image in images])
     return np.packbits(masks, axis=-1), masks.mean(axis=(1, 2)).tolist(), [mask_flag(mask) for mask in masks]
 
 

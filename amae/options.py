@@ -24,6 +24,7 @@ FILES = {
     "history": "training history (.csv)",
     "images": "packed images (.npy)",
     "index": "table of the packed images (.csv)",
+    "lung-images": "packed images of 256 px, to find lungs in (.npy)",
     "lungs": "packed lung masks (.npy)",
     "manifest": "manifest (.csv)",
     "maps": "mean maps of both modules (.npz)",
@@ -131,6 +132,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "default": 0.95,
         "help": "share of normal images to call normal (default: %(default)s)",
     },
+    "sexes": {"nargs": "+", "choices": ["M", "F"], "help": "nih only: whose images to take (default: both)"},
     "splits": {"help": "splits to draw, as JSON; without it the table's split column counts"},
     "square": {
         "choices": ["squash", "pad", "crop"],

@@ -24,7 +24,7 @@ from amae.settings import ReconstructionSettings
 from amae.stage1 import make_head
 
 KIND = "amae model"
-FORMAT = 1  # of the file; raised when a file of before can no longer be read
+FORMAT = 2  # of the file; raised when a file of before can no longer be read, or its statistics mean something else
 
 
 @dataclass(frozen=True)

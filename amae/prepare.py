@@ -6,8 +6,7 @@ import numpy as np
 
 from amae.data.header import header_flags
 from amae.data.images import read_image
-from amae.data.packed import MASK_SIZE
-from amae.lungs import at_size, lung_mask, mask_flag
+from amae.lungs import lung_mask, mask_flag
 
 
 def prepare(path: str, conversion: str, square: str, size: int) -> tuple[np.ndarray, dict[str, Any]]:
@@ -16,7 +15,7 @@ def prepare(path: str, conversion: str, square: str, size: int) -> tuple[np.ndar
     With it: coverage (share of the image in the lung mask), mask (empty, implausible or ""), header (what it says
     against the image), geometry. Raises InputError with file and reason where it cannot be scored.
     """
-    image, geometry = read_image(path, conversion, square, size)
-    mask = lung_mask(at_size(image, MASK_SIZE))
+    image, lung_image, geometry = read_image(path, conversion, square, size)
+    mask = lung_mask(lung_image)
     about = {"coverage": float(mask.mean()), "mask": mask_flag(mask), "header": "; ".join(header_flags(path))}
     return image, about | {"geometry": geometry}

@@ -1,9 +1,14 @@
-"""The folder of results while the workflow is at work in it: one run at a time, and no file from the future."""
+"""The folder of results while the workflow is at work in it: one run at a time, and no file from the future.
+
+Also: one command at a time where commands side by side add to the same file.
+"""
 
 import os
 import shlex
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -57,6 +62,16 @@ def join() -> None:
         file = os.open(path, os.O_RDWR)
         fcntl.flock(file, fcntl.LOCK_SH)
         _held.append(file)
+
+
+@contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """Wait until no other process is in such a block for this file; hold it until the end of the block."""
+    import fcntl
+
+    with path.with_name(f".{path.name}.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _holders(file: int) -> list[int]:

@@ -113,9 +113,21 @@ def _dataset(kind: str) -> dict[str, Any]:
             "splits": _splits(["object", "null"]),
         },
         "paediatric": {"folder": folder, "splits": _splits(["object"])},
+        "nih": published
+        | {
+            "sexes": {
+                "type": "array",
+                "items": {"enum": ["M", "F"]},
+                "minItems": 1,
+                "uniqueItems": True,
+                "description": "whose images: M, F; left out: both",
+            },
+        },
     }.get(kind, published)
     properties = {**shared, **own}
-    return _object(f"a data set of kind {kind}", properties, [key for key in properties if key != "boxes"])
+    return _object(
+        f"a data set of kind {kind}", properties, [key for key in properties if key not in ("boxes", "sexes")]
+    )
 
 
 def _names(description: str) -> dict[str, Any]:
@@ -158,7 +170,7 @@ def schema() -> dict[str, Any]:
     variant = {name: overrides[name] for name in ("stage1", "pseudo_labels", "modules", "reconstruction")} | {
         "anomaly_ratio": {"type": "number", "minimum": 0, "maximum": 1, "description": "share of T_u that is abnormal"},
         "weights": {"type": "string", "description": "f_0 and g_0, as in a data set"},
-        "normalisation": {"enum": ["chest", "imagenet"], "description": "what published weights were trained with"},
+        "normalisation": {"enum": ["chest", "imagenet"], "description": "what a .pth of one's own was trained with"},
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",

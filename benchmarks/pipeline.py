@@ -67,7 +67,7 @@ def repeated(paths: list[Path], count: int) -> list[Path]:
 
 def convert_to(folder: Path, manifest: Path, workers: int = 1) -> None:
     """Convert a manifest as `amae convert` does, afresh."""
-    outputs = [folder / name for name in ("images.npy", "images.csv", "rejected.csv")]
+    outputs = [folder / name for name in ("images.npy", "lung_images.npy", "images.csv", "rejected.csv")]
     convert(manifest, *outputs, 224, "minmax", "squash", workers)
 
 
@@ -86,7 +86,7 @@ def conversion() -> Iterator[Result]:
                     whole = time.process_time() - start
                 shares.append((sum(inside) / count, whole / count))
         inside, whole = sorted(shares, key=lambda pair: pair[0] / pair[1])[1]
-        what = f"conversion of {what} to 224 px: codec and resampling against all of it, an image"
+        what = f"conversion of {what} to 224 and 256 px: codec and resampling against all of it, an image"
         yield Result.share(f"conversion_{kind}", what, inside * 1e3, whole * 1e3, "ms", ">= 0.9")
 
 
@@ -110,7 +110,8 @@ import sys
 from pathlib import Path
 from amae.data.pack import convert
 folder = Path(sys.argv[1])
-convert(folder / "manifest.csv", *(folder / name for name in ("a.npy", "a.csv", "r.csv")), 224, "minmax", "squash")
+names = ("images.npy", "lung_images.npy", "images.csv", "rejected.csv")
+convert(folder / "manifest.csv", *(folder / name for name in names), 224, "minmax", "squash")
 print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
 """
 

@@ -20,7 +20,7 @@ import torch
 from matplotlib.axes import Axes
 
 from amae.data.pack import convert
-from amae.data.packed import Geometry
+from amae.data.packed import MASK_SIZE, Geometry
 from amae.data.stored import stored_images, stored_masks
 from amae.device import choose_device
 from amae.figures.style import DASHES, LINES, PAGE, page
@@ -41,7 +41,7 @@ TABLE, FIGURE = ROOT / "benchmarks/scale.csv", ROOT / "docs/scale.png"
 COUNTS, SMALL = (1000, 10_000, 100_000), 64  # images of this many pixels
 SIZES, FEW = (64, 128, 224, 448), 128  # pixels of so many images
 SEEDS = (1, 2, 4)
-NAMES = ("images.npy", "images.csv", "rejected.csv")
+NAMES = ("images.npy", "lung_images.npy", "images.csv", "rejected.csv")
 
 
 def model(size: int) -> MAE:
@@ -51,7 +51,7 @@ def model(size: int) -> MAE:
 
 
 def conversion(folder: Path, count: int, size: int) -> Callable[[], object]:
-    """PNG files of 256 px to the packed array."""
+    """PNG files of 256 px to the packed arrays."""
     manifest = write_manifest(repeated(write_png(folder, 10, 256), count), folder / "manifest.csv")
     return lambda: convert(manifest, *(folder / name for name in NAMES), size, "minmax", "squash")
 
@@ -64,14 +64,15 @@ def pack(folder: Path, count: int, size: int) -> np.ndarray:
         images[number] = few[number % len(few)]
     images.flush()
     as_is = Geometry(size, size, scale_x=1, scale_y=1, offset_x=0, offset_y=0)
-    pd.DataFrame({"image_id": range(count), **as_is._asdict()}).to_csv(folder / NAMES[1], index=False)
+    pd.DataFrame({"image_id": range(count), **as_is._asdict()}).to_csv(folder / NAMES[2], index=False)
     return np.load(folder / NAMES[0], mmap_mode="r")
 
 
 def lungs(folder: Path, count: int, size: int) -> Callable[[], object]:
     """Packed images to lung masks, which are made at 256 px whatever the size."""
-    pack(folder, count, size)
-    return lambda: segment_lungs(*(folder / name for name in (*NAMES[:2], "lungs.npy", "lungs.csv", "sheet.png")))
+    pack(folder, count, MASK_SIZE)
+    names = (NAMES[0], NAMES[2], "lungs.npy", "lungs.csv", "sheet.png")
+    return lambda: segment_lungs(*(folder / name for name in names))
 
 
 def stage1(folder: Path, count: int, size: int) -> Callable[[], object]:

@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 
 from amae.anatpaste import anatpaste
-from amae.data.images import read_image
+from amae.data.images import make_square, read_image
 from amae.device import precision
-from amae.lungs import at_size, lung_mask
+from amae.lungs import lung_mask
 from amae.mae.architecture import Architecture
 from amae.mae.model import MAE
 from amae.modules import adaptation_loss
@@ -179,7 +179,8 @@ def stage1(device: torch.device) -> Iterator[Result]:
     with tempfile.TemporaryDirectory() as folder:
         paths = write_png(Path(folder), BATCH)
         images = packed(paths, 224)
-        lungs = torch.from_numpy(np.stack([lung_mask(at_size(image, 256)) for image in images.numpy()]))
+        lungs = [lung_mask(read_image(path, "minmax", "squash", 224)[1]) for path in paths]
+        lungs = torch.from_numpy(np.stack(lungs))
         lungs = torch.nn.functional.interpolate(lungs[:, None].float(), 224)[:, 0] > 0.5
         loader = DataLoader(straightforward.PasteData(paths, PAPER), BATCH)
         head_step = partial(straightforward.learn_head, plain, heads[1], plain_optimiser(heads[1]))
@@ -203,9 +204,10 @@ def stage1(device: torch.device) -> Iterator[Result]:
 
 def pasting(device: torch.device) -> Iterator[Result]:
     """AnatPaste on this device against the per-sample path on one core."""
-    images = [np.asarray(at_size(image, 224)) for image in radiographs(64, 512)]
+    large = radiographs(64, 512)
+    images = [make_square(image, "squash", 224)[0] for image in large]
     pictures = [Image.fromarray(image) for image in images]
-    masks = np.stack([lung_mask(at_size(image, 256)) for image in images])
+    masks = [lung_mask(make_square(image, "squash", 256)[0]) for image in large]
     masks = np.stack([np.asarray(Image.fromarray(mask).resize((224, 224))) > 0 for mask in masks])
     batch, lungs = torch.from_numpy(np.stack(images)).to(device).float() / 255, torch.from_numpy(masks).to(device)
     generator = torch.Generator(device).manual_seed(0)

@@ -137,7 +137,7 @@ def test_every_input_of_every_command_may_be_missing_or_something_else(project, 
 def outputs_of(command):
     """Options of a command that name files it writes."""
     written = {
-        "convert": ("images", "index", "rejected", "sheet"),
+        "convert": ("images", "lung-images", "index", "rejected", "sheet"),
         "segment-lungs": ("lungs", "table", "sheet"),
         "import-weights": ("weights",),
         "pretrain": ("weights", "history", "record"),
@@ -238,7 +238,14 @@ def test_an_image_that_cannot_be_used(tmp_path, refused, spoil, reason):
     spoil(dataset, tmp_path / "bad.dcm")
     rows = [{"image_id": name, "path": tmp_path / f"{name}.dcm", "split": "test"} for name in ("good", "bad")]
     pd.DataFrame(rows).assign(label="", patient_id="", view="").to_csv(tmp_path / "manifest.csv", index=False)
-    files = {"manifest": "csv", "images": "npy", "index": "csv", "rejected": "csv", "sheet": "png"}
+    files = {
+        "manifest": "csv",
+        "images": "npy",
+        "lung-images": "npy",
+        "index": "csv",
+        "rejected": "csv",
+        "sheet": "png",
+    }
     words = ["convert", *(word for name, kind in files.items() for word in (f"--{name}", tmp_path / f"{name}.{kind}"))]
     words += ["--image-size", "32"]
     (tmp_path / "images.npy").write_text("computed before")

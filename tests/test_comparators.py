@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.covariance import LedoitWolf
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -414,12 +414,28 @@ def test_probe_is_scikit_learns_pipeline(data, test_data):
     state, _ = pu_probe.fit(data, settings, 0, None)
     score = pu_probe.score(state, test_data, settings)["score"]
     np.testing.assert_allclose(score, pipeline.fit(x, y).decision_function(points), rtol=1e-5, atol=1e-5)
-    expected = cross_val_predict(pipeline, x, y, cv=StratifiedKFold(4), method="predict_proba")[len(normal) :, 1]
-    np.testing.assert_allclose(pu_probe.out_of_fold(normal, unlabeled, settings), expected, rtol=1e-6)
+    patients = [f"p{row // 2}" for row in range(len(x))]
+    folds = PredefinedSplit(pu_probe.folds_of(y == 1, patients, 4))
+    expected = cross_val_predict(pipeline, x, y, cv=folds, method="predict_proba")[len(normal) :, 1]
+    np.testing.assert_allclose(pu_probe.out_of_fold(x, y == 1, patients, settings), expected, rtol=1e-6)
     again, _ = pu_probe.fit(data, settings, 1, None)
     assert all(torch.equal(state[name], again[name]) for name in state)  # no seed
-    with pytest.raises(InputError, match="folds: found 40, but T_n has 32 and T_u 32"):
-        pu_probe.out_of_fold(normal, unlabeled, pu_probe.Settings(folds=40))
+    with pytest.raises(InputError, match="folds: found 17, but T_n has 16 and T_u 16 patients"):
+        pu_probe.out_of_fold(x, y == 1, patients, pu_probe.Settings(folds=17))
+
+
+def test_folds_do_not_follow_names_that_spell_the_class():
+    classes = ["IM-", "NORMAL2-", "bacteria-", "virus-"]  # sorted, as in a manifest: T_n, then T_u, 30 normal of 90
+    names = [f"{name}{number // 2:04}" for name in classes for number in range(30)]
+    unlabeled = np.arange(120) >= 30
+    fold = pu_probe.folds_of(unlabeled, names, 5)
+    assert pd.Series(fold).groupby(names).nunique().eq(1).all()  # a patient has two images, in one fold
+    assert (np.bincount(fold[~unlabeled]) == 6).all() and (np.bincount(fold[unlabeled]) == 18).all()
+    normal = np.bincount(fold[30:60], minlength=5)
+    assert normal.min() > 0 and normal.max() < 18  # no fold is of one class, as runs of the sorted names are
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(120)
+        assert (pu_probe.folds_of(unlabeled[order], [names[row] for row in order], 5) == fold[order]).all()
 
 
 def test_view_only(capsys):
@@ -549,7 +565,10 @@ def test_the_probe_ranks_the_unlabeled_images_for_pseudo_labels(few, tmp_path):
     tables = []
     for name, labels in [("a", ["normal"] * 4 + ["abnormal"] * 4), ("b", ["abnormal", "normal"] * 4)]:
         write_data_set(tmp_path / name, few, labels)
-        options = options_of(tmp_path / name, "pu_probe", settings={"folds": 4, "c": 0.1})
+        options = options_of(tmp_path / name, "pu_probe", settings={"folds": 2, "c": 0.1})
+        manifest = pd.read_csv(options.manifest)
+        manifest["patient_id"] = ["", "a", "b", "b"] * 6
+        manifest.to_csv(options.manifest, index=False)
         options.probe_scores = tmp_path / name / "probe.csv"
         score_probe(options)
         tables.append(pd.read_csv(options.probe_scores))
@@ -559,7 +578,10 @@ def test_the_probe_ranks_the_unlabeled_images_for_pseudo_labels(few, tmp_path):
     assert tables[0]["image_id"].tolist() == unlabeled["image_id"].tolist()
     assert set(tables[0]["split"]) == {"train_unlabeled"}
     features = [frozen_features(few.encoder, images).numpy() for images in (few.normal, few.unlabeled)]
-    expected = pu_probe.out_of_fold(*features, pu_probe.Settings(folds=4, c=0.1))
+    patients = [patient if patient != "x" else f"\0i{row:03}" for row, patient in enumerate(["x", "a", "b", "b"] * 4)]
+    expected = pu_probe.out_of_fold(
+        np.concatenate(features), np.arange(16) >= 8, patients, pu_probe.Settings(folds=2, c=0.1)
+    )
     np.testing.assert_allclose(tables[0]["p_abnormal"], expected, rtol=1e-6)
     np.testing.assert_allclose(tables[0]["p_normal"] + tables[0]["p_abnormal"], 1)
 

@@ -72,8 +72,17 @@ def converted(corpus, tmp_path_factory) -> Run:
     frame["path"], frame["split"] = [str(folder / name) for name in names], "train_normal"
     frame.assign(label="", patient_id="", view="").to_csv(out / "manifest.csv", index=False)
     outputs = {name: out / name for name in ("images.npy", "images.csv", "rejected.csv", "sheet.png")}
-    words = ["convert", "--manifest", out / "manifest.csv", "--images", outputs["images.npy"], "--index"]
-    words += [outputs["images.csv"], "--rejected", outputs["rejected.csv"], "--sheet", outputs["sheet.png"]]
+    words = ["convert", "--manifest", out / "manifest.csv", "--images", outputs["images.npy"]]
+    words += [
+        "--lung-images",
+        out / "lung_images.npy",
+        "--index",
+        outputs["images.csv"],
+        "--rejected",
+        outputs["rejected.csv"],
+        "--sheet",
+        outputs["sheet.png"],
+    ]
     words += ["--image-size", SIZE, "--conversion", "voi", "--square", "squash", "--allowed-failures", 999]
     peak, printed = run(words, out)
     by_id = dict(zip(frame["image_id"], names, strict=True))

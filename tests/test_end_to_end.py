@@ -45,6 +45,7 @@ PER_DATASET = [
     "hidden_labels.csv",
     "images.csv",
     "images.npy",
+    "lung_images.npy",
     "lungs.csv",
     "lungs.npy",
     "lungs.png",

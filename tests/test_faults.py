@@ -150,7 +150,7 @@ def damage(path):
 @pytest.mark.parametrize(
     ("command", "option"),
     [
-        ("segment-lungs", "images"),
+        ("segment-lungs", "lung-images"),
         ("train-stage1", "lungs"),
         ("train-stage1", "weights"),
         ("score-stage1", "head"),

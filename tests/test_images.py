@@ -37,7 +37,7 @@ def test_minmax_squash_agrees_with_the_conformance_file(shared: Path) -> None:
     expected = np.load(shared / "data/conformance/convert.npz")
     assert len(expected) >= 6
     for name in expected:
-        packed, _ = read_image(shared / "data/dicom" / name, "minmax", "squash", 512)
+        packed, _, _ = read_image(shared / "data/dicom" / name, "minmax", "squash", 512)
         assert np.abs(packed.astype(int) - expected[name]).max() <= 1, name
 
 
@@ -154,7 +154,7 @@ def test_exif_orientation_is_applied_before_the_geometry(tmp_path: Path) -> None
     exif = Image.Exif()
     exif[0x0112] = 6  # the first row of the file is the right-hand edge
     Image.fromarray(NOISE).save(tmp_path / "x.png", exif=exif)
-    turned, geometry = read_image(tmp_path / "x.png", "minmax", "squash", 32)
+    turned, _, geometry = read_image(tmp_path / "x.png", "minmax", "squash", 32)
     assert (geometry.rows, geometry.columns) == (60, 40)
     assert np.array_equal(turned, make_square(np.ascontiguousarray(np.rot90(NOISE, -1)), "squash", 32)[0])
 
@@ -181,10 +181,13 @@ def dataset(folder: Path, count: int = 9, broken: tuple[int, ...] = ()) -> Path:
     return folder / "manifest.csv"
 
 
+OUTPUTS = ["images.csv", "images.npy", "lung_images.npy", "rejected.csv"]
+
+
 def run(folder: Path, out: str, workers: int = 1, allowed: int = 0, size: int = 16) -> Path:
     target = folder / out
-    paths = (folder / "manifest.csv", target / "images.npy", target / "images.csv", target / "rejected.csv")
-    convert(*paths, size, "minmax", "pad", workers, allowed)
+    names = ("images.npy", "lung_images.npy", "images.csv", "rejected.csv")
+    convert(folder / "manifest.csv", *(target / name for name in names), size, "minmax", "pad", workers, allowed)
     return target
 
 
@@ -192,7 +195,7 @@ def test_any_number_of_workers_writes_the_same_bytes(tmp_path: Path, capsys: pyt
     dataset(tmp_path, count=12, broken=(5,))
     one, two = run(tmp_path, "one", 1, allowed=1), run(tmp_path, "two", 2, allowed=1)
     names = sorted(os.listdir(one))
-    assert names == sorted(os.listdir(two)) == ["images.csv", "images.npy", "rejected.csv"]
+    assert names == sorted(os.listdir(two)) == OUTPUTS
     assert all((one / name).read_bytes() == (two / name).read_bytes() for name in names)
     assert "convert: 12/12 images, 1 rejected" in capsys.readouterr().err
 
@@ -202,7 +205,7 @@ def test_parts_of_any_size_make_the_same_bytes(tmp_path: Path, monkeypatch: pyte
     whole = run(tmp_path, "whole", allowed=4)
     monkeypatch.setattr(pack, "PART", 3)
     parts = run(tmp_path, "parts", allowed=4)
-    assert sorted(os.listdir(parts)) == ["images.csv", "images.npy", "rejected.csv"]
+    assert sorted(os.listdir(parts)) == OUTPUTS
     assert all((whole / name).read_bytes() == (parts / name).read_bytes() for name in os.listdir(whole))
 
 
@@ -234,7 +237,7 @@ def test_an_interrupted_conversion_continues_and_another_starts_afresh(
         run(tmp_path, "out", allowed=1, size=8)
     run(tmp_path, "out", allowed=1, size=16)
     assert asked[6:] == [str(n) for n in range(9)]
-    assert sorted(os.listdir(tmp_path / "out")) == ["images.csv", "images.npy", "rejected.csv"]
+    assert sorted(os.listdir(tmp_path / "out")) == OUTPUTS
 
 
 def test_rejected_images_leave_array_and_index_in_step(tmp_path: Path) -> None:
@@ -242,11 +245,13 @@ def test_rejected_images_leave_array_and_index_in_step(tmp_path: Path) -> None:
     out = run(tmp_path, "out", allowed=2)
     packed, index = open_images(out / "images.npy", out / "images.csv")
     assert isinstance(packed, np.memmap) and packed.shape == (7, 16, 16) and packed.dtype == np.uint8
+    lung_images, _ = open_images(out / "lung_images.npy", out / "images.csv")
+    assert lung_images.shape == (7, 256, 256)
     assert (out / "images.npy").stat().st_size == packed.offset + packed.size + 32  # and the hash
     assert list(index["image_id"]) == ["001", "002", "003", "005", "006", "007", "008"]
     for row, image_id in enumerate(index["image_id"]):
-        image, geometry = read_image(tmp_path / f"{int(image_id)}.png", "minmax", "pad", 16)
-        assert np.array_equal(packed[row], image)
+        image, lung_image, geometry = read_image(tmp_path / f"{int(image_id)}.png", "minmax", "pad", 16)
+        assert np.array_equal(packed[row], image) and np.array_equal(lung_images[row], lung_image)
         assert tuple(index.loc[row, list(geometry._fields)]) == geometry  # scales survive the text exactly
     rejected = pd.read_csv(out / "rejected.csv", dtype=str)
     assert list(rejected["image_id"]) == ["000", "004"]

@@ -3,10 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image, ImageOps
 
+from amae.cli import main
 from amae.data.packed import load_lung_masks
 from amae.errors import InputError
-from amae.lungs import at_size, lung_mask, mask_flag, segment_lungs
+from amae.lungs import lung_mask, mask_flag, segment_lungs
+from amae.prepare import prepare
 
 ROW, COLUMN = np.mgrid[:256, :256]
 
@@ -87,14 +90,13 @@ def test_flags():
 
 @pytest.fixture
 def packed(tmp_path):
-    """Folder with 18 packed images of 128 px, two of which have no lungs to find, and their index."""
+    """Folder with 18 packed images of 256 px, two of which have no lungs to find, and their index."""
     rng = np.random.default_rng(1)
-    small = at_size(phantom(), 128).astype(int)
-    images = (small + rng.integers(-8, 9, (18, 128, 128))).clip(0, 255).astype(np.uint8)
+    images = (phantom().astype(int) + rng.integers(-8, 9, (18, 256, 256))).clip(0, 255).astype(np.uint8)
     images[3] = 100
     images[16] = 0
-    np.save(tmp_path / "images.npy", images)
-    index = {"image_id": [f"{i:03d}" for i in range(18)], "rows": 128, "columns": 128}
+    np.save(tmp_path / "lung_images.npy", images)
+    index = {"image_id": [f"{i:03d}" for i in range(18)], "rows": 256, "columns": 256}
     geometry = {"scale_x": 1.0, "scale_y": 1.0, "offset_x": 0.0, "offset_y": 0.0}
     pd.DataFrame(index | geometry).to_csv(tmp_path / "images.csv", index=False)
     return tmp_path
@@ -103,7 +105,7 @@ def packed(tmp_path):
 def run(folder, name, workers):
     """Segment the images of a folder; paths of masks, table and sheet."""
     paths = [folder / f"{name}.npy", folder / f"{name}.csv", folder / f"{name}.png"]
-    segment_lungs(folder / "images.npy", folder / "images.csv", *paths, workers=workers)
+    segment_lungs(folder / "lung_images.npy", folder / "images.csv", *paths, workers=workers)
     return paths
 
 
@@ -115,15 +117,49 @@ def test_files_are_the_same_for_any_number_of_workers(packed, capsys):
 
 def test_table_and_masks_agree_with_the_images(packed):
     lungs_path, table_path, _ = run(packed, "lungs", 1)
-    images = np.load(packed / "images.npy")
+    images = np.load(packed / "lung_images.npy")
     masks = load_lung_masks(lungs_path, np.arange(18), 256)
     assert np.load(lungs_path).shape == (18, 256, 32)
-    assert np.array_equal(masks[[5, 17]], [lung_mask(at_size(images[row], 256)) for row in (5, 17)])
+    assert np.array_equal(masks[[5, 17]], [lung_mask(images[row]) for row in (5, 17)])
     table = pd.read_csv(table_path, dtype={"image_id": str}, keep_default_na=False)
     assert table.columns.tolist() == ["image_id", "coverage", "flag"]
     assert table.image_id.tolist() == [f"{i:03d}" for i in range(18)]
     np.testing.assert_allclose(table.coverage, masks.mean(axis=(1, 2)), atol=1e-6)
     assert table.index[table.flag == "empty"].tolist() == [3, 16]
+
+
+TO_256 = {  # by the library alone
+    "squash": lambda picture: picture.resize((256, 256), Image.Resampling.BILINEAR),
+    "pad": lambda picture: ImageOps.pad(picture, (256, 256), Image.Resampling.BILINEAR),
+    "crop": lambda picture: ImageOps.fit(picture, (256, 256), Image.Resampling.BILINEAR),
+}
+
+
+@pytest.mark.parametrize("square", TO_256)
+@pytest.mark.parametrize("size", [64, 128])
+def test_lungs_are_found_in_the_radiograph_and_not_in_the_image_of_the_model(tmp_path, size, square):
+    notch = (abs(COLUMN - 100) < 30) & (abs(ROW - 128) < 2)  # of 3 px at 256 px, which fewer pixels do not show
+    picture = np.where(notch & LUNGS, 180, phantom()).astype(np.uint8)
+    picture = Image.fromarray(picture).resize((600, 450), Image.Resampling.BICUBIC)
+    picture.save(tmp_path / "a.png")
+    row = {"image_id": "a", "path": tmp_path / "a.png", "split": "test", "label": "normal"}
+    pd.DataFrame([row]).assign(patient_id="", view="").to_csv(tmp_path / "manifest.csv", index=False)
+    kinds = {"images": "npy", "lung-images": "npy", "index": "csv", "rejected": "csv", "sheet": "png"}
+    kinds |= {"manifest": "csv", "lungs": "npy", "table": "csv"}
+
+    def words(command, *names):
+        return [command, *(word for name in names for word in (f"--{name}", str(tmp_path / f"{name}.{kinds[name]}")))]
+
+    convert = words("convert", "manifest", "images", "lung-images", "index", "rejected", "sheet")
+    assert main([*convert, "--square", square, "--image-size", str(size)]) == 0
+    assert main(words("segment-lungs", "lung-images", "index", "lungs", "table", "sheet")) == 0
+    mask = load_lung_masks(tmp_path / "lungs.npy", np.array([0]), 256)[0]
+    assert np.array_equal(mask, lung_mask(np.asarray(TO_256[square](picture))))
+    image, about = prepare(str(tmp_path / "a.png"), "minmax", square, size)  # as `amae predict` does
+    assert np.array_equal(image, np.load(tmp_path / "images.npy")[0]) and image.shape == (size, size)
+    assert about["coverage"] == mask.mean() > 0.1
+    enlarged = np.asarray(Image.fromarray(image).resize((256, 256), Image.Resampling.BILINEAR))
+    assert not np.array_equal(mask, lung_mask(enlarged))
 
 
 @pytest.mark.parametrize(("size", "repeat", "block"), [(256, 1, 1), (224, 7, 8), (128, 1, 2), (64, 1, 4)])
@@ -137,8 +173,11 @@ def test_masks_at_the_size_of_a_model(tmp_path, size, repeat, block):
     assert np.array_equal(loaded, share >= 0.5)
 
 
-def test_missing_images_leave_nothing_behind(packed, tmp_path):
+def test_missing_images_and_those_of_another_size_leave_nothing_behind(packed, tmp_path):
     outputs = [tmp_path / "l.npy", tmp_path / "l.csv", tmp_path / "l.png"]
     with pytest.raises(InputError, match=r"none\.npy: no such file"):
         segment_lungs(tmp_path / "none.npy", packed / "images.csv", *outputs)
+    np.save(tmp_path / "small.npy", np.zeros((18, 128, 128), np.uint8))
+    with pytest.raises(InputError, match=r"small\.npy: images of 128 px; lungs are found in those of 256 px"):
+        segment_lungs(tmp_path / "small.npy", packed / "images.csv", *outputs)
     assert not any(path.exists() for path in outputs)

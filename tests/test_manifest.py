@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amae.data.manifest import build_manifest, list_candidates, overlap_warning, read_manifest
-from amae.data.splits import SplitSettings, draw_splits, unlabeled_counts
+from amae.data.splits import SplitSettings, draw_splits, patients_of, unlabeled_counts
 from amae.errors import InputError
 
 HEADER = "image_id,path,split,label,patient_id,view\n"
@@ -195,6 +195,12 @@ def test_drawn_splits_have_exact_sizes_and_disjoint_patients(seed: int, ratio: f
     assert not set(table.loc[test & known, "patient_id"]) & set(table.loc[train & known, "patient_id"])
     shuffled = table.sample(frac=1, random_state=seed % 1000)
     assert draw_splits(shuffled, plan).sort_index().equals(split.sort_index())
+
+
+def test_an_image_without_a_patient_is_of_no_patient_whose_name_it_has() -> None:
+    table = pd.DataFrame({"image_id": ["a", "b", "c", "d"], "patient_id": ["", "a", "a", ""]})
+    first, *named, last = patients_of(table)
+    assert named == ["a", "a"] and len({first, "a", last}) == 3
 
 
 def test_the_ratio_moves_only_the_unlabeled_set_and_seeds_differ() -> None:

@@ -93,6 +93,16 @@ def test_scores_are_those_of_the_workflow(finished, predicted):
     np.testing.assert_allclose(found.loc[expected.index, SCORES], expected, rtol=0, atol=1e-6)
 
 
+def test_lungs_are_those_of_the_workflow(finished, exported, files):
+    expected = read_csv(finished.results / "lungs.csv").set_index("image_id")
+    ids = [path.stem for path in files]
+    found = pd.concat(table for table, *_ in module.predict(load_portable(exported), list(map(str, files)), ids))
+    found = found.set_index("id").loc[expected.index]
+    assert len(found) == 60
+    assert (found["coverage"].round(6) == expected["coverage"].astype(float)).all()
+    assert (found["mask"] == expected["flag"]).all()
+
+
 def test_scores_do_not_depend_on_neighbours_order_or_folder(exported, files, predicted, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "BATCH", 3)
     moved = tmp_path / "moved" / "below" / files[5].name

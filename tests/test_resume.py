@@ -74,7 +74,8 @@ def test_a_killed_conversion_ends_as_an_uninterrupted_one(tmp_path, monkeypatch,
     pd.DataFrame(rows).assign(label="", patient_id="", view="").to_csv("manifest.csv", index=False)
 
     def convert(folder):
-        outputs = {"images": "images.npy", "index": "images.csv", "rejected": "rejected.csv", "sheet": "sheet.png"}
+        outputs = {"images": "images.npy", "lung-images": "lung_images.npy", "index": "images.csv"}
+        outputs |= {"rejected": "rejected.csv", "sheet": "sheet.png"}
         words = [word for option, file in outputs.items() for word in (f"--{option}", f"{folder}/{file}")]
         return ["convert", "--manifest", "manifest.csv", *words]
 

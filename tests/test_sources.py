@@ -11,6 +11,7 @@ import time
 import zipfile
 from argparse import Namespace
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -24,7 +25,7 @@ from PIL import Image
 from amae.commands import sources as commands
 from amae.data.manifest import read_manifest
 from amae.errors import InputError
-from amae.files import read_csv
+from amae.files import read_csv, write_json
 from amae.sources import catalogue, metadata, nih, paediatric, rsna, vindr
 from amae.sources.download import download
 from amae.sources.layout import find_images
@@ -291,6 +292,11 @@ def test_nih_lists(lists: Path, tmp_path: Path) -> None:
         ("test", "abnormal", "M"): 139,
         ("test", "abnormal", "F"): 123,
     }
+    for sex in "MF":
+        alone = nih.read_lists(lists, sexes=[sex])
+        assert alone.equals(table[table["sex"] == sex].reset_index(drop=True))
+    with pytest.raises(InputError, match="1641 images, published are 2"):
+        nih.read_lists(lists, nih.PublishedNih((1, 2), (1, 1), (1, 1)), ["F"])
     patients = table.groupby("split")["patient_id"].agg(set)
     assert not patients["test"] & patients["train_normal"] and table["image_id"].is_unique
     with pytest.raises(InputError, match=r"norm_MaleAdultPA_train_curated_list.txt: no such file; `amae fetch-source"):
@@ -376,6 +382,7 @@ def tables_in(folder: Path, lists: dict) -> None:
 def options_of(dataset: str, source: Path, **given: object) -> Namespace:
     """Options of index-source and list-source."""
     options = {"repartition": None, "anomaly_ratio": None, "splits": None, "metadata": None, "patient_disjoint": False}
+    options["sexes"] = None
     return Namespace(dataset=dataset, folder=source, **options | given)
 
 
@@ -540,6 +547,24 @@ def test_rsna_archive_is_fetched_unpacked_and_indexed(tmp_path: Path, small: Non
     assert boxes.iloc[0, 2:].astype(float).tolist() == [8.0, 16.0, 10.0, 20.0]
 
 
+def test_checksums_of_weights_fetched_side_by_side_are_all_kept(tmp_path: Path, rows, monkeypatch) -> None:
+    names = [f"w{number}" for number in range(4)]
+    rows(*(row(name=name, dataset="weights", file=f"{name}.pth", url="") for name in names))
+    all_have_read = threading.Barrier(4, timeout=30)
+
+    def fetch(source: catalogue.Source, *_: object) -> str:
+        all_have_read.wait()
+        return f"sum of {source.name}"
+
+    monkeypatch.setattr(commands, "_fetch", fetch)
+    monkeypatch.setattr("amae.files.write_json", lambda *given: time.sleep(0.05) or write_json(*given))
+    (tmp_path / "fetched.json").write_text('{"before.pth": "kept"}')
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda name: commands.fetch_source(Namespace(dataset=name, folder=tmp_path)), names))
+    expected = {f"{name}.pth": f"sum of {name}" for name in names} | {"before.pth": "kept"}
+    assert json.loads((tmp_path / "fetched.json").read_text()) == expected
+
+
 def test_an_archive_without_unlabeled_images_serves_protocol_n(tmp_path: Path, small: None, capsys) -> None:
     lists = small_lists("v")
     part = [Path(n).stem for n in [*lists["train"]["0"], *lists["test"]["0"], *lists["test"]["1"]]]
@@ -600,6 +625,11 @@ def test_nih_folders(tmp_path: Path, small: None, place: str) -> None:
     assert last[["label", "patient_id", "age", "finding"]].tolist() == ["abnormal", "00000009", "49", "Mass|Nodule"]
     assert boxes.iloc[0].tolist() == ["00000009_000", "Mass", "32.0", "16.0", "40.0", "20.0"]
     assert indexed(tmp_path, "nih", tmp_path, patient_disjoint=True)[0].equals(manifest)  # they share no patient
+    women, _, marked = indexed(tmp_path, "nih", tmp_path, sexes=["F"])
+    assert women.equals(manifest[manifest["sex"] == "F"].reset_index(drop=True)) and marked.equals(boxes)
+    assert indexed(tmp_path, "nih", tmp_path, sexes=["M"])[2].empty
+    with pytest.raises(InputError, match="--sexes: vindr has no lists by sex; only nih has"):
+        indexed(tmp_path, "vindr", tmp_path, sexes=["M"], repartition=tmp_path / "list")
     again = wanted[-1].replace("_000", "_001")  # a woman of the test set, now in training too
     write(tmp_path / place.format(n=1) / again, picture(64))
     write(tmp_path / "norm_FemaleAdultPA_train_curated_list.txt", f"{wanted[3]}\n{again}\n")

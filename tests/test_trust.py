@@ -80,7 +80,7 @@ def evil(tmp_path):
 @pytest.mark.parametrize(
     ("command", "option"),
     [
-        ("segment-lungs", "images"),
+        ("segment-lungs", "lung-images"),
         ("pretrain", "images"),
         ("import-weights", "source"),
         ("train-stage1", "lungs"),

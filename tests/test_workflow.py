@@ -98,6 +98,33 @@ def test_a_key_reruns_what_depends_on_it(finished, config, expected):
     assert finished.planned(*config) == expected
 
 
+def test_imagenet_weights_get_the_normalisation_of_imagenet_wherever_they_are_named(tmp_path):
+    weights = {
+        "": "imagenet",
+        "imagenet/": "imagenet",
+        "own/": "imagenet",
+        "densenet_moco/": "chest",
+        "other/": "chest",
+    }
+    own = "variants={own: {weights: tests/tiny.yaml, normalisation: imagenet}, other: {weights: weights-vit-s-cxr}}"
+    files = [f"out/tiny/{variant}mae.safetensors" for variant in weights]
+    config = ("datasets={tiny: {weights: weights-vit-s-imagenet}}", own)
+    status, output = copy_sources(tmp_path / "project").run("--dry-run", "--printshellcmds", *files, config=config)
+    assert status == 0, output
+    imports = re.findall(
+        r"amae import-weights .* --weights out/tiny/(\S*)mae.safetensors .* --normalisation (\w+)", output
+    )
+    assert dict(imports) == weights
+
+
+def test_lists_of_one_sex_are_asked_for(tmp_path):
+    files, config = ["out/nih/candidates.csv", "out/nih/manifest.csv"], ("datasets={nih: {sexes: [F]}}",)
+    status, output = copy_sources(tmp_path / "project").run("--dry-run", "--printshellcmds", *files, config=config)
+    assert status == 0, output
+    for command in ("list-source", "index-source"):
+        assert re.search(f"amae {command} .* --dataset nih --folder out/sources/nih --sexes F 2>", output)
+
+
 def test_pseudo_labels_of_the_probe_share_all_but_stage_2(finished):
     words = ("--dry-run", "--printshellcmds", "sensitivity")
     status, output = finished.run(*words, config=("experiments={decisions: [probe_pseudo_labels]}",))

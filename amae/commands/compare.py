@@ -16,6 +16,7 @@ from torch import Tensor
 
 from amae.commands.train import load_model, load_split, to_device
 from amae.comparators import TestData, TrainingData, column, load_method
+from amae.data.splits import patients_of
 from amae.device import choose_device
 from amae.errors import InputError
 from amae.files import write_csv
@@ -69,9 +70,10 @@ def compare(options: Namespace) -> None:
 
 
 def score_probe(options: Namespace) -> None:
-    """Probability of each image of T_u that it is not of T_n, by probes that never saw it; as stage 1 writes its own.
+    """Probability of each image of T_u that it is not of T_n, by probes that never saw its patient.
 
-    Which image is of T_u is all that the probe is told, as in the comparator pu_probe.
+    Written as stage 1 writes its own. Which image is of T_u is all that the probe is told, as in the comparator
+    pu_probe.
     """
     from amae.comparators.pu_probe import Settings, out_of_fold
     from amae.stage1 import frozen_features
@@ -82,7 +84,7 @@ def score_probe(options: Namespace) -> None:
     encoder = load_model(options.weights, images.shape[1], device, load_encoder)
     features = frozen_features(encoder, to_device(images, chosen["row"], device)).cpu().numpy()
     unlabeled = (chosen["split"] == "train_unlabeled").to_numpy()
-    p = out_of_fold(features[~unlabeled], features[unlabeled], settings)
+    p = out_of_fold(features, unlabeled, patients_of(chosen), settings)
     table = chosen.loc[unlabeled, ["image_id", "split"]]
     write_csv(table.assign(p_normal=1 - p, p_abnormal=p), options.probe_scores)
 

@@ -59,6 +59,7 @@ def convert(options: Namespace) -> None:
     pack(
         options.manifest,
         options.images,
+        options.lung_images,
         options.index,
         options.rejected,
         size=options.image_size,
@@ -77,4 +78,4 @@ def segment_lungs(options: Namespace) -> None:
     """Find the lungs of every packed image."""
     from amae.lungs import segment_lungs as segment
 
-    segment(options.images, options.index, options.lungs, options.table, options.sheet, options.workers)
+    segment(options.lung_images, options.index, options.lungs, options.table, options.sheet, options.workers)

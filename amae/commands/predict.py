@@ -18,6 +18,7 @@ from amae.data.dicom import is_dicom, read_grey
 from amae.data.dicom_out import require_highdicom, write_capture
 from amae.data.manifest import read_manifest
 from amae.data.packed import open_images, select
+from amae.data.splits import patients_of
 from amae.device import choose_device
 from amae.domain import MASKS, drift_warnings, fit_features, held_out_distances
 from amae.errors import InputError, naming
@@ -80,14 +81,13 @@ def _describe_training(model: Portable, options: Namespace) -> tuple[dict[str, A
     lungs = _lungs(options.lungs_table, training)
     pixels = images[training["row"].to_numpy()]
     features = frozen_features(model.encoder, torch.from_numpy(pixels).to(model.device)).double().cpu().numpy()
-    patients = training["patient_id"].where(training["patient_id"] != "", "\0" + training["image_id"])
     mean, precision = fit_features(features)
     arrays = {
         "features.mean": mean,
         "features.precision": precision,
         "training.intensity": pixels.mean((1, 2)),
         "training.coverage": lungs["coverage"].astype(float).to_numpy(),
-        "training.distance": held_out_distances(features, patients.tolist()),
+        "training.distance": held_out_distances(features, patients_of(training)),
     }
     _, maps = _score(model, normal.head(LIMIT_IMAGES), images)
     about = {

@@ -28,10 +28,11 @@ def fetch_source(options: Namespace) -> None:
     file for which none is published must keep the one recorded at its first use.
     """
     from amae.files import write_json
+    from amae.running import in_turn
     from amae.sources.catalogue import sources_of
 
     folder, record = Path(options.folder), {}
-    before = json.loads((folder / RECORD).read_text()) if (folder / RECORD).is_file() else {}
+    before = _recorded(folder)
     by_hand = []
     for row in sources_of(options.dataset):
         if row.access != "open":
@@ -42,7 +43,13 @@ def fetch_source(options: Namespace) -> None:
         print(f"by hand, where needed: {row.describe(folder)}", file=sys.stderr)
     if not record:
         raise InputError(f"{options.dataset}: nothing can be fetched without a person; see the lines above")
-    write_json(before | record, folder / RECORD)
+    with in_turn(folder / RECORD):  # other weights may have been fetched meanwhile, each by a command of its own
+        write_json(_recorded(folder) | record, folder / RECORD)
+
+
+def _recorded(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file that has been fetched into a folder."""
+    return json.loads((folder / RECORD).read_text()) if (folder / RECORD).is_file() else {}
 
 
 def _fetch(row: "Source", folder: Path, known: str | None) -> str:
@@ -65,8 +72,9 @@ def index_source(options: Namespace) -> None:
 
     options: dataset (rsna, vindr, nih, paediatric), folder (of the images), repartition (DDAD's file, or the folder of
     NSA's lists; None: in the folder), anomaly_ratio (None: no T_u), patient_disjoint (without training images of test
-    patients), splits (JSON of SplitSettings; paediatric only), metadata (folder with more tables, or None), and the
-    files to write: table (every image with its label), manifest, hidden_labels, boxes (of the test images).
+    patients), sexes (nih only; None: both), splits (JSON of SplitSettings; paediatric only), metadata (folder with more
+    tables, or None), and the files to write: table (every image with its label), manifest, hidden_labels, boxes (of the
+    test images).
     """
     from amae.data.manifest import build_manifest
     from amae.files import write_csv
@@ -115,6 +123,10 @@ def _index(
     repartition = Path(options.repartition) if options.repartition else _repartition_in(folder, module)
     tables = table_folders(options.metadata, folder)
     choices = {"patient_disjoint": options.patient_disjoint, "every_ratio": every_ratio}
+    if options.sexes:
+        if module is not nih:
+            raise InputError(f"--sexes: {options.dataset} has no lists by sex; only nih has")
+        choices["sexes"] = options.sexes
     return *module.index(folder, repartition, options.anomaly_ratio, tables, **choices), None
 
 

@@ -4,6 +4,7 @@ An image that looks as if it came from T_u rather than T_n is likely abnormal, a
 images alone. A reference that the paper does not report. Source of the idea: Elkan and Noto 2008.
 """
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -53,23 +54,40 @@ def score(state: dict[str, "Tensor"], data: "TestData", settings: Settings) -> "
     return {"score": (features - state["mean"]) / state["std"] @ state["weight"] + state["bias"]}
 
 
-def out_of_fold(normal: "ndarray", unlabeled: "ndarray", settings: Settings) -> "ndarray":
-    """Probability that each image of T_u is told from T_n by a probe that never saw it, float64 `(M,)`.
+def out_of_fold(features: "ndarray", unlabeled: "ndarray", patients: list[str], settings: Settings) -> "ndarray":
+    """Probability that each image of T_u is told from T_n by a probe that saw no image of its patient, float64 `(M,)`.
 
-    `normal` `(N, D)` and `unlabeled` `(M, D)`: frozen features. Folds are runs of neighbouring rows, not shuffled: they
-    need no seed, and where rows are sorted by patient they keep most patients in one fold.
+    `features` `(N + M, D)`: frozen, of T_n and T_u; `unlabeled`, bool `(N + M,)`: which are of T_u. Raises InputError
+    for fewer patients than folds.
     """
     import numpy as np
-    from sklearn.model_selection import KFold
 
-    if min(len(normal), len(unlabeled)) < settings.folds:
-        raise InputError(f"folds: found {settings.folds}, but T_n has {len(normal)} and T_u {len(unlabeled)} images")
-    probabilities = np.empty(len(unlabeled))
-    splits = zip(KFold(settings.folds).split(normal), KFold(settings.folds).split(unlabeled), strict=True)
-    for (normal_rows, _), (rows, held_out) in splits:
-        scaler, probe = _fit(normal[normal_rows], unlabeled[rows], settings)
-        probabilities[held_out] = probe.predict_proba(scaler.transform(_double(unlabeled[held_out])))[:, 1]
-    return probabilities
+    fold = folds_of(unlabeled, patients, settings.folds)
+    probabilities = np.empty(len(features))
+    for number in range(settings.folds):
+        held_out = fold == number
+        scaler, probe = _fit(features[~held_out & ~unlabeled], features[~held_out & unlabeled], settings)
+        probabilities[held_out] = probe.predict_proba(scaler.transform(_double(features[held_out])))[:, 1]
+    return probabilities[unlabeled]
+
+
+def folds_of(unlabeled: "ndarray", patients: list[str], folds: int) -> "ndarray":
+    """Fold of each image, int `(N + M,)`: patients stay together, and T_n and T_u are shared out alike.
+
+    Patients are taken in the order of the SHA-256 of their names. So no seed is needed, the order of the images plays
+    no part, and neither does that of the names, which may spell the label.
+    """
+    import numpy as np
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    hashes = np.array([hashlib.sha256(name.encode()).hexdigest() for name in patients])
+    normal_patients, unlabeled_patients = (len(set(hashes[part])) for part in (~unlabeled, unlabeled))
+    if min(normal_patients, unlabeled_patients) < folds:
+        raise InputError(f"folds: found {folds}, but T_n has {normal_patients} and T_u {unlabeled_patients} patients")
+    fold = np.empty(len(hashes), int)
+    for number, (_, rows) in enumerate(StratifiedGroupKFold(folds).split(hashes, unlabeled, hashes)):
+        fold[rows] = number
+    return fold
 
 
 def _fit(normal: "ndarray", unlabeled: "ndarray", settings: Settings) -> tuple[Any, Any]:

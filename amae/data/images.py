@@ -1,4 +1,4 @@
-"""Image files, one by one or by several processes, to square grey images with their geometry."""
+"""Image files, one by one or by several processes, to square grey images of two sizes with their geometry."""
 
 import warnings
 from collections import deque
@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from amae.data.decode import MOST_PIXELS, MOST_RATIO
 from amae.data.dicom import CONVERSIONS, minmax, read_grey
-from amae.data.packed import Geometry
+from amae.data.packed import MASK_SIZE, Geometry
 from amae.data.processes import clean_context, end_with_parent
 from amae.errors import InputError
 
@@ -22,9 +22,10 @@ SQUARES = ("squash", "pad", "crop")
 GREY_TOLERANCE = 2  # grey levels between the channels of a JPEG that holds a grey picture as colour
 
 
-def read_image(path: str | Path, conversion: str, square: str, size: int) -> tuple[np.ndarray, Geometry]:
-    """Read a DICOM, PNG or JPEG radiograph (told apart by content) as uint8 (size, size) with its geometry.
+def read_image(path: str | Path, conversion: str, square: str, size: int) -> tuple[np.ndarray, np.ndarray, Geometry]:
+    """Read a DICOM, PNG or JPEG radiograph (told apart by content) as uint8 (size, size), the size of a model.
 
+    With it: the same at 256 px, uint8 (256, 256), in which lungs are found, and the geometry of the first.
     conversion: "minmax" or "voi" (DICOM only: PNG and JPEG carry no window; their 8-bit values are kept and 16-bit
     values scaled min..max). square: "squash", "pad" (black) or "crop" (centre). Raises InputError with file and reason.
     """
@@ -43,7 +44,8 @@ def read_image(path: str | Path, conversion: str, square: str, size: int) -> tup
         grey = read_grey(path, conversion)
     else:
         raise InputError(f"{path}: {'not a DICOM, PNG or JPEG file' if head else 'empty file'}")
-    return make_square(grey, square, size)
+    image, geometry = make_square(grey, square, size)
+    return image, make_square(grey, square, MASK_SIZE)[0], geometry
 
 
 def _require_file(path: Path) -> None:

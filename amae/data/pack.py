@@ -1,6 +1,6 @@
-"""Every image of a manifest packed into one array with an index table (`amae.data.packed`), a part at a time.
+"""Every image of a manifest packed at two sizes, with an index table (`amae.data.packed`), a part at a time.
 
-Parts lie in a folder beside the array until it is whole, so that a conversion that was killed continues after them.
+Parts lie in a folder beside the arrays until they are joined, so that a killed conversion continues after them.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ import pandas as pd
 
 from amae.data.images import in_order, read_image
 from amae.data.manifest import overlap_warning, read_manifest
-from amae.data.packed import Geometry
+from amae.data.packed import MASK_SIZE, Geometry
 from amae.errors import InputError
 from amae.files import atomic, seal, sha256, write_csv
 from amae.fingerprint import fingerprint
@@ -30,6 +30,7 @@ INDEX_COLUMNS = ["image_id", *Geometry._fields]
 def convert(
     manifest_path: str | Path,
     images_path: str | Path,
+    lung_images_path: str | Path,
     index_path: str | Path,
     rejected_path: str | Path,
     size: int,
@@ -38,13 +39,13 @@ def convert(
     workers: int = 1,
     allowed_failures: int = 0,
 ) -> None:
-    """Write the packed array, its index table and the table of rejected files for every image of a manifest.
+    """Write the packed arrays, their index table and the table of rejected files for every image of a manifest.
 
-    The array holds uint8 (N, size, size) in manifest order without the rejected; index columns: image_id and those of
-    Geometry; rejected columns: image_id, path, reason. Any number of workers (processes) gives the same bytes, and
-    memory grows with N by the rows of the tables alone. Killed, the same conversion continues. Raises InputError, after
-    the table of rejected files is written and with no array left behind, when more than `allowed_failures` files are
-    rejected or none is left.
+    The arrays hold uint8 (N, size, size) and, to find lungs in, (N, 256, 256), in manifest order without the rejected;
+    index columns: image_id and those of Geometry, of the first array; rejected columns: image_id, path, reason. Any
+    number of workers (processes) gives the same bytes, and memory grows with N by the rows of the tables alone. Killed,
+    the same conversion continues. Raises InputError, after the table of rejected files is written and with no array
+    left behind, when more than `allowed_failures` files are rejected or none is left.
     """
     manifest = read_manifest(manifest_path)
     if warning := overlap_warning(manifest):
@@ -63,7 +64,8 @@ def convert(
     for path, part in missing:
         rejected += _write_part(path, part, islice(results, len(part)), size)
         _report_progress(parts[path], len(part), len(files), rejected)
-    _join(list(parts), images_path, index_path, rejected_path, allowed_failures)
+    _check_rejected(list(parts), rejected_path, allowed_failures)
+    _join(list(parts), images_path, lung_images_path, index_path)
 
 
 def _parts(images_path: str | Path, count: int, identity: str) -> dict[Path, int]:
@@ -78,18 +80,20 @@ def _parts(images_path: str | Path, count: int, identity: str) -> dict[Path, int
 
 def _write_part(path: Path, files: list[tuple[str, str]], results: Iterable[tuple[Any, Any]], size: int) -> int:
     """Write a part: images, rows of the index as text, and rejected files, whose number is returned."""
-    images, index, rejected = [], [], []
+    images, lung_images, index, rejected = [], [], [], []
     for (image_id, file), (result, reason) in zip(files, results, strict=True):
         if reason:
             rejected.append([image_id, file, reason])
         else:
-            packed, geometry = result
-            images.append(packed)
+            image, lung_image, geometry = result
+            images.append(image)
+            lung_images.append(lung_image)
             index.append([image_id, *geometry])
     with atomic(path) as temporary:
         np.savez(
             temporary,
             images=np.array(images, np.uint8).reshape(-1, size, size),
+            lung_images=np.array(lung_images, np.uint8).reshape(-1, MASK_SIZE, MASK_SIZE),
             index=pd.DataFrame(index, columns=INDEX_COLUMNS).to_csv(index=False, header=False),
             rejected=json.dumps(rejected),
         )
@@ -103,30 +107,27 @@ def _read(parts: Iterable[Path], name: str) -> Iterator[np.ndarray]:
             yield part[name]
 
 
-def _join(
-    parts: list[Path], images_path: str | Path, index_path: str | Path, rejected_path: str | Path, allowed: int
-) -> None:
-    """Write array and tables from the parts, and remove these."""
-    kept = sum(len(images) for images in _read(parts, "images"))
-    rejected = [row for text in _read(parts, "rejected") for row in json.loads(text.item())]
-    write_csv(pd.DataFrame(rejected, columns=REJECTED_COLUMNS), rejected_path)
-    try:
-        _check_rejected(rejected, kept, allowed, rejected_path)
-    except InputError:
-        shutil.rmtree(parts[0].parent)  # a file that is put right must not stay rejected
-        raise
-    with atomic(images_path) as temporary:
-        with temporary.open("wb") as file:
-            for images in _read(parts, "images"):
-                if not file.tell():
-                    header = {"descr": "|u1", "fortran_order": False, "shape": (kept, *images.shape[1:])}
-                    np.lib.format.write_array_header_1_0(file, header)
-                file.write(images.tobytes())
-        seal(temporary)
-        with atomic(index_path) as index, index.open("w", encoding="utf-8") as file:
+def _join(parts: list[Path], images_path: str | Path, lung_images_path: str | Path, index_path: str | Path) -> None:
+    """Write arrays and index from the parts, and remove these."""
+    with atomic(images_path) as images, atomic(lung_images_path) as lung_images, atomic(index_path) as index:
+        _join_array(parts, "images", images)
+        _join_array(parts, "lung_images", lung_images)
+        with index.open("w", encoding="utf-8") as file:
             file.write(",".join(INDEX_COLUMNS) + "\n")
             file.writelines(text.item() for text in _read(parts, "index"))
     shutil.rmtree(parts[0].parent)
+
+
+def _join_array(parts: list[Path], name: str, path: Path) -> None:
+    """Write one array of the parts, sealed."""
+    kept = sum(len(images) for images in _read(parts, name))
+    with path.open("wb") as file:
+        for images in _read(parts, name):
+            if not file.tell():
+                header = {"descr": "|u1", "fortran_order": False, "shape": (kept, *images.shape[1:])}
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(images.tobytes())
+    seal(path)
 
 
 def _report_progress(start: int, files: int, total: int, rejected: int) -> None:
@@ -135,10 +136,14 @@ def _report_progress(start: int, files: int, total: int, rejected: int) -> None:
         print(f"convert: {start + files}/{total} images, {rejected} rejected", file=sys.stderr, flush=True)
 
 
-def _check_rejected(rejected: list[list[str]], kept: int, allowed: int, rejected_path: str | Path) -> None:
-    """Raise InputError for more rejected files than are allowed, or where nothing is left."""
+def _check_rejected(parts: list[Path], rejected_path: str | Path, allowed: int) -> None:
+    """Write the table of rejected files; raise InputError for more than are allowed, or where no image is left."""
+    kept = sum(len(images) for images in _read(parts, "images"))
+    rejected = [row for text in _read(parts, "rejected") for row in json.loads(text.item())]
+    write_csv(pd.DataFrame(rejected, columns=REJECTED_COLUMNS), rejected_path)
     if len(rejected) <= allowed and kept:
         return
+    shutil.rmtree(parts[0].parent)  # a file that is put right must not stay rejected
     first = "; ".join(f"{path}: {reason}" for _, path, reason in rejected[:3])
     raise InputError(
         f"{len(rejected)} of {len(rejected) + kept} images cannot be used, allowed_failures is {allowed}: {first}"

@@ -1,8 +1,9 @@
 """What the commands that train and score read: packed images with their index table, and packed lung masks.
 
-Images are uint8 (N, S, S), opened as a memory map. A pixel coordinate of the original (edges at integers, after EXIF
-rotation) becomes `coordinate * scale + offset` in the packed image; scales and offsets stand in the index table, so
-boxes map exactly.
+Images are uint8 (N, S, S), opened as a memory map. For lung masks, which are found at 256 px whatever S is, there is a
+second array of them, uint8 (N, 256, 256), in the same order. A pixel coordinate of the original (edges at integers,
+after EXIF rotation) becomes `coordinate * scale + offset` in the image of S pixels; scales and offsets stand in the
+index table, so boxes map exactly.
 """
 
 from pathlib import Path
@@ -15,7 +16,7 @@ from amae.data.manifest import SPLITS
 from amae.errors import InputError
 from amae.files import open_sealed, read_csv
 
-MASK_SIZE = 256  # pixels of a stored lung mask
+MASK_SIZE = 256  # pixels of a lung mask, and of the image that it is found in
 
 
 class Geometry(NamedTuple):

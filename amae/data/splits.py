@@ -46,8 +46,7 @@ def draw_splits(table: pd.DataFrame, settings: SplitSettings, every_ratio: bool 
     """
     table = table.sort_values("image_id", kind="stable")
     label = table["label"].to_numpy(dtype=str)
-    own = "\0" + table["image_id"]  # no table can hold this as a patient_id
-    patient = table["patient_id"].where(table["patient_id"] != "", own).to_numpy(dtype=object)
+    patient = np.array(patients_of(table), dtype=object)
     _check_test(label, settings)
     test = _draw_test(label, patient, settings)
     pool = ~np.isin(patient, patient[test])
@@ -67,6 +66,12 @@ def draw_splits(table: pd.DataFrame, settings: SplitSettings, every_ratio: bool 
         split[order[name][skip : skip + count]] = "train_unlabeled"
     split[_draw_calibration(split, order["normal"][::-1], patient, settings.calibration, every_ratio)] = "calibration"
     return pd.Series(split, index=table.index, name="split")
+
+
+def patients_of(table: pd.DataFrame) -> list[str]:
+    """Patient of each row of a table; one without patient_id is a patient of its own."""
+    # no table can hold the name that begins with \0; a sum with pandas' text would drop it
+    return [patient or f"\0{image}" for patient, image in zip(table["patient_id"], table["image_id"], strict=True)]
 
 
 def unlabeled_counts(settings: SplitSettings) -> dict[str, int]:

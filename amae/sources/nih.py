@@ -1,8 +1,9 @@
-"""NIH ChestX-ray14, the subset of NSA: adult PA radiographs by sex, pooled here with sex as a column; no T_u.
+"""NIH ChestX-ray14, the subset of NSA: adult PA radiographs by sex, of both sexes or of one; no T_u.
 
 Forms: images_001/images/*.png ... images_012 (Kaggle), or images/*.png (NIH's archives unpacked), 1024 px.
 """
 
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from itertools import chain
 from pathlib import Path
@@ -52,19 +53,20 @@ def index(
     tables: list[Path],
     published: PublishedNih = PUBLISHED,
     *,
+    sexes: Sequence[str] = tuple(SEXES.values()),
     patient_disjoint: bool = False,
     every_ratio: bool = False,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Table of images for `build_manifest`, and boxes of the few test images that have one, in pixels of their files.
 
-    `repartition` is the folder of NSA's six lists. View (PA) and sex are known from the lists; age, finding and boxes
-    come from NIH's tables. With `patient_disjoint`, T_n loses the images of test patients; the published lists share
-    none. There is no T_u, so `every_ratio` changes nothing. Raises InputError when files or counts are wrong, and for
-    an anomaly ratio.
+    `repartition` is the folder of NSA's six lists, of which those of `sexes` (M, F) are read. View (PA) and sex are
+    known from the lists; age, finding and boxes come from NIH's tables. With `patient_disjoint`, T_n loses the images
+    of test patients; the published lists share none. There is no T_u, so `every_ratio` changes nothing. Raises
+    InputError when files or counts are wrong, and for an anomaly ratio.
     """
     if anomaly_ratio is not None:
         raise InputError(f"nih has no unlabeled set: anomaly_ratio is {anomaly_ratio:g}, expected none")
-    table = read_lists(repartition, published)
+    table = read_lists(repartition, published, sexes)
     if patient_disjoint:
         lists = table.groupby("split")["image_id"].agg(list).to_dict()
         kept = without_test_patients(lists, dict(zip(table["image_id"], table["patient_id"], strict=True)), repartition)
@@ -86,14 +88,18 @@ def index(
     return table, boxes_in_files(corner_boxes(marks, BOX_CELLS), table, SIDE)
 
 
-def read_lists(folder: Path, published: PublishedNih = PUBLISHED) -> pd.DataFrame:
-    """Columns image_id, split, label, patient_id, view, sex of NSA's six lists, men before women in each set.
+def read_lists(
+    folder: Path, published: PublishedNih = PUBLISHED, sexes: Sequence[str] = tuple(SEXES.values())
+) -> pd.DataFrame:
+    """Columns image_id, split, label, patient_id, view, sex of NSA's lists of these sexes, men first in each set.
 
     Raises InputError: a list is missing, has another count than published, or shares an image with another.
     """
     lists, rows = {}, []
     for (name, pattern), counts in zip(LISTS.items(), astuple(published), strict=True):
         for (sex, letter), expected in zip(SEXES.items(), counts, strict=True):
+            if letter not in sexes:
+                continue
             path = _find_list(Path(folder), pattern.format(sex=sex))
             images = [Path(word).stem for word in path.read_text(encoding="utf-8").split()]
             if len(images) != expected:

@@ -76,12 +76,13 @@ rule index_images:
 
 
 rule convert_images:
-    """Convert DICOM, PNG or JPEG files to one packed array of square 8-bit images."""
+    """Convert DICOM, PNG or JPEG files to packed square 8-bit images: at the model's size, and to find lungs in."""
     input:
         candidates=f"{DATA}/candidates.csv",
         raw=raw_images,
     output:
         images=f"{DATA}/images.npy",
+        lung_images=f"{DATA}/lung_images.npy",
         index=f"{DATA}/images.csv",
         sheet=report(
             f"{DATA}/contact_sheet.png",
@@ -104,16 +105,16 @@ rule convert_images:
         rejected=f"{DATA}/rejected.csv",
         code=code("data:convert"),
     shell:
-        "amae convert --manifest {input.candidates:q} --images {output.images:q} --index {output.index:q}"
-        " --rejected {params.rejected:q} --sheet {output.sheet:q} --image-size {params.size}"
-        " --conversion {params.conversion} --square {params.square} --allowed-failures {params.allowed}"
-        " --workers {threads} 2>&1 | tee {log:q}"
+        "amae convert --manifest {input.candidates:q} --images {output.images:q}"
+        " --lung-images {output.lung_images:q} --index {output.index:q} --rejected {params.rejected:q}"
+        " --sheet {output.sheet:q} --image-size {params.size} --conversion {params.conversion} --square {params.square}"
+        " --allowed-failures {params.allowed} --workers {threads} 2>&1 | tee {log:q}"
 
 
 rule segment_lungs:
     """Find the lungs of every image, once."""
     input:
-        images=f"{DATA}/images.npy",
+        lung_images=f"{DATA}/lung_images.npy",
         index=f"{DATA}/images.csv",
     output:
         lungs=f"{DATA}/lungs.npy",
@@ -134,5 +135,6 @@ rule segment_lungs:
     params:
         code=code("data:segment_lungs"),
     shell:
-        "amae segment-lungs --images {input.images:q} --index {input.index:q} --lungs {output.lungs:q}"
-        " --table {output.table:q} --sheet {output.sheet:q} --workers {threads} 2>&1 | tee {log:q}"
+        "amae segment-lungs --lung-images {input.lung_images:q} --index {input.index:q}"
+        " --lungs {output.lungs:q} --table {output.table:q} --sheet {output.sheet:q}"
+        " --workers {threads} 2>&1 | tee {log:q}"

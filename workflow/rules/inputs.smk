@@ -6,6 +6,7 @@ from amae.sources.catalogue import catalogue
 
 PUBLISHED_KINDS = ("rsna", "vindr", "nih", "paediatric")
 SOURCE_WEIGHTS = {source.name: source.file for source in catalogue() if source.dataset == "weights"}
+IMAGENET_WEIGHTS = SOURCE_WEIGHTS["weights-vit-s-imagenet"]
 
 
 def require_own_files(name):
@@ -81,6 +82,7 @@ def source_options(wildcards):
     words = ["--dataset", dataset["kind"], "--folder", folder]
     words += [word for key in ("repartition", "metadata") if dataset.get(key) for word in (f"--{key}", dataset[key])]
     words += ["--patient-disjoint"] if dataset.get("patient_disjoint") else []
+    words += ["--sexes", *dataset["sexes"]] if dataset.get("sexes") else []
     if dataset["kind"] == "paediatric":
         splits = splits_of_variant(wildcards) if "variant" in wildcards.keys() else dataset["splits"]
         return shlex.join([*words, "--splits", json.dumps(splits)])
@@ -147,7 +149,9 @@ def weights_source(wildcards):
 
 
 def normalisation(wildcards):
-    """What a variant's published weights were trained with."""
+    """What published weights were trained with: ImageNet's are known by their file; a variant tells it of another."""
+    if Path(weights_source(wildcards)).name == IMAGENET_WEIGHTS:
+        return "imagenet"
     return VARIANTS[variant_of(wildcards)].get("normalisation", "chest")
 
 
