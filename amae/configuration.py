@@ -10,7 +10,7 @@ from typing import Any
 
 from amae.errors import InputError
 from amae.schema import schema
-from amae.settings import SECTIONS, from_mapping
+from amae.settings import SECTIONS, WEIGHTS_SIZES, ModelSettings, from_mapping
 
 NULLABLE = ("root", "boxes", "folder", "repartition", "metadata")
 TEXT = ("results", "dataset", "preset", "table", "weights", *NULLABLE)
@@ -169,6 +169,15 @@ def resolve(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     except InputError as error:
         raise InputError(f"key reconstruction.{error}") from None
     return settings
+
+
+def check_weights(weights: str, sizes: ModelSettings) -> None:
+    """Raise InputError where weights that have a name are of other sizes than those that are configured."""
+    if (own := WEIGHTS_SIZES.get(weights, sizes)) == sizes:
+        return
+    pairs = zip(dataclasses.asdict(own).items(), dataclasses.asdict(sizes).values(), strict=True)
+    wrong = ", ".join(f"mae.{name} {size} (configured: {found})" for (name, size), found in pairs if size != found)
+    raise InputError(f"weights {weights}: they have {wrong}; choose the preset that fits, or weights: pretrain")
 
 
 def options(settings: Any) -> str:

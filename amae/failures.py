@@ -6,6 +6,8 @@ from textwrap import shorten
 
 from amae.errors import InputError
 
+# What torch and the GPU's libraries say when memory runs out.
+MEMORY = "out of memory|can't allocate memory|ALLOC_FAILED|CUBLAS_STATUS_NOT_INITIALIZED"
 SECTIONS = {"pretrain": "pretrain", "train-stage1": "stage1", "train-module": "modules"}  # with a batch_size
 
 
@@ -17,7 +19,7 @@ def explain(error: Exception, options: Namespace) -> str | None:
         return f"{error.filename}: {error.strerror}" if error.filename else str(error)
     if type(error).__name__ == "BrokenProcessPool":
         return "a worker process was ended from outside, or ran out of memory; run the same command again"
-    if isinstance(error, MemoryError) or re.search("out of memory|can't allocate memory", str(error)):
+    if isinstance(error, MemoryError) or re.search(MEMORY, str(error)):
         found = shorten(str(error), 120)
         return f"out of memory{f' ({found})' if found else ''}; {_what_to_lower(options)}"
     return None

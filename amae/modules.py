@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from amae.augment import random_resized_crop_flip
+from amae.device import precision
 from amae.errors import InputError
 from amae.mae.model import MAE, masked_loss
 from amae.settings import ModuleSettings, PretrainSettings
@@ -49,7 +50,7 @@ def adaptation_loss(
     """The loss of a batch of grey uint8 images `(N, H, W)`, given the ids and a generator of all that is random.
 
     Mean squared error per pixel over the hidden patches, averaged over `masks` random masks of the same image in the
-    same step (Eq. 3).
+    same step (Eq. 3). Matrix products in bfloat16 on CUDA.
     """
     a = model.architecture
     visible = a.visible(settings.mask_ratio)
@@ -59,7 +60,8 @@ def adaptation_loss(
         if settings.augmentation == "crop_flip":
             batch = random_resized_crop_flip(batch, generator)
         noise = torch.rand(len(ids) * masks, a.patches, generator=generator, device=ids.device)
-        return masked_loss(model, batch, noise.argsort(1), visible, full=loss_on == "all")
+        with precision(ids.device):
+            return masked_loss(model, batch, noise.argsort(1), visible, full=loss_on == "all")
 
     return loss_of
 

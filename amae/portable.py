@@ -85,16 +85,18 @@ def load_portable(path: str | Path, device: torch.device | str = "cpu") -> Porta
         )
     try:
         architecture = Architecture(**about["architecture"])
-        nets = {part: filled(architecture, _of(tensors, part), path).to(device) for part in ("f0", "A", "B")}
+        nets = {part: filled(architecture, _of(tensors, part), path) for part in ("f0", "A", "B")}
         head = make_head(architecture.width)
         head.load_state_dict(_of(tensors, "head"))
         arrays = {key: value.numpy() for key, value in tensors.items() if value.dtype == torch.float64}
-        model = Portable(about, nets["f0"], head.to(device).eval(), nets["A"], nets["B"], arrays)
+        model = Portable(about, nets["f0"], head.eval(), nets["A"], nets["B"], arrays)
         _check_arrays(model)
         card(model)  # needs all there is to know
     except (KeyError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: a damaged model ({type(error).__name__}: {reason}); export it again") from None
+    for net in (model.encoder, model.head, model.module_a, model.module_b):
+        net.to(device)
     return model
 
 

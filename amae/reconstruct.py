@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from amae.device import precision
 from amae.mae.architecture import visible_patches
 from amae.mae.model import MAE, gather_tokens
 from amae.settings import ReconstructionSettings
@@ -54,10 +53,9 @@ def reconstruct(
     for batch, order in zip(images.split(batch_size), orders.split(batch_size), strict=True):
         order = order.to(images.device).flatten(0, 1)  # (B * L, T)
         patches = model.patchify(model.normalise(batch))  # (B, T, P)
-        with precision(images.device):
-            predicted = model(patches, order, visible, full).float()
+        predicted = model(patches, order, visible, full)
         hidden = predicted[:, -(a.patches - visible) :]
-        target = gather_tokens(patches.repeat_interleave(settings.masks, 0), order[:, visible:])
+        target = gather_tokens(patches, order[:, visible:])
         errors.append((hidden - target).square().mean((1, 2)).view(-1, settings.masks).mean(1) * a.std**2)
         mean = _mean_by_patch(predicted, order[:, -predicted.shape[1] :], len(batch), a.patches)
         maps.append(model.unpatchify(mean * a.std + a.mean)[:, 0])
@@ -66,11 +64,11 @@ def reconstruct(
 
 def _mean_by_patch(predicted: Tensor, ids: Tensor, images: int, patches: int) -> Tensor:
     """Mean of the predictions `(B * L, N, P)` of each patch `ids (B * L, N)`: `(B, T, P)`, nan where there is none."""
-    predicted = predicted.reshape(images, -1, predicted.shape[-1])
-    ids = ids.reshape(images, -1)
-    total = predicted.new_zeros(images, patches, predicted.shape[-1])
-    total.scatter_add_(1, ids[..., None].expand_as(predicted), predicted)
-    count = predicted.new_zeros(images, patches).scatter_add_(1, ids, torch.ones_like(ids, dtype=total.dtype))
+    placed = predicted.new_zeros(len(predicted), patches, predicted.shape[-1])
+    placed.scatter_(1, ids[..., None].expand_as(predicted), predicted)
+    count = predicted.new_zeros(len(predicted), patches).scatter_(1, ids, 1)
+    # Added mask by mask: a GPU adds in any order in a `scatter_add_`, and every run would give other last bits.
+    total, count = (sum(each.unflatten(0, (images, -1)).unbind(1)) for each in (placed, count))
     return total / count[..., None]  # 0 / 0 is nan
 
 

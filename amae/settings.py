@@ -67,6 +67,14 @@ class ModelSettings(Checked):
     decoder_heads: int = setting(16, "attention heads of the decoder", 1)
 
 
+# Sizes of the weights that have a name. They are compared with the configuration before anything is computed.
+WEIGHTS_SIZES = {
+    "embedded": ModelSettings(128, 16, 128, 4, 4, 96, 2, 4),
+    "weights-vit-s-cxr": ModelSettings(),
+    "weights-vit-s-imagenet": ModelSettings(),
+}
+
+
 @dataclass(frozen=True)
 class PretrainSettings(_Trained):
     """Pre-training of f_0 and g_0 on the images at hand, where no published file is used (He et al. 2022)."""

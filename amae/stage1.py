@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from amae.anatpaste import anatpaste
-from amae.device import precision
 from amae.errors import InputError
 from amae.mae.checkpoints import read_safetensors, write_safetensors
 from amae.mae.weights import Encoder
@@ -34,8 +33,7 @@ def frozen_features(encoder: Encoder, images: Tensor, batch_size: int = 64) -> T
     encoder.eval()
     parts = []
     for batch in images.split(batch_size):
-        with precision(images.device):
-            parts.append(encoder.features(encoder.normalise(batch)).float())
+        parts.append(encoder.features(encoder.normalise(batch)))
     return torch.cat(parts)
 
 

@@ -1,4 +1,4 @@
-"""One training loop: schedule, optimiser, precision, resuming and log. It knows no stage.
+"""One training loop: schedule, optimiser, resuming and log. It knows no stage.
 
 Randomness is drawn from a generator seeded by (seed, epoch) alone, so an interrupted training that continues after its
 last saved epoch ends with the same weights, bit for bit on the CPU, as one that was never interrupted.
@@ -6,7 +6,6 @@ last saved epoch ends with the same weights, bit for bit on the CPU, as one that
 
 import math
 import os
-import pickle
 import sys
 import time
 from collections.abc import Callable
@@ -18,7 +17,6 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from amae.device import precision
 from amae.errors import InputError
 from amae.files import atomic, is_sealed, seal
 
@@ -104,10 +102,9 @@ def train(
     The state is saved after epochs, as often as costs less than a twentieth of the time, and removed by `finish`.
     Raises InputError when the loss is no longer a finite number.
     """
-    device = next(module.parameters()).device
     batches = schedule.batches(items)
     optimiser = make_optimiser(module, schedule)
-    history = _load(resume, module, optimiser, device)
+    history = _load(resume, module, optimiser)
     saved, cost = time.perf_counter(), 0.0
     for epoch in range(len(history), schedule.epochs):
         loss, rate = _epoch(module, loss_of, items, schedule, epoch, seed, optimiser)
@@ -142,8 +139,7 @@ def _epoch(
         rate = schedule.rate(epoch * len(parts) + number, len(parts))
         for group in optimiser.param_groups:
             group["lr"] = rate
-        with precision(device):
-            loss = loss_of(ids, generator)
+        loss = loss_of(ids, generator)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()
@@ -168,17 +164,14 @@ def _save(resume: Resume, module: nn.Module, optimiser: torch.optim.Optimizer, h
         seal(temporary)
 
 
-def _load(resume: Resume, module: nn.Module, optimiser: torch.optim.Optimizer, device: torch.device) -> list[dict]:
+def _load(resume: Resume, module: nn.Module, optimiser: torch.optim.Optimizer) -> list[dict]:
     """Take up a saved state; an unreadable one, or one of another training, is left aside. Returns its history."""
     if not resume.path.exists():
         return []
-    try:
-        if not is_sealed(resume.path):
-            raise EOFError
-        state = torch.load(resume.path, map_location=device, weights_only=True)
-    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError):
+    if not is_sealed(resume.path):
         print(f"{resume.path}: unreadable, training starts afresh", file=sys.stderr)
         return []
+    state = torch.load(resume.path, map_location="cpu", weights_only=True)  # load_state_dict moves it
     if state["identity"] != resume.identity:
         print(f"{resume.path}: of other settings, inputs or code; training starts afresh", file=sys.stderr)
         return []

@@ -17,7 +17,6 @@ from torchvision import transforms
 
 from amae.anatpaste import anatpaste
 from amae.data.images import make_square, read_image
-from amae.device import precision
 from amae.lungs import lung_mask
 from amae.mae.architecture import Architecture
 from amae.mae.model import MAE
@@ -72,8 +71,7 @@ def our_step(model: torch.nn.Module, loss_of: LossOf, batch: int = BATCH) -> Cal
     generator, ids = torch.Generator(device).manual_seed(0), torch.arange(batch, device=device)
 
     def step() -> None:
-        with precision(device):
-            loss = loss_of(ids, generator)
+        loss = loss_of(ids, generator)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()

@@ -4,6 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # tolerances are those of the CPU
+
 from project import ROOT, Project, copy_sources
 
 

@@ -1,10 +1,16 @@
 """Stage 1 and the modules on images small enough to learn in seconds."""
 
+from contextlib import nullcontext
+from functools import partial
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from amae.anatpaste import paste_batch
 from amae.errors import InputError
@@ -116,3 +122,44 @@ def test_no_value_is_read_back_from_the_device_in_a_step(monkeypatch):
             optimiser.step()
         with pytest.raises(DataDependentOutputException):
             losses[0](ids, generator).item()
+
+
+class OfTheHost(TorchDispatchMode):
+    """Notes the operations that are given or make a tensor of the CPU."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, operation, types, arguments=(), options=None):
+        result = operation(*arguments, **(options or {}))
+        leaves = tree_leaves((arguments, options, result))
+        if any(isinstance(leaf, torch.Tensor) and leaf.device.type == "cpu" for leaf in leaves):
+            self.found.append(str(operation))
+        return result
+
+
+def test_a_step_on_a_gpu_stays_on_it(monkeypatch):
+    """As far as a machine without one can tell: the tensors claim to be on CUDA, and have no values."""
+    monkeypatch.setattr("amae.modules.precision", nullcontext)  # autocast warns without a GPU
+    monkeypatch.setattr("torch.rand", partial(without_generator, torch.rand))
+    gpu = torch.device("cuda")
+    with FakeTensorMode():
+        with gpu:
+            model, head = MAE(SMALL), make_head(32)
+        for buffer in ("pos_embed", "decoder_pos_embed"):
+            setattr(model, buffer, getattr(model, buffer).to(gpu))
+        images, lungs = torch.zeros(8, 32, 32, dtype=torch.uint8, device=gpu), torch.ones(8, 32, 32, device=gpu).bool()
+        losses = adaptation_loss(model, images, ModuleSettings(), masks=2), detection_loss(model, head, images, lungs)
+        ids, generator = torch.arange(4, device=gpu), SimpleNamespace(device=gpu)
+        with OfTheHost() as mode:
+            assert {loss_of(ids, generator).device.type for loss_of in losses} == {"cuda"}
+        assert not mode.found
+        with OfTheHost() as mode:
+            ids.new_zeros(4, device="cpu")
+        assert mode.found  # it would be noticed
+
+
+def without_generator(draw, *size, generator, **options):
+    """A fake generator cannot be on CUDA without a GPU."""
+    return draw(*size, **options)

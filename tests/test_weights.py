@@ -1,6 +1,7 @@
 """Weight files: a round trip, the exact fold of published files, and the refusal of everything else."""
 
 import argparse
+import dataclasses
 import os
 import pickle
 import subprocess
@@ -21,6 +22,7 @@ from amae.mae import weights as w
 from amae.mae.architecture import Architecture
 from amae.mae.checkpoints import read_description
 from amae.mae.model import MAE
+from amae.settings import WEIGHTS_SIZES
 
 TINY = Architecture(
     image_size=32, patch_size=8, width=32, depth=2, heads=2, decoder_width=24, decoder_depth=1, decoder_heads=2
@@ -266,3 +268,8 @@ def _rewritten(path: Path, content: bytes) -> Path:
 def test_load_weights_asks_for_conversion_of_a_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="converted"):
         w.load_weights(published(tmp_path / "mae.pth"))
+
+
+def test_the_sizes_of_the_embedded_weights_are_known():
+    found = w.load_weights(Path(w.__file__).with_name("embedded.safetensors")).architecture
+    assert dataclasses.asdict(WEIGHTS_SIZES["embedded"]).items() <= dataclasses.asdict(found).items()

@@ -6,7 +6,7 @@ import re
 
 import pytest
 from conftest import ROOT
-from project import copy_sources
+from project import copy_sources, run
 from test_end_to_end import PER_DATASET
 
 RESULTS = {
@@ -108,7 +108,7 @@ def test_imagenet_weights_get_the_normalisation_of_imagenet_wherever_they_are_na
     }
     own = "variants={own: {weights: tests/tiny.yaml, normalisation: imagenet}, other: {weights: weights-vit-s-cxr}}"
     files = [f"out/tiny/{variant}mae.safetensors" for variant in weights]
-    config = ("datasets={tiny: {weights: weights-vit-s-imagenet}}", own)
+    config = ("preset=paper", "datasets={tiny: {weights: weights-vit-s-imagenet}}", own)
     status, output = copy_sources(tmp_path / "project").run("--dry-run", "--printshellcmds", *files, config=config)
     assert status == 0, output
     imports = re.findall(
@@ -170,6 +170,14 @@ datasets:
     {kind: own, table: mine/table.csv, root: null, weights: pretrain, conversion: minmax, square: squash,
      allowed_failures: 0, splits: null}
 """
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_weights_of_other_sizes_are_refused_before_anything_is_computed(finished, tmp_path, done):
+    project = finished if done else copy_sources(tmp_path)
+    status, output = project.run(config=("datasets={tiny: {weights: embedded}}",))
+    assert status != 0 and "Job stats" not in output
+    assert "data set tiny: weights embedded: they have mae.image_size 128 (configured: 32)" in output
 
 
 def test_a_file_that_cannot_be_read_stops_the_run_and_keeps_what_is_computed(finished, tmp_path):
@@ -267,3 +275,23 @@ def test_every_wildcard_is_constrained():
     wildcards = set(re.findall(r"\{\{(\w+)\}\}", "".join(RULES.values())))
     helpers = {"part", "name", "suffix"}  # filled in by expand
     assert wildcards - helpers <= set(constrained)
+
+
+@pytest.mark.parametrize(
+    ("driver", "gpus", "config", "threads"),
+    [
+        ("/dev/null", 1, "device=auto", "2"),
+        ("/dev/null", 0, "device=auto", "8"),
+        ("/dev/null", 1, "device=cpu", "8"),
+        ("/dev/missing", 1, "device=auto", "8"),
+    ],
+)
+def test_a_job_on_a_gpu_leaves_cores_to_others(tmp_path, driver, gpus, config, threads):
+    project = copy_sources(tmp_path)
+    project.edit("workflow/rules/common.smk", "/dev/nvidiactl", driver)
+    words = [*project.command("--dry-run", config=(config,)), "--cores", "8", "--resources", f"gpu={gpus}"]
+    status, output = run(words, project.folder)
+    assert status == 0, output
+    jobs = {part.partition(":")[0]: re.findall(r"^    threads: (.*)$", part, re.M) for part in output.split("\nrule ")}
+    assert jobs["train_module"] == jobs["reconstruct_test"] == [threads]
+    assert jobs["convert_images"] == ["8"]

@@ -12,6 +12,7 @@ from torchvision.models import resnet18
 from amae.anatpaste import JITTER, anatpaste, uniform
 from amae.comparators._shared import in_batches, prefixed, resize, resize_masks, signed, under
 from amae.comparators.anatpaste import Settings
+from amae.device import precision
 from amae.training import Resume, Schedule, train
 
 HEAD = (512, 128)
@@ -58,7 +59,8 @@ def fit(
             normal = jitter(images[ids].float() / 255, generator)
             synthetic, _ = anatpaste(normal, lungs[ids], generator)
         labels = torch.arange(2, device=ids.device).repeat_interleave(len(ids))
-        return F.cross_entropy(network(_input(torch.cat([normal, synthetic]) * 255)), labels)
+        with precision(ids.device):
+            return F.cross_entropy(network(_input(torch.cat([normal, synthetic]) * 255)), labels)
 
     schedule = Schedule(
         settings.epochs,

@@ -1,7 +1,7 @@
 """The autoencoder that AE, AE-U and DDAD share (Cai et al. 2022; Mao et al. 2020).
 
 Its output has one channel, the reconstruction, or two where it is `uncertain`: the reconstruction and the logarithm of
-its variance. Everything is float32: the network is small, and differences of reconstructions are smaller.
+its variance.
 """
 
 from collections import OrderedDict
@@ -58,8 +58,7 @@ def train_network(
 
     def loss_of(ids: Tensor, generator: torch.Generator) -> Tensor:
         batch = signed(images[ids])
-        with torch.autocast(batch.device.type, enabled=False):
-            return loss(network(batch), batch)
+        return loss(network(batch), batch)
 
     schedule = Schedule(
         settings.epochs,

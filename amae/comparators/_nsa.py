@@ -12,6 +12,7 @@ from torchvision.models import resnet18
 
 from amae.comparators._shared import in_batches, resize, signed
 from amae.comparators.cutpaste import Settings
+from amae.device import precision
 from amae.training import Resume, Schedule, train
 
 LOADED, CROPPED, INPUT = 256, 230, 224  # sides as published; others keep their ratios
@@ -76,8 +77,7 @@ def rotated_crop(images: Tensor, angle: Tensor, start: Tensor, size: int) -> Ten
     down, across = down[0][:, :, None], across[0][:, None, :]
     cosine, sine = angle.cos()[:, None, None], angle.sin()[:, None, None]
     grid = torch.stack([across * cosine - down * sine, across * sine + down * cosine], dim=-1) / centre
-    with torch.autocast(images.device.type, enabled=False):
-        return F.grid_sample(images[:, None], grid, mode="nearest", align_corners=False)[:, 0]
+    return F.grid_sample(images[:, None], grid, mode="nearest", align_corners=False)[:, 0]
 
 
 def fit(
@@ -100,8 +100,9 @@ def fit(
         with torch.no_grad():
             batch = rotate_and_crop(images[ids].float(), settings.image_size, generator)
             abnormal, target = make_anomalies(batch, generator)
-        logits = network(signed(abnormal))[:, 0]
-        return F.binary_cross_entropy_with_logits(logits, target.float())
+        with precision(ids.device):
+            logits = network(signed(abnormal))[:, 0]
+            return F.binary_cross_entropy_with_logits(logits, target.float())
 
     schedule = Schedule(
         settings.epochs,

@@ -5,6 +5,7 @@ Either way a batch is the same, bit for bit.
 
 import os
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,14 @@ def _held(stored: Stored, item: int) -> Tensor | Stored:
     """All on the device if that takes no more than half of its free memory; `item`: bytes of an item."""
     if len(stored) * item > free_memory(stored.device) // 2:
         return stored
-    return torch.cat(list(stored.split(CHUNK)))
+    parts = stored.split(CHUNK)
+    first = next(parts)
+    held = first.new_empty(len(stored), *first.shape[1:])  # filled part by part: joining them would hold two copies
+    start = 0
+    for part in chain([first], parts):
+        held[start : start + len(part)] = part
+        start += len(part)
+    return held
 
 
 def free_memory(device: torch.device) -> int:

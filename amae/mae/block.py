@@ -20,7 +20,9 @@ class Attention(nn.Module):
         """Projected tokens `(B, N, 3 * width)`, all of them attended to, to the last `wanted`: `(B, wanted, width)`."""
         # Cut along the width, and so is the gradient: it comes back in the order of the projection, without a copy.
         q, k, v = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in qkv.chunk(3, 2))
-        attended = F.scaled_dot_product_attention(q[:, :, -wanted:], k, v)  # (B, heads, wanted, D)
+        if wanted < q.shape[2]:  # a slice of everything would cost a copy of its gradient
+            q = q[:, :, -wanted:]
+        attended = F.scaled_dot_product_attention(q, k, v)  # (B, heads, wanted, D)
         return self.proj(attended.transpose(1, 2).flatten(2))
 
 
@@ -44,6 +46,8 @@ class Block(nn.Module):
 
         `qkv`: what `project` gives for `x`, where the caller has it.
         """
-        wanted = wanted or x.shape[1]
-        x = x[:, -wanted:] + self.attn(self.project(x) if qkv is None else qkv, wanted)
+        tokens = x.shape[1]
+        wanted = wanted or tokens
+        attended = self.attn(self.project(x) if qkv is None else qkv, wanted)
+        x = (x if wanted == tokens else x[:, -wanted:]) + attended
         return x + self.mlp["fc2"](F.gelu(self.mlp["fc1"](self.norm2(x))))

@@ -60,6 +60,9 @@ class DenseNet(nn.Module):
         """Freeze torchvision's `network`, whose classifier plays no part."""
         super().__init__()
         self.architecture, self.network = architecture, network
+        for name in ("mean", "std"):
+            values = torch.tensor(getattr(architecture, name))[:, None, None]  # (3, 1, 1)
+            self.register_buffer(name, values, persistent=False)
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "DenseNet":
@@ -68,9 +71,7 @@ class DenseNet(nn.Module):
 
     def normalise(self, images: Tensor) -> Tensor:
         """Grey uint8 `(B, H, W)` to normalised float32 `(B, 3, H, W)`."""
-        a = self.architecture
-        mean, std = (torch.tensor(values, device=images.device)[:, None, None] for values in (a.mean, a.std))
-        return (images[:, None].float() / 255 - mean) / std
+        return (images[:, None].float() / 255 - self.mean) / self.std
 
     def features(self, images: Tensor) -> Tensor:
         """Normalised `(B, 3, H, W)` to `(B, width)`, float32: what DenseNet's classifier sees, the mean over positions.

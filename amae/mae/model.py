@@ -26,8 +26,9 @@ def sincos_positions(width: int, grid: int) -> Tensor:
 
 
 def gather_tokens(tokens: Tensor, ids: Tensor) -> Tensor:
-    """Tokens `(B, T, D)` at `ids (B, N)`: `(B, N, D)`."""
-    return tokens.gather(1, ids[..., None].expand(-1, -1, tokens.shape[-1]))
+    """Tokens `(B, T, D)` at `ids (B * L, N)`, L rows for each of the B in turn: `(B * L, N, D)`."""
+    taken = tokens.gather(1, ids.reshape(len(tokens), -1, 1).expand(-1, -1, tokens.shape[-1]))  # (B, L * N, D)
+    return taken.reshape(*ids.shape, -1)
 
 
 class MAE(nn.Module):
@@ -121,8 +122,7 @@ class MAE(nn.Module):
         `(B * L, T - visible, P)` of the hidden patches `order[:, visible:]`, or with `full` of all, `(B * L, T, P)`
         in the order of `order`.
         """
-        tokens = self.embed(patches).repeat_interleave(len(order) // len(patches), 0)
-        latent = self.encode(gather_tokens(tokens, order[:, :visible]))
+        latent = self.encode(gather_tokens(self.embed(patches), order[:, :visible]))
         return self.decoder_pred(self.decode(latent, order, order.shape[1] - (0 if full else visible)))
 
     def features(self, images: Tensor) -> Tensor:
@@ -137,5 +137,4 @@ def masked_loss(model: MAE, images: Tensor, order: Tensor, visible: int, full: b
     """
     patches = model.patchify(images)
     prediction = model(patches, order, visible, full)
-    target = gather_tokens(patches.repeat_interleave(len(order) // len(images), 0), order[:, 0 if full else visible :])
-    return F.mse_loss(prediction, target)
+    return F.mse_loss(prediction, gather_tokens(patches, order[:, 0 if full else visible :]))

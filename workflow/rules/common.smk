@@ -6,7 +6,7 @@ from pathlib import Path
 
 import amae
 from amae.comparators import METHODS, column, load_method
-from amae.configuration import all_variants, check, options, resolve, typed
+from amae.configuration import all_variants, check, check_weights, options, resolve, typed
 from amae.errors import InputError
 from amae.files import sha256
 from amae.fingerprint import fingerprint
@@ -33,6 +33,9 @@ DEPENDS["pooled"] = {*DEPENDS["comparators"], "modules"}
 
 PACKAGE = Path(amae.__file__).parent
 RESULTS = config["results"].rstrip("/")
+# Cores of a job with a network: all, but few where it has a GPU, so that other jobs run beside it.
+GRANTED = workflow.global_resources.get("gpu").value != 0  # None: no limit was set
+CORES = 2 if GRANTED and config["device"] != "cpu" and Path("/dev/nvidiactl").exists() else 64
 DATA = f"{RESULTS}/{{dataset}}"  # everything of one data set
 RUN = f"{DATA}/{{variant}}seed{{seed}}"  # everything of one replicate
 LOGS = f"{DATA}/logs/{{variant}}seed{{seed}}"

@@ -20,7 +20,7 @@ rule run_comparator:
         f"{LOGS}/run_comparator_{{method}}_{{protocol}}.benchmark.tsv"
     conda:
         "amae"
-    threads: 64
+    threads: CORES
     resources:
         gpu=1,
         device=config["device"],
@@ -54,7 +54,7 @@ rule train_pooled:
         f"{LOGS}/train_pooled.benchmark.tsv"
     conda:
         "amae"
-    threads: 64
+    threads: CORES
     resources:
         gpu=1,
         device=config["device"],
@@ -83,7 +83,7 @@ rule score_pooled:
         f"{LOGS}/score_pooled.benchmark.tsv"
     conda:
         "amae"
-    threads: 64
+    threads: CORES
     resources:
         gpu=1,
         device=config["device"],

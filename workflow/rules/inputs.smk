@@ -138,9 +138,26 @@ def main_ratio(wildcards):
     return "" if ratio is None else f"--anomaly-ratio {ratio}"
 
 
+def weights_of(wildcards):
+    """The weights that are configured: a name or a path."""
+    return VARIANTS[variant_of(wildcards)].get("weights") or dataset_of(wildcards)["weights"]
+
+
+def sizes_of_weights(wildcards):
+    """The configured sizes as options; named weights of other sizes are refused.
+
+    A param function: Snakemake overlooks what an input function raises wherever the output is there already.
+    """
+    try:
+        check_weights(weights_of(wildcards), SETTINGS[""]["mae"])
+    except InputError as error:
+        raise WorkflowError(f"data set {wildcards.dataset}: {error}") from None
+    return options(SETTINGS[""]["mae"])
+
+
 def weights_source(wildcards):
     """The file that f_0 and g_0 are read from."""
-    weights = VARIANTS[variant_of(wildcards)].get("weights") or dataset_of(wildcards)["weights"]
+    weights = weights_of(wildcards)
     if weights == "embedded":
         return PACKAGE / "mae" / "embedded.safetensors"
     if weights in SOURCE_WEIGHTS:

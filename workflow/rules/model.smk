@@ -21,7 +21,7 @@ rule export_model:
         f"{LOGS}/export_model.benchmark.tsv"
     conda:
         "amae"
-    threads: 64
+    threads: CORES
     resources:
         gpu=1,
         device=config["device"],

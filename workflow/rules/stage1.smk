@@ -19,7 +19,7 @@ rule train_stage1:
         f"{LOGS}/train_stage1.benchmark.tsv"
     conda:
         "amae"
-    threads: 64
+    threads: CORES
     resources:
         gpu=1,
         device=config["device"],
@@ -49,7 +49,7 @@ rule score_stage1:
         f"{LOGS}/score_stage1.benchmark.tsv"
     conda:
         "amae"
-    threads: 64
+    threads: CORES
     resources:
         gpu=1,
         device=config["device"],
@@ -76,7 +76,7 @@ rule score_probe:
         f"{LOGS}/score_probe.benchmark.tsv"
     conda:
         "amae"
-    threads: 64
+    threads: CORES
     resources:
         gpu=1,
         device=config["device"],

@@ -19,7 +19,7 @@ rule train_module:
         f"{LOGS}/train_module_{{module}}.benchmark.tsv"
     conda:
         "amae"
-    threads: 64
+    threads: CORES
     resources:
         gpu=1,
         device=config["device"],
@@ -51,7 +51,7 @@ rule reconstruct_test:
         f"{LOGS}/reconstruct_test.benchmark.tsv"
     conda:
         "amae"
-    threads: 64
+    threads: CORES
     resources:
         gpu=1,
         device=config["device"],

@@ -17,7 +17,7 @@ rule pretrain_mae:
         f"{DATA}/logs/pretrain_mae.benchmark.tsv"
     conda:
         "amae"
-    threads: 64
+    threads: CORES
     resources:
         gpu=1,
         device=config["device"],
@@ -44,7 +44,7 @@ rule import_weights:
     conda:
         "amae"
     params:
-        sizes=options(SETTINGS[""]["mae"]),
+        sizes=sizes_of_weights,
         normalisation=normalisation,
         content=content_of(weights_source),
         code=code("train:import_weights"),
