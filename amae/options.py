@@ -58,6 +58,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "default": 0,
         "help": "further normal images, kept for calibration (default: %(default)s)",
     },
+    "caveats": {"default": "", "help": "sentences to add to the caption (default: none)"},
     "conversion": {
         "choices": ["minmax", "voi"],
         "default": "minmax",
@@ -74,6 +75,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "also write each map as a DICOM secondary capture, with the source's patient and study; "
         "needs highdicom (default: %(default)s)",
     },
+    "every-printed": {
+        "action": "store_true",
+        "help": "also list methods that were only printed (default: %(default)s)",
+    },
+    "exposure": {
+        "action": "store_true",
+        "help": "weights are Medical-MAE's of chest X-rays, so in_pretraining counts (default: %(default)s)",
+    },
     "folder": {"type": Path, "required": True, "help": "folder of the data set, or to write to"},
     "gpus": {"type": whole(0), "default": 1, "help": "GPUs granted; 0 forces the CPU (default: %(default)s)"},
     "histories": {"type": Path, "nargs": "+", "required": True, "help": "training histories (.csv)"},
@@ -82,24 +91,20 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "default": 224,
         "help": "side of the square images, in pixels (default: %(default)s)",
     },
-    "metrics-of-seeds": {"type": Path, "nargs": "+", "required": True, "help": "metrics, one table per seed (.csv)"},
     "module": {"choices": ["A", "B", "pooled"], "required": True, "help": "module to train"},
     "anomaly-ratio": {"type": float, "help": "abnormal share of T_u; without it, a data set has no T_u"},
-    "dataset": {
-        "required": True,
-        "help": "rsna, vindr, nih, paediatric; to fetch, also weights, metadata or a name in amae/sources/sources.csv",
-    },
+    "dataset": {"required": True, "help": "name of the data set, as in the table of sources"},
+    "kind": {"required": True, "help": "kind of the data set; values are printed for rsna, vindr and nih"},
     "lungs": {"type": Path, "help": "packed lung masks, where the method needs them (.npy)"},
     "metadata": {"type": Path, "help": "folder of further tables: mapping to NIH, pre-training list"},
     "method": {"required": True, "help": "comparator: a module of amae.comparators"},
-    "methods": {"required": True, "help": "methods, as JSON: method, protocol, taxonomy, score, metrics, note"},
+    "methods": {"required": True, "help": "methods, as JSON: method, protocol, taxonomy, score, scores, note"},
     "normalisation": {
         "choices": ["chest", "imagenet"],
         "default": "chest",
         "help": "what published weights were trained with (default: %(default)s)",
     },
     "output": {"type": Path, "required": True, "metavar": "FOLDER", "help": "folder to write to; new, or empty"},
-    "panels": {"required": True, "help": "tables of scores by heading, as JSON"},
     "patient-disjoint": {
         "action": "store_true",
         "help": "leave out the training images of patients who are in the test set (default: %(default)s)",

@@ -119,8 +119,9 @@ def scores_of(manifest: pd.DataFrame, **columns) -> pd.DataFrame:
 def test_groups_counted_by_hand(data, rng):
     manifest = data[1]
     scores = scores_of(manifest, inter=rng.random(80), view_only=1.0)
-    exposure = [f"i{i:03}" for i in range(0, 60)]
-    table = audit_table([scores], manifest, exposure)
+    number = np.arange(len(manifest))  # of the last 20 test images it is not known
+    manifest["in_pretraining"] = np.select([number < 60, number < 100], ["yes", "no"], "")
+    table = audit_table([scores], manifest, exposure=True)
     counts = table[table["score"] == "inter"].set_index("group")[["normal", "abnormal"]]
     assert counts.loc["all"].tolist() == [40, 40]
     assert counts.loc["view=AP"].tolist() == counts.loc["view=PA"].tolist() == [20, 20]
@@ -128,11 +129,13 @@ def test_groups_counted_by_hand(data, rng):
     assert counts.loc["patient in training"].tolist() == [20, 20]
     assert counts.loc["patient not in training"].tolist() == [20, 20]
     assert counts.loc["seen in pre-training"].tolist() == [10, 10]
-    assert counts.loc["not seen in pre-training"].tolist() == [30, 30]
+    assert counts.loc["not seen in pre-training"].tolist() == [20, 20]
     assert counts.loc["sex=F"].tolist() == [30, 30] and counts.loc["sex=M"].tolist() == [10, 10]
     # ages 60 to 69 (images 40 to 49 and 90 to 99), 20 to 39 (50 to 69 and 100 to 119), 40 to 59 (70 to 89)
     assert counts.loc["age=60-79"].tolist() == [10, 10] and counts.loc["age=18-39"].tolist() == [20, 20]
     assert counts.loc["age=40-59"].tolist() == [10, 10] and "age=0-17" not in counts.index
+    unknown = audit_table([scores], manifest.assign(in_pretraining=""), exposure=True)
+    assert set(unknown["group"]) == set(audit_table([scores], manifest)["group"])
     assert set(audit_table([scores], manifest)["group"]) == set(table["group"]) - {
         "seen in pre-training",
         "not seen in pre-training",
@@ -256,7 +259,15 @@ def files(data, rng, tmp_path) -> Namespace:
             scores = pd.concat([unlabeled, scores]).assign(split="test", p_normal=0.5)
         scores.to_csv(path, index=False)
     options = {name: tmp_path / f"{name}.csv" for name in ("manifest", "index", "table")} | {"text": tmp_path / "a.md"}
-    return Namespace(**options, images=tmp_path / "images.npy", score_tables=paths, seeds=[0, 1], dataset="simulated")
+    return Namespace(
+        **options,
+        images=tmp_path / "images.npy",
+        score_tables=paths,
+        seeds=[0, 1],
+        dataset="simulated",
+        exposure=True,
+        caveats="Mind.",
+    )
 
 
 def test_audit_as_a_command(files, data):
@@ -267,7 +278,12 @@ def test_audit_as_a_command(files, data):
     aucs = [auc(labels, pd.read_csv(path)["ae"]) for path in files.score_tables if path.parent.name == "ae_Y"]
     row = table.set_index(["score", "group"]).loc[("ae_Y/ae", "all")]
     assert row["auc"] == pytest.approx(np.mean(aucs)) and row["seeds"] == len(aucs) == 2
-    assert "*not seen in pre-training* (15 normal, 15 abnormal): `stage1/ae`" in files.text.read_text()
+    assert files.text.read_text().endswith("\n\nMind.\n")
+    text = files.text.read_text()
+    files.exposure = False
+    audit(files)
+    assert "pre-training" not in files.text.read_text()
+    assert "*not seen in pre-training* (15 normal, 15 abnormal): `stage1/ae`" in text
 
 
 def test_audit_mistakes_as_a_command(files):

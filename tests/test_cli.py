@@ -107,7 +107,7 @@ def test_exit_status(monkeypatch, refused, error, status, line):
         raise error
 
     monkeypatch.setattr("amae.commands.evaluate.summarise_metrics", fails)
-    words = ["summarise-metrics", "--metrics-of-seeds", "a", "--table", "b"]
+    words = ["summarise-metrics", "--scores-of-seeds", "a", "--table", "b"]
     assert refused(words, status) == f"amae summarise-metrics: {line}"
 
 

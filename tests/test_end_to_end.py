@@ -257,8 +257,21 @@ def test_every_target_of_the_paper_in_miniature(finished, tmp_path):
     metrics = pd.read_csv(project.results / "seed0/metrics.csv").query("group == 'all'").set_index("score")
     stage2 = table.query("method == 'AMAE stage 2'")
     assert stage2["auc"].item() == pytest.approx(100 * metrics.loc["inter", "auc"])
-    for name in ("masks_ablation", "sensitivity", "costs", "audit"):
-        assert len(pd.read_csv(project.results / f"tables/{name}.csv")) > 1
+    intervals = table.query("method == 'AMAE stage 2'")[["auc_low", "auc_high"]].to_numpy()[0]
+    assert intervals == pytest.approx(100 * metrics.loc["inter", ["auc_low", "auc_high"]].to_numpy(float))
+    whose = table.set_index("method")["taxonomy"]
+    assert whose[["Nearest neighbours", "Positive-unlabeled probe", "Error ratio"]].eq("ours").all()
+    tables = {n: pd.read_csv(project.results / f"tables/{n}.csv") for n in ("masks_ablation", "sensitivity", "costs")}
+    scores = ("mask_rec", "error_ratio", "error_ratio_patch")
+    for name, variants in (("masks_ablation", ["test_masks_2"]), ("sensitivity", ["without_pseudo_labels"])):
+        expected = {"AMAE stage 2"} | {f"{v}: {score}" for v in ["main", *variants] for score in scores}
+        assert set(tables[name]["method"]) >= expected | {f"{v}: inter" for v in variants}
+    assert set(tables["costs"]["method"]) >= {"Pre-training, once", "AMAE stage 1", "AMAE Mask Rec.", "DDAD-AE (Y)"}
+    for name in ("table2", "masks_ablation", "sensitivity", "costs", "audit"):
+        text = (project.results / f"tables/{name}.md").read_text().replace("\\_", "_")
+        assert "Not the paper's settings: data set of kind simulated, preset tiny, weights pretrain" in text
+        assert "Under every protocol f_0 was pre-trained on T_n and T_u" in text
+    assert "pre-training" not in set(pd.read_csv(project.results / "tables/audit.csv")["group"])
     for name in ("figures/figure3a.png", "figures/figure3b.png", "figures/figure3c.png", "seed0/localisation.png"):
         with Image.open(project.results / name) as picture:
             picture.load()

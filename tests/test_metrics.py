@@ -157,12 +157,14 @@ def test_metrics_table_and_summary():
     assert list(metrics[0]["normal"]) == [30, 30, 22, 22]
     assert (metrics[0]["auc_low"] <= metrics[0]["auc"]).all() and (metrics[0]["ap"] <= metrics[0]["ap_high"]).all()
 
-    table = summarise(metrics).set_index(["score", "group"])
+    table = summarise(frames).set_index(["score", "group"])
     of_all = [float(frame.query("score == 'inter' and group == 'all'")["auc"].iloc[0]) for frame in metrics]
     assert table.at[("inter", "all"), "auc_mean"] == pytest.approx(np.mean(of_all))
     assert table.at[("inter", "all"), "auc_spread"] == pytest.approx(1.96 * np.std(of_all, ddof=1))
     assert table.at[("inter", "all"), "seeds"] == 2
-    assert summarise(metrics[:1])["auc_spread"].isna().all()
+    assert summarise(frames[:1])["auc_spread"].isna().all()
+    first = metrics[0].set_index(["score", "group"])  # of one seed, the interval is that of its own table
+    pd.testing.assert_series_equal(summarise(frames[:1]).set_index(["score", "group"])["ap_low"], first["ap_low"])
     pd.testing.assert_frame_equal(metrics_of_scores(frames[0], 0), metrics[0])
 
 

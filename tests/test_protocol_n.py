@@ -2,10 +2,10 @@
 
 import pytest
 from PIL import Image
-from project import copy_sources
+from project import Project, copy_sources
 from safetensors import safe_open
 
-from amae.cli import main
+from amae.cli import main, make_parser
 from amae.files import read_csv, write_csv
 
 COMMANDS = (
@@ -35,10 +35,18 @@ def test_what_is_planned_needs_no_unlabeled_image(tmp_path, name):
 def test_targets_of_the_paper_leave_stage_2_out(tmp_path):
     names = "{table2: [nih], figure3: [nih], audit: [nih], localisation: [nih]}"
     project = copy_sources(tmp_path)
-    status, output = project.run("paper", "--dry-run", config=("dataset=nih", f"experiments={names}"))
+    words = ("paper", "--dry-run", "--printshellcmds")
+    config = ("dataset=nih", f"experiments={names}", "preset=paper", "seeds=[0,1,2,3]")
+    status, output = project.run(*words, config=config)
     assert status == 0, output
+    commands = Project(project.folder, output).commands("tabulate-results", "audit", "tabulate-costs")
+    for command in commands:  # the paper's own settings leave nothing for the caption to say
+        options = make_parser().parse_args(command)
+        assert options.caveats == "" and getattr(options, "exposure", True)
+    assert len(commands) == 3
     for made in ("tables/table2.md", "tables/audit.md", "figures/figure3c.png"):
         assert f"out/nih/{made}" in output
+    assert "--reference 'AMAE stage 1'" in output
     assert not [rule for rule in (*STAGE2, "measure_localisation", "plot_sweep") if f"rule {rule}:" in output]
 
 

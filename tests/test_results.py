@@ -10,9 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import ttest_ind
+from sklearn.metrics import average_precision_score, roc_auc_score
 
 from amae.commands import experiments
 from amae.errors import InputError
+from amae.evaluation.audit import audit_table
+from amae.evaluation.metrics import chi_square_distance
 from amae.evaluation.results import (
     cost_table,
     escape_latex,
@@ -23,7 +26,7 @@ from amae.evaluation.results import (
     write_latex,
     write_markdown,
 )
-from amae.evaluation.tables import metrics_of_scores
+from amae.evaluation.tables import CLASSES, metrics_of_scores, summarise
 from amae.figures.sweep import plot_comparison, plot_histogram_panels, plot_sweep
 
 AUCS = {"AMAE stage 1": [0.86, 0.87, 0.88, 0.87], "AMAE stage 2": [0.91, 0.92, 0.90, 0.93], "Own_1 & 2": [0.5]}
@@ -49,7 +52,7 @@ def replicates() -> pd.DataFrame:
     for (method, values), protocol in zip(AUCS.items(), "NYN", strict=True):
         for seed, value in enumerate(values):
             row = {"method": method, "protocol": protocol, "taxonomy": "Rec." if protocol == "Y" else "SSL"}
-            row |= {"seed": seed, "auc": value, "auc_low": value - 0.02, "auc_high": value + 0.01, "ap": value + 0.01}
+            row |= {"seed": seed, "auc": value, "auc_low": 0.85, "auc_high": 0.88, "ap": value + 0.01}
             rows.append(row | {"note": "ours" if method.startswith("Own") else ""})
     return pd.DataFrame(rows)
 
@@ -88,6 +91,22 @@ def test_welch_is_that_of_scipy(replicates, published):
         results_table(replicates, published, "rsna", reference="nobody")
 
 
+def test_a_reference_with_two_protocols_is_never_pooled(replicates, published):
+    """Each row is tested against the reference under its own protocol, by scipy on these seeds alone."""
+    auc = {"N": [0.55, 0.56, 0.57, 0.58], "Y": [0.70, 0.71, 0.74, 0.73]}
+    rows = [
+        {"method": "CutPaste-e2e", "protocol": p, "taxonomy": "SSL", "seed": seed, "auc": value, "ap": value}
+        for p, values in auc.items()
+        for seed, value in enumerate(values)
+    ]
+    both = pd.concat([replicates, pd.DataFrame(rows)]).fillna({"note": ""})
+    table = results_table(both, published, "rsna", reference="CutPaste-e2e").set_index(["method", "protocol"])
+    for method, protocol in (("AMAE stage 1", "N"), ("AMAE stage 2", "Y")):
+        expected = ttest_ind(AUCS[method], auc[protocol], equal_var=False).pvalue
+        assert table.loc[(method, protocol), "auc_p"] == pytest.approx(expected)
+    assert table.loc["CutPaste-e2e", "auc_stars"].tolist() == ["", ""]
+
+
 def test_chi_square_is_no_percentage(replicates, published):
     row = {"source": "AMAE Fig. 3b", "method": "AMAE stage 2", "protocol": "Y", "taxonomy": "Rec.", "dataset": "rsna"}
     published = pd.concat(
@@ -98,20 +117,48 @@ def test_chi_square_is_no_percentage(replicates, published):
     assert readable(table.reset_index(), ("chi2",))["χ² difference"].tolist() == ["", "+1.63", ""]
 
 
-def test_replicates_come_from_metrics_tables():
-    rng = np.random.default_rng(0)
-    labels = np.where(np.arange(40) % 2, "abnormal", "normal")
-    scores = pd.DataFrame({"image_id": [str(i) for i in range(40)], "label": labels, "inter": rng.random(40)})
-    metrics = [metrics_of_scores(scores, seed).astype(str) for seed in (0, 1)]
-    rows = replicates_of(metrics, "inter", "AMAE stage 2", "Y", "Rec.")
-    assert rows["seed"].tolist() == ["0", "1"] and set(rows["method"]) == {"AMAE stage 2"}
-    empty = pd.DataFrame(
-        columns=["source", "method", "protocol", "taxonomy", "dataset", "metric", "anomaly_ratio", "value"]
-    )
+def scores_of_seed(seed: int, images: int = 120) -> pd.DataFrame:
+    """Scores of one training: what all seeds agree on, with noise of its own."""
+    labels = np.arange(images) % 2
+    shared = np.random.default_rng(9).normal(labels, 1)
+    values = shared + np.random.default_rng(seed).normal(0, 1.5, images)
+    names = [f"i{i:03}" for i in range(images)]
+    return pd.DataFrame({"image_id": names, "label": np.where(labels, "abnormal", "normal"), "inter": values})
+
+
+def test_the_interval_is_that_of_the_mean_over_seeds():
+    """A bootstrap written out, each resample's images taken from every seed; single seeds have wider intervals."""
+    tables = [scores_of_seed(seed).sample(frac=1, random_state=seed) for seed in range(4)]
+    rows = replicates_of(tables, "inter", "AMAE stage 2", "Y", "Rec.")
+    values = np.stack([scores_of_seed(seed)["inter"] for seed in range(4)])
+    labels = np.arange(120) % 2
+    assert rows["auc"].tolist() == pytest.approx([roc_auc_score(labels, of_seed) for of_seed in values])
+    assert rows["ap"].tolist() == pytest.approx([average_precision_score(labels, of_seed) for of_seed in values])
+    rng, means = np.random.default_rng(1), []
+    for _ in range(400):
+        drawn = np.concatenate([rng.choice(np.flatnonzero(labels == label), 60) for label in (0, 1)])
+        means.append(np.mean([roc_auc_score(labels[drawn], of_seed[drawn]) for of_seed in values]))
+    expected = np.percentile(means, [2.5, 97.5])
+    assert rows[["auc_low", "auc_high"]].drop_duplicates().to_numpy()[0] == pytest.approx(expected, abs=0.015)
+    empty = pd.DataFrame(columns=PUBLISHED.partition("\n")[0].split(","))
     table = results_table(rows, empty, "x", metrics=("auc", "ap", "chi2"))
-    assert table.loc[0, "auc"] == pytest.approx(100 * float(metrics[0]["auc"].iloc[0]))
-    with pytest.raises(InputError, match="no score 'stage1' in its metrics; they hold inter"):
-        replicates_of(metrics, "stage1", "AMAE stage 1", "N", "SSL")
+    assert table.loc[0, ["auc_low", "auc_high"]].tolist() == pytest.approx((100 * expected).tolist(), abs=1.5)
+    ends = [metrics_of_scores(scores_of_seed(seed), seed) for seed in range(4)]
+    averaged = np.mean([(part["auc_high"] - part["auc_low"]).item() for part in ends])
+    assert averaged > 1.2 * (expected[1] - expected[0])
+    summary = summarise(tables).iloc[0]
+    assert summary["auc_mean"] == pytest.approx(rows["auc"].mean()) and summary["seeds"] == 4
+    manifest = tables[0].assign(split="test", patient_id="", view="")
+    audited = audit_table(tables, manifest).iloc[0]
+    for name in ("auc_low", "auc_high", "ap_low", "ap_high"):  # every table says the same
+        assert summary[name] == audited[name] == rows[name].iloc[0]
+
+
+def test_scores_that_do_not_belong_together_are_refused():
+    with pytest.raises(InputError, match="no score 'stage1' in its tables; they hold inter"):
+        replicates_of([scores_of_seed(0)], "stage1", "AMAE stage 1", "N", "SSL")
+    with pytest.raises(InputError, match="one holds 120 images, another 60"):
+        replicates_of([scores_of_seed(0), scores_of_seed(1, 60)], "inter", "AMAE stage 2", "Y", "Rec.")
 
 
 def test_mixed_up_replicates_are_refused(replicates, published):
@@ -127,6 +174,8 @@ def test_readable_cells(replicates, published):
     assert text["AP, %"].tolist()[2] == "51.0"  # one seed, no interval
     assert text["AUC difference"].tolist() == ["+0.2", "+0.1", ""]
     assert text["AUC Welch"].tolist() == ["***", "", ""]
+    single = results_table(replicates[replicates["seed"] == 0], published, "rsna", reference="AMAE stage 2")
+    assert "AUC Welch" not in readable(single)  # nothing to test with one seed
     low = replicates.assign(auc=replicates["auc"] - 0.0021)
     assert readable(results_table(low, published, "rsna"))["AUC difference"].tolist()[:2] == [
         "0.0",
@@ -198,51 +247,88 @@ def test_figures_are_the_same_bytes_twice(replicates, published, tmp_path):
     scores = pd.DataFrame(
         {"image_id": ["a", "b", "c", "d"], "label": ["normal", "abnormal"] * 2, "inter": [1, 2, 3, 4]}
     )
-    panels = {"with": scores, "constant": scores.assign(inter=0.5)}
+    panels = {"with": [scores, scores[::-1]], "constant": [scores.assign(inter=0.5)] * 2}
     for name in ("one", "two"):
         plot_sweep(sweep, tmp_path / f"{name}_sweep.png", published)
         plot_sweep(sweep[sweep["seed"] == 0], tmp_path / f"{name}_single.png")
         plot_comparison(replicates, tmp_path / f"{name}_comparison.png", "AMAE stage 1")
-        plot_histogram_panels(panels, "inter", tmp_path / f"{name}_panels.png")
+        plot_histogram_panels(panels, "inter", tmp_path / f"{name}_panels.png", {"with": 58.37})
     for path in tmp_path.glob("one_*.png"):
         assert path.stat().st_size > 5000
         assert path.read_bytes() == path.with_name(path.name.replace("one", "two")).read_bytes()
     with pytest.raises(InputError, match="'x' is not among the methods AMAE stage 1"):
         plot_comparison(replicates, tmp_path / "x.png", "x")
     with pytest.raises(InputError, match="with: no score 'stage1'; the table has inter"):
-        plot_histogram_panels(panels, "stage1", tmp_path / "x.png")
+        plot_histogram_panels(panels, "stage1", tmp_path / "x.png", {})
 
 
 @pytest.fixture
-def options(replicates, published, tmp_path) -> Namespace:
-    """Metrics of every seed as files, and the methods that they belong to."""
+def options(published, tmp_path) -> Namespace:
+    """Scores of every seed as files where the workflow puts them, and the methods that they belong to."""
     methods = []
-    for method, part in replicates.groupby("method", sort=False):
-        entry = part[["method", "protocol", "taxonomy"]].iloc[0].to_dict() | {"score": "inter", "metrics": []}
-        for seed in part["seed"]:
-            path = tmp_path / f"{method} {seed}.csv"
-            row = part[part["seed"] == seed].drop(columns=["method", "protocol", "taxonomy", "note"])
-            row.assign(score="inter", group="all", ap_low=0.4, ap_high=0.6).to_csv(path, index=False)
-            entry["metrics"].append(str(path))
-        methods.append(entry)
+    for place, (method, protocol) in enumerate(zip(AUCS, "NYN", strict=True)):
+        files = [tmp_path / f"seed{seed}/part{place}/scores.csv" for seed in range(len(AUCS[method]))]
+        for seed, path in enumerate(files):
+            path.parent.mkdir(parents=True)
+            scores_of_seed(10 * place + seed).drop(columns="label").to_csv(path, index=False)
+        entry = {"method": method, "protocol": protocol, "taxonomy": "SSL", "score": f"part{place}/inter"}
+        methods.append(entry | {"scores": [str(path) for path in files]})
+    images = scores_of_seed(0)[["image_id", "label"]].assign(split="test")
+    unlabelled = pd.DataFrame({"image_id": ["x", "y"], "label": "", "split": ["test", "train_unlabeled"]})
+    pd.concat([images, unlabelled]).to_csv(tmp_path / "manifest.csv", index=False)
     outputs = {"table": "t.csv", "markdown": "t.md", "latex": "t.tex", "figure": "t.png", "published": "published.csv"}
-    paths = {name: tmp_path / file for name, file in outputs.items()}
+    paths = {name: tmp_path / file for name, file in outputs.items()} | {"manifest": tmp_path / "manifest.csv"}
     return Namespace(
-        **paths, methods=json.dumps(methods), dataset="rsna", anomaly_ratio=0.6, reference="AMAE stage 2", score="inter"
+        **paths,
+        methods=json.dumps(methods),
+        dataset="mine",
+        kind="rsna",
+        anomaly_ratio=0.6,
+        reference="AMAE stage 2",
+        score="inter",
+        every_printed=False,
+        caveats="Not the paper's settings: preset demo.",
     )
 
 
 def test_results_as_commands(options):
     experiments.tabulate_results(options)
     table = pd.read_csv(options.table).set_index("method")
-    assert table.loc["AMAE stage 1", "auc_difference"] == pytest.approx(0.2)
+    aucs = [roc_auc_score(np.arange(120) % 2, scores_of_seed(seed)["inter"]) for seed in range(4)]
+    assert table.loc["AMAE stage 1", "auc"] == pytest.approx(100 * np.mean(aucs))
+    assert table.loc["AMAE stage 1", "auc_difference"] == pytest.approx(100 * np.mean(aucs) - 86.8)
+    assert "interval of that mean over test images" in options.markdown.read_text()
     assert "Welch test against AMAE stage 2" in options.markdown.read_text()
+    for path in (options.markdown, options.latex):
+        assert "Not the paper's settings: preset demo." in path.read_text()
     assert options.latex.read_text().count("midrule") == 3
     experiments.plot_comparison(options)
     experiments.plot_sweep(
         Namespace(**vars(options) | {"methods": options.methods.replace('"score"', '"anomaly_ratio": 0.6, "score"')})
     )
     assert options.figure.stat().st_size > 5000
+
+
+def test_what_was_only_printed_has_a_row_of_its_own(options):
+    with options.published.open("a") as file:
+        file.write("AMAE Table 2,FPI,N,SSL,rsna,auc,,47.6\nAMAE Table 2,FPI,Y,SSL,rsna,auc,0.6,46.6\n")
+        file.write("AMAE Table 2,PII,N,SSL,nih,auc,,92.2\nAMAE Table 2,NSA,Y,SSL,rsna,auc,0.8,1\n")
+    experiments.tabulate_results(options)
+    built = pd.read_csv(options.table)
+    assert list(built["method"]) == list(AUCS)
+    options.every_printed = True
+    experiments.tabulate_results(options)
+    table = pd.read_csv(options.table)
+    pd.testing.assert_frame_equal(table[:3], built, check_dtype=False)
+    added = table[3:]
+    assert added[["method", "protocol", "auc_printed"]].to_numpy().tolist() == [["FPI", "N", 47.6], ["FPI", "Y", 46.6]]
+    assert added[["seeds", "auc", "auc_low", "auc_rank", "ap", "ap_printed"]].isna().all(axis=None)
+    assert set(added["notes"]) == {"printed only, not measured here"}
+    row = next(line for line in options.markdown.read_text().splitlines() if line.startswith("| FPI | N"))
+    assert "47.6" in row and "nan" not in row.lower() and "<na>" not in row.lower()
+    options.kind = "own"  # whatever the name of the data set
+    experiments.tabulate_results(options)
+    assert pd.read_csv(options.table)["auc_printed"].isna().all() and len(pd.read_csv(options.table)) == 3
 
 
 def test_an_unknown_anomaly_ratio_has_nothing_printed_beside_it(options):
@@ -277,6 +363,7 @@ def test_costs_as_a_command(options, tmp_path):
     (folder / "head.bin").write_bytes(bytes(10**6))
     options.records = json.dumps({"AMAE": [str(folder / "run.json")]})
     experiments.tabulate_costs(options)
+    assert options.caveats in options.markdown.read_text()
     row = pd.read_csv(options.table).iloc[0]
     assert (row["jobs"], row["wall_hours"]) == (1, 1) and row["gigabytes"] == pytest.approx(0.001, rel=0.01)
     (folder / "run.json").write_text("{")
@@ -287,14 +374,20 @@ def test_costs_as_a_command(options, tmp_path):
         experiments.tabulate_costs(options)
 
 
-def test_histogram_panels_as_a_command(options, tmp_path):
-    scores = pd.DataFrame({"image_id": ["a", "b", "c"], "label": ["normal", "abnormal", ""], "inter": [1, 2, 3]})
-    scores.to_csv(tmp_path / "scores.csv", index=False)
-    options.panels = json.dumps({"with": str(tmp_path / "scores.csv"), "without": str(tmp_path / "scores.csv")})
+def test_histogram_panels_show_every_seed_beside_the_printed_distance(options, monkeypatch):
+    with options.published.open("a") as file:
+        file.write("AMAE Fig. 3b,AMAE stage 2,Y,Rec.,rsna,chi2,0.6,58.37\n")
+    titles = []
+    monkeypatch.setattr("matplotlib.axes.Axes.set_title", lambda axes, text, **more: titles.append(text))
     experiments.plot_histogram_panels(options)
     assert options.figure.stat().st_size > 5000
-    scores.drop(columns="label").to_csv(tmp_path / "scores.csv", index=False)
-    for panels, message in [("[3]", r"found \[3\], expected JSON of an obj"), (options.panels, "missing column label")]:
-        options.panels = panels
-        with pytest.raises(InputError, match=message):
-            experiments.plot_histogram_panels(options)
+    frames = [scores_of_seed(seed) for seed in range(10, 14)]  # of AMAE stage 2, the second method
+    chi2 = [
+        chi_square_distance(*(frame.loc[frame["label"] == label, "inter"].to_numpy() for label in CLASSES))
+        for frame in frames
+    ]
+    aucs = [roc_auc_score(frame["label"] == "abnormal", frame["inter"]) for frame in frames]
+    expected = f"χ² {np.mean(chi2):.1f} ± {1.96 * np.std(chi2, ddof=1):.1f} (printed 58.37)"
+    expected += f", AUC {np.mean(aucs):.3f} ± {1.96 * np.std(aucs, ddof=1):.3f}"
+    assert titles[1] == f"AMAE stage 2\n{expected}"
+    assert "printed" not in titles[0] and "±" not in titles[2]

@@ -8,7 +8,6 @@ from amae.errors import naming
 from amae.evaluation import tables
 from amae.files import load_arrays, read_csv, rows_of, write_csv
 
-METRICS = ["seed", "score", "group", "normal", "abnormal", "auc", "ap", "chi2"]
 PSEUDO_LABELS = ["image_id", "p_normal", "p_abnormal", "predicted", "threshold", "kept", "pseudo_label"]
 
 
@@ -46,8 +45,8 @@ def measure_scores(options: Namespace) -> None:
 
 
 def summarise_metrics(options: Namespace) -> None:
-    """Mean and spread over seeds."""
-    write_csv(tables.summarise([read_csv(path, METRICS) for path in options.metrics_of_seeds]), options.table)
+    """Mean, spread over seeds and interval over images of every score."""
+    write_csv(tables.summarise([tables.labelled_scores(path) for path in options.scores_of_seeds]), options.table)
 
 
 def diagnose_pseudo_labels(options: Namespace) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from amae.errors import InputError
+from amae.errors import InputError, naming
 from amae.files import atomic, load_arrays, read_csv, rows_of, write_csv
 
 
@@ -34,14 +34,13 @@ def localise(options: Namespace) -> None:
 def plot_localisation(options: Namespace) -> None:
     """Boxes and maps of images with boxes, evenly spaced from the highest to the lowest of a score."""
     from amae.evaluation.localisation import MAPS
-    from amae.evaluation.tables import read_scores, score_columns
+    from amae.evaluation.tables import labelled_scores, score_columns
     from amae.figures.localisation import plot_localisation as plot
     from amae.figures.style import score_name
 
     images, index, made = _reconstructions(options)
     boxes, findings = _boxes(options.boxes, index)
-    scores = read_csv(options.scores, ["image_id", "label"])
-    scores = read_scores(scores[scores["label"] != ""])
+    scores = labelled_scores(options.scores)
     if options.score not in score_columns(scores):
         raise InputError(f"{options.scores}: no score {options.score!r}; it has {', '.join(score_columns(scores))}")
     ranked = scores.sort_values([options.score, "image_id"], ascending=[False, True], ignore_index=True)
@@ -103,36 +102,35 @@ def audit(options: Namespace) -> None:
         )
     of_seeds = [options.score_tables[place * count : (place + 1) * count] for place in range(len(options.seeds))]
     scores = [join_scores(shortcuts[["image_id", "label"]], paths) for paths in of_seeds]
-    exposure = None
-    if "in_pretraining" in manifest and (manifest["in_pretraining"] != "").any():
-        exposure = manifest.loc[manifest["in_pretraining"] == "yes", "image_id"].tolist()
-    table = audit_table([shortcuts, *scores], manifest, exposure)
+    table = audit_table([shortcuts, *scores], manifest, options.exposure)
     write_csv(table, options.table)
     with atomic(options.text) as temporary:
-        temporary.write_text(audit_text(table, options.dataset), encoding="utf-8")
+        temporary.write_text(audit_text(table, options.dataset, options.caveats), encoding="utf-8")
 
 
 def tabulate_results(options: Namespace) -> None:
     """Methods side by side with what was printed, as CSV, Markdown and LaTeX."""
     from amae.evaluation import results
 
-    table = results.results_table(
-        _replicates(options.methods),
-        read_csv(options.published),
-        options.dataset,
-        options.anomaly_ratio,
-        options.reference,
-    )
+    replicates, published = _replicates(options), read_csv(options.published)
+    with naming("--methods"):
+        table = results.results_table(replicates, published, options.kind, options.anomaly_ratio, options.reference)
+    if options.every_printed:
+        table = results.add_printed_only(table, published, options.kind, options.anomaly_ratio)
     write_csv(table, options.table)
     ratio = "" if options.anomaly_ratio is None else f", anomaly ratio {options.anomaly_ratio}"
     caption = (
         f"{options.dataset}: AUC and average precision in percent, mean ± 1.96 sd over seeds, [95 % bootstrap interval "
-        "over images], the printed value and the difference to it. Protocol N: trained on normal images only; Y: "
-        f"normal and unlabeled images{ratio}."
+        "of that mean over test images], the printed value and the difference to it. Protocol N: trained on normal "
+        f"images only; Y: normal and unlabeled images{ratio}."
     )
-    if options.reference:
-        caption += f" Welch test against {options.reference}: ns p > 0.05, ** p ≤ 0.05, *** p ≤ 0.01."
     text = results.readable(table)
+    if "AUC Welch" in text:
+        caption += (
+            f" Welch test against {options.reference}, two-sided, over seeds: ns p > 0.05, ** p ≤ 0.05, *** p ≤ 0.01, "
+            "smaller p as it is."
+        )
+    caption = f"{caption} {options.caveats}".rstrip()
     results.write_markdown(text, options.markdown, caption)
     results.write_latex(text, options.latex, caption, f"tab:results-{options.dataset}")
 
@@ -141,14 +139,20 @@ def tabulate_costs(options: Namespace) -> None:
     """What each method takes, from the records of its jobs, as CSV, Markdown and LaTeX."""
     from amae.evaluation import results
 
-    paths = {method: [Path(path) for path in of_method] for method, of_method in _json(options.records, dict).items()}
+    paths = {
+        method: [Path(path) for path in of_method]
+        for method, of_method in _json(options.records, "--records", dict).items()
+    }
     records = {method: [_record(path) for path in of_method] for method, of_method in paths.items()}
     sizes = {method: _bytes_of({path.parent for path in of_method}) for method, of_method in paths.items()}
     table = results.cost_table(records, sizes)
     write_csv(table, options.table)
     caption = (
-        "Jobs, wall-clock hours in total, largest peak memory of a job, and size of the files that a method makes."
+        "Jobs, wall-clock hours in total, largest peak memory of a job, and size of the files that a method makes. "
+        "AMAE stage 2 needs stage 1 as well, whose pseudo-labels it trains on; what starts from f_0 (AMAE, Mask Rec., "
+        "the references on its features) needs its pre-training, which has a row where it was done here."
     )
+    caption = f"{caption} {options.caveats}".rstrip()
     results.write_markdown(results.readable_costs(table), options.markdown, caption)
     results.write_latex(results.readable_costs(table), options.latex, caption, "tab:costs")
 
@@ -157,9 +161,9 @@ def plot_sweep(options: Namespace) -> None:
     """AUC against the anomaly ratio, with what was printed."""
     from amae.figures.sweep import plot_sweep as plot
 
-    frame = _replicates(options.methods)
+    frame = _replicates(options)
     published = read_csv(options.published)
-    chosen = (published["dataset"] == options.dataset) & (published["metric"] == "auc")
+    chosen = (published["dataset"] == options.kind) & (published["metric"] == "auc")
     plot(frame, options.figure, published[chosen & published["method"].isin(frame["method"])])
 
 
@@ -167,43 +171,65 @@ def plot_comparison(options: Namespace) -> None:
     """AUC of methods with Welch tests against one of them."""
     from amae.figures.sweep import plot_comparison as plot
 
-    plot(_replicates(options.methods), options.figure, options.reference)
+    replicates = _replicates(options)
+    with naming("--reference"):
+        plot(replicates, options.figure, options.reference)
 
 
 def plot_histogram_panels(options: Namespace) -> None:
-    """Histograms of one score, one panel for each table of scores."""
+    """Histograms of a score of all seeds, one panel for each method, with the chi-square distance that was printed."""
+    from amae.evaluation.results import printed_value
     from amae.figures.sweep import plot_histogram_panels as plot
 
-    panels = {name: read_csv(path, ["image_id", "label"]) for name, path in _json(options.panels, dict).items()}
-    plot({name: table[table["label"] != ""] for name, table in panels.items()}, options.score, options.figure)
+    published, panels, printed = read_csv(options.published), {}, {}
+    for about, tables in _methods(options):
+        title, column = about["method"], about["score"].rpartition("/")[2]
+        panels[title] = [table.rename(columns={about["score"]: column}) for table in tables]
+        printed[title] = printed_value(published, about, options.kind, "chi2", options.anomaly_ratio)[0]
+    plot(panels, column, options.figure, printed)
 
 
-def _replicates(text: str) -> pd.DataFrame:
-    """Rows for the tables from a JSON list of {method, protocol, taxonomy, score, metrics [, note, anomaly_ratio]}."""
+def _replicates(options: Namespace) -> pd.DataFrame:
+    """A row for each method and seed of `--methods`."""
     from amae.evaluation.results import replicates_of
 
-    tables = []
-    for method in _json(text, list):
-        try:
-            files, ratio = method.pop("metrics"), method.pop("anomaly_ratio", "")
-            tables.append(replicates_of([read_csv(path) for path in files], **method).assign(anomaly_ratio=ratio))
-        except (KeyError, TypeError, AttributeError) as error:
+    rows = []
+    for about, tables in _methods(options):
+        ratio = about.pop("anomaly_ratio", "")
+        rows.append(replicates_of(tables, **about).assign(anomaly_ratio=ratio))
+    return pd.concat(rows, ignore_index=True)
+
+
+def _methods(options: Namespace) -> list[tuple[dict[str, Any], list[pd.DataFrame]]]:
+    """Methods with their scores of every seed: image_id, label (the manifest's) and the scores of the method's table.
+
+    `--methods` is a JSON list of {method, protocol, taxonomy, score, scores [, note, anomaly_ratio]}, where `scores` is
+    the table of each seed and `score` is named folder/column, as in ddad_Y/ddad_inter.
+    """
+    from amae.evaluation.tables import CLASSES, join_scores
+
+    images = read_csv(options.manifest, ["image_id", "label", "split"])
+    images = images.loc[(images["split"] == "test") & images["label"].isin(CLASSES), ["image_id", "label"]]
+    known, found = {"method", "protocol", "taxonomy", "score", "scores"}, []
+    for about in _json(options.methods, "--methods", list):
+        if not isinstance(about, dict) or not known <= set(about) <= known | {"note", "anomaly_ratio"}:
             raise InputError(
-                f"--methods: {method} ({error}); expected the keys method, protocol, taxonomy, score and metrics (a "
-                "list of files), and at most note and anomaly_ratio"
-            ) from None
-    if not tables:
+                f"--methods: {about}; expected the keys method, protocol, taxonomy, score and scores (a list of "
+                "files), and at most note and anomaly_ratio"
+            )
+        found.append((about, [join_scores(images, [Path(path)]) for path in about.pop("scores")]))
+    if not found:
         raise InputError("--methods: no method given")
-    return pd.concat(tables, ignore_index=True)
+    return found
 
 
-def _json(text: str, kind: type) -> Any:
+def _json(text: str, option: str, kind: type) -> Any:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise InputError(f"not JSON ({error}): {text[:80]}") from None
+        raise InputError(f"{option} {text[:80]}: not JSON ({error})") from None
     if not isinstance(value, kind):
-        raise InputError(f"found {text[:80]}, expected JSON of {'an object' if kind is dict else 'a list'}")
+        raise InputError(f"{option}: found {text[:80]}, expected JSON of {'an object' if kind is dict else 'a list'}")
     return value
 
 

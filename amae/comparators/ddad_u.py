@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from amae.training import Resume
 
 TITLE = "DDAD-AE-U"
+TAXONOMY = "Rec."
+NOTE = "not in the paper"
 NEEDS: frozenset[str] = frozenset()
 PROTOCOLS = {"N": "intra", "Y": "inter"}
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from amae.training import Resume
 
 TITLE = "Nearest neighbours"
+TAXONOMY = "ours"
+NOTE = "not in the paper"
 NEEDS = frozenset({"encoder"})
 PROTOCOLS = {"N": "score"}
 

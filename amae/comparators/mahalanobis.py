@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from amae.training import Resume
 
 TITLE = "Mahalanobis distance"
+TAXONOMY = "ours"
+NOTE = "not in the paper"
 NEEDS = frozenset({"encoder"})
 PROTOCOLS = {"N": "score"}
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from amae.training import Resume
 
 TITLE = "Positive-unlabeled probe"
+TAXONOMY = "ours"
+NOTE = "not in the paper"
 NEEDS = frozenset({"encoder"})
 PROTOCOLS = {"Y": "score"}
 

@@ -8,7 +8,7 @@ No sign, threshold or choice here is taken from test labels: an AUC below 0.5 st
 """
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,7 @@ from scipy.fft import fft2
 
 from amae.data.manifest import VIEWS
 from amae.errors import InputError
-from amae.evaluation.metrics import auc, average_precision, bootstrap_interval
-from amae.evaluation.statistics import mean_and_spread
-from amae.evaluation.tables import CLASSES, SMALLEST_GROUP, is_abnormal, read_scores, score_columns
+from amae.evaluation.tables import CLASSES, SMALLEST_GROUP, is_abnormal, measure, stack_scores
 
 # Each property is a score as it is, "more of it" = higher. What an image has of it says nothing about lungs.
 PROPERTIES = {
@@ -106,39 +104,36 @@ def spectrum(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return slope, share
 
 
-def audit_table(
-    tables: Sequence[pd.DataFrame], manifest: pd.DataFrame, exposure: Collection[str] | None = None
-) -> pd.DataFrame:
+def audit_table(tables: Sequence[pd.DataFrame], manifest: pd.DataFrame, exposure: bool = False) -> pd.DataFrame:
     """Every score in every group of test images, in long form, one row per score and group.
 
     tables: image_id, label and score columns, of the same images each: one of the shortcuts, and one of the methods'
     scores for each seed. What several tables hold are replicates. manifest: with split, patient_id, view and, where
-    known, sex and age; exposure: image_ids that the pre-training has seen. Columns: score, group, normal and abnormal
+    known, sex, age and in_pretraining (yes, no, or "" where unknown: such an image is in neither group); exposure:
+    whether the weights are of the pre-training that the last one tells of. Columns: score, group, normal and abnormal
     (counts), seeds (replicates), and for auc and ap the mean over seeds, _spread (1.96 x sample standard deviation over
     seeds, empty for one), _low and _high (95 % bootstrap interval of the mean over images); note. A group with fewer
     than 10 images of a class keeps its counts, and its metrics are empty.
     """
-    tables = [read_scores(table.drop(columns="view", errors="ignore")).set_index("image_id") for table in tables]
-    ids, labels = tables[0].index, is_abnormal(tables[0])
-    replicates: dict[str, list[np.ndarray]] = {}
-    for table in tables:
-        for column in score_columns(table):
-            replicates.setdefault(column, []).append(table.loc[ids, column].to_numpy())
+    ids, labels, replicates = tables[0]["image_id"], is_abnormal(tables[0]), stack_scores(tables)
     training = manifest.loc[manifest["split"] != "test", "patient_id"]
     rows = []
     for group, members in _groups(manifest.set_index("image_id").loc[ids], training, exposure):
         counts = dict(zip(CLASSES, np.bincount(labels[members], minlength=2).tolist(), strict=True))
         for column, values in replicates.items():
             row = {"score": column, "group": group, **counts, "seeds": len(values)}
-            row |= _measure(labels[members], np.stack(values)[:, members])
+            row |= measure(labels[members], values[:, members]) if min(counts.values()) >= SMALLEST_GROUP else {}
             rows.append(row | {"note": f"turned round: {1 - row['auc']:.3f}" if row.get("auc", 1) < 0.5 else ""})
     metrics = [f"{name}{end}" for name in ("auc", "ap") for end in ("", "_spread", "_low", "_high")]
     table = pd.DataFrame(rows, columns=["score", "group", *CLASSES, "seeds", *metrics, "note"])
     return table.astype(dict.fromkeys(metrics, float))
 
 
-def audit_text(table: pd.DataFrame, dataset: str) -> str:
-    """What `audit_table` says about a data set, in plain words with its numbers (Markdown, a few paragraphs)."""
+def audit_text(table: pd.DataFrame, dataset: str, caveats: str = "") -> str:
+    """What `audit_table` says about a data set, in plain words with its numbers (Markdown, a few paragraphs).
+
+    caveats: what else a reader has to know of the run, said at the end.
+    """
     table = table.assign(method=~table["score"].isin(SHORTCUTS))
     whole = table[table["group"] == "all"]
     normal, abnormal = whole[list(CLASSES)].astype(int).iloc[0]
@@ -156,7 +151,7 @@ def audit_text(table: pd.DataFrame, dataset: str) -> str:
             parts.append(f"{meaning} {' '.join(told)}")
     if not table["group"].str.startswith("patient").any():
         parts.append("Patients are not known, so that the same patient may be in training and test.")
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, caveats]).rstrip() + "\n"
 
 
 def age_in_years(text: str) -> float:
@@ -180,9 +175,7 @@ def _properties(images: np.ndarray, table: pd.DataFrame) -> dict[str, np.ndarray
     }
 
 
-def _groups(
-    known: pd.DataFrame, training: pd.Series, exposure: Collection[str] | None
-) -> Iterator[tuple[str, np.ndarray]]:
+def _groups(known: pd.DataFrame, training: pd.Series, exposure: bool) -> Iterator[tuple[str, np.ndarray]]:
     """Name and members (bool, one per test image) of each group; where a fact is unknown, an image is in none."""
     yield "all", np.ones(len(known), bool)
     for column in ("view", "sex"):
@@ -195,26 +188,14 @@ def _groups(
         seen = patient.isin(set(training) - {""})
         yield "patient not in training", (~seen & (patient != "")).to_numpy()
         yield "patient in training", seen.to_numpy()
-    if exposure is not None:
-        seen = known.index.isin(list(exposure))
-        yield "not seen in pre-training", ~seen
-        yield "seen in pre-training", seen
+    if exposure and "in_pretraining" in known and (known["in_pretraining"] != "").any():
+        yield "not seen in pre-training", (known["in_pretraining"] == "no").to_numpy()
+        yield "seen in pre-training", (known["in_pretraining"] == "yes").to_numpy()
     ages = known["age"].map(age_in_years).to_numpy(float) if "age" in known else np.full(len(known), np.nan)
     for low, high in AGES:
         members = (ages >= low) & (ages < high)
         if members.any():
             yield f"age={low}-{high - 1}", members
-
-
-def _measure(labels: np.ndarray, replicates: np.ndarray) -> dict[str, float | None]:
-    """Metrics of the replicates (S, N) of a score; none where a class has too few images."""
-    if min((labels == 0).sum(), labels.sum()) < SMALLEST_GROUP:
-        return {}
-    row = {}
-    for name, metric in (("auc", auc), ("ap", average_precision)):
-        row[name], row[f"{name}_spread"] = mean_and_spread([metric(labels, values) for values in replicates])
-        row[f"{name}_low"], row[f"{name}_high"] = bootstrap_interval(labels, replicates, metric)
-    return row
 
 
 def _about_shortcuts(whole: pd.DataFrame) -> str:

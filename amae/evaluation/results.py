@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from amae.errors import InputError
+from amae.evaluation.metrics import bootstrap_interval, chi_square_distance
 from amae.evaluation.statistics import mean_and_spread, stars, welch_test
+from amae.evaluation.tables import RANKING, is_abnormal, score_columns, stack_scores
 from amae.files import atomic
 
 METRICS = {"auc": ("AUC, %", 100), "ap": ("AP, %", 100), "chi2": ("χ²", 1)}  # heading, factor to the printed unit
@@ -32,22 +34,26 @@ LATEX = {
 
 
 def replicates_of(
-    metrics: Sequence[pd.DataFrame], score: str, method: str, protocol: str, taxonomy: str, note: str = ""
+    tables: Sequence[pd.DataFrame], score: str, method: str, protocol: str, taxonomy: str, note: str = ""
 ) -> pd.DataFrame:
-    """The rows of one method for `results_table`: `score` over all test images, from the metrics tables of its seeds.
+    """The rows of one method for `results_table`, from one table for each seed: image_id, label and `score`.
 
     Raises InputError where a table does not hold the score.
     """
-    rows = []
-    for table in metrics:
-        found = table[(table["score"] == score) & (table["group"] == "all")]
-        if found.empty:
+    for table in tables:
+        if score not in table:
             raise InputError(
-                f"method {method!r}: no score {score!r} in its metrics; they hold {', '.join(table['score'].unique())}"
+                f"method {method!r}: no score {score!r} in its tables; they hold {', '.join(score_columns(table))}"
             )
-        rows.append(found)
-    columns = {"method": method, "protocol": protocol, "taxonomy": taxonomy, "note": note}
-    return pd.concat(rows, ignore_index=True).assign(**columns)
+    labels = is_abnormal(tables[0])
+    values = stack_scores([table[["image_id", "label", score]] for table in tables])[score]
+    rows = pd.DataFrame({"method": method, "protocol": protocol, "taxonomy": taxonomy, "seed": range(len(values))})
+    for name, metric in RANKING.items():
+        low, high = bootstrap_interval(labels, values, metric)
+        each = [metric(labels, of_seed) for of_seed in values]
+        rows = rows.assign(**{name: each, f"{name}_low": low, f"{name}_high": high})
+    chi2 = [chi_square_distance(of_seed[labels == 0], of_seed[labels == 1]) for of_seed in values]
+    return rows.assign(chi2=chi2, note=note)
 
 
 def results_table(
@@ -60,12 +66,13 @@ def results_table(
 ) -> pd.DataFrame:
     """One row per method, in the order of `replicates`, beside the figure that was printed for it.
 
-    replicates: one row per method and seed: method, protocol, taxonomy, seed, and for each metric its value (fraction),
-    and for auc and ap _low and _high; optional: note. published: source, method, protocol, taxonomy, dataset, metric,
-    anomaly_ratio, value (percent, chi2 as it is); optional: note. Columns out: method, protocol, taxonomy, seeds; for
-    each metric m: m (mean), m_spread (1.96 x sample standard deviation over seeds, empty for one), m_low and m_high
-    (bootstrap interval over images, averaged over seeds), m_rank (1 = highest), m_printed, m_difference (ours minus
-    printed) and, with a `reference` method of two or more seeds, m_p and m_stars (Welch test against it); notes.
+    replicates: one row per method and seed: method, protocol, taxonomy, seed, for each metric its value (fraction), and
+    for auc and ap _low and _high, the interval of the method's mean on each of its rows; optional: note. published:
+    source, method, protocol, taxonomy, dataset, metric, anomaly_ratio, value (percent, chi2 as it is); optional: note.
+    Columns out: method, protocol, taxonomy, seeds; for each metric m: m (mean), m_spread (1.96 x sample standard
+    deviation over seeds, empty for one), m_low and m_high (bootstrap interval of the mean over images), m_rank (1 =
+    highest), m_printed, m_difference (ours minus printed) and, with a `reference` method of two or more seeds, m_p and
+    m_stars (Welch test against it, under the same protocol where it has two); notes.
     Raises InputError where a method appears twice with a protocol and seed, or the reference is missing.
     """
     replicates = _check(replicates, metrics, reference)
@@ -75,22 +82,44 @@ def results_table(
         notes = list(dict.fromkeys(part["note"])) if "note" in part else []
         for metric in metrics:
             row |= _summary(part, metric)
-            printed, printed_notes = _printed(published, row, dataset, metric, anomaly_ratio)
+            printed, printed_notes = printed_value(published, row, dataset, metric, anomaly_ratio)
             row |= {f"{metric}_printed": printed, f"{metric}_difference": row[metric] - printed}
             notes += printed_notes
             if reference is not None:
-                row |= _against(part, replicates[replicates["method"] == reference], metric)
+                row |= _against(part, _same_protocol(replicates[replicates["method"] == reference], row), metric)
         rows.append(row | {"notes": "; ".join(note for note in dict.fromkeys(notes) if note)})
     table = pd.DataFrame(rows)
     for metric in metrics:
         place = table.columns.get_loc(f"{metric}_printed")
-        table.insert(place, f"{metric}_rank", table[metric].rank(ascending=False, method="min").astype(int))
-    return table
+        table.insert(place, f"{metric}_rank", table[metric].rank(ascending=False, method="min").astype("Int64"))
+    return table.astype({"seeds": "Int64"})  # counts, which may be missing
+
+
+def add_printed_only(
+    table: pd.DataFrame,
+    published: pd.DataFrame,
+    dataset: str,
+    anomaly_ratio: float | None = DEFAULT_RATIO,
+    metrics: Sequence[str] = ("auc", "ap"),
+) -> pd.DataFrame:
+    """`results_table`, and below it the methods that were printed for the data set and that it lacks, without measured
+    values. Arguments as there."""
+    measured = set(zip(table["method"], table["protocol"], strict=True))
+    printed = published.loc[published["dataset"] == dataset, METHOD].drop_duplicates()
+    rows = []
+    for row in printed.to_dict("records"):
+        found = {metric: printed_value(published, row, dataset, metric, anomaly_ratio) for metric in metrics}
+        if (row["method"], row["protocol"]) in measured or all(np.isnan(value) for value, _ in found.values()):
+            continue
+        notes = ["printed only, not measured here", *(note for _, of_metric in found.values() for note in of_metric)]
+        row |= {f"{metric}_printed": value for metric, (value, _) in found.items()}
+        rows.append(row | {"notes": "; ".join(note for note in dict.fromkeys(notes) if note)})
+    return pd.concat([table, pd.DataFrame(rows)], ignore_index=True) if rows else table
 
 
 def readable(table: pd.DataFrame, metrics: Sequence[str] = ("auc", "ap")) -> pd.DataFrame:
     """`results_table` as text, one cell per metric: 86.8 ± 0.4 [85.1, 88.3], then printed, difference, Welch, rank."""
-    shown = {name.capitalize(): table[name] for name in METHOD} | {"Seeds": table["seeds"].astype(str)}
+    shown = {name.capitalize(): table[name] for name in METHOD} | {"Seeds": _counts(table["seeds"])}
     for metric in metrics:
         heading, factor = METRICS[metric]
         digits = 1 if factor == 100 else 2
@@ -98,9 +127,9 @@ def readable(table: pd.DataFrame, metrics: Sequence[str] = ("auc", "ap")) -> pd.
         for end, sign in (("printed", ""), ("difference", "+")):
             name = f"{heading.partition(',')[0]} {end}"
             shown[name] = [_number(value, digits, sign) for value in table[f"{metric}_{end}"]]
-        if f"{metric}_stars" in table:
-            shown[f"{heading.partition(',')[0]} Welch"] = table[f"{metric}_stars"]
-        shown[f"{heading.partition(',')[0]} rank"] = table[f"{metric}_rank"].astype(str)
+        if f"{metric}_stars" in table and table[f"{metric}_stars"].any():
+            shown[f"{heading.partition(',')[0]} Welch"] = table[f"{metric}_stars"].fillna("")
+        shown[f"{heading.partition(',')[0]} rank"] = _counts(table[f"{metric}_rank"])
     return pd.DataFrame(shown | {"Notes": table["notes"]})
 
 
@@ -192,16 +221,16 @@ def _check(replicates: pd.DataFrame, metrics: Iterable[str], reference: str | No
 
 
 def _summary(part: pd.DataFrame, metric: str) -> dict[str, float | None]:
-    """Mean, spread and, for auc and ap, the interval over images, in the printed unit."""
+    """Mean and spread over seeds and, for auc and ap, the interval of the mean, in the printed unit."""
     factor = METRICS[metric][1]
     mean, spread = mean_and_spread(part[metric].astype(float))
     row = {metric: factor * mean, f"{metric}_spread": None if spread is None else factor * spread}
     if f"{metric}_low" in part:
-        row |= {f"{metric}_{end}": factor * part[f"{metric}_{end}"].astype(float).mean() for end in ("low", "high")}
+        row |= {f"{metric}_{end}": factor * part[f"{metric}_{end}"].iloc[0] for end in ("low", "high")}
     return row
 
 
-def _printed(
+def printed_value(
     published: pd.DataFrame, row: Mapping[str, Any], dataset: str, metric: str, anomaly_ratio: float | None
 ) -> tuple[float, list[str]]:
     """The printed value (nan where there is none), and where it comes from if not from the paper's main table.
@@ -227,10 +256,15 @@ def _printed(
     return value, notes + (found["note"].head(1).tolist() if "note" in found else [])
 
 
+def _same_protocol(reference: pd.DataFrame, row: Mapping[str, Any]) -> pd.DataFrame:
+    """The reference's replicates under the row's protocol, or under the only one it has: two are never pooled."""
+    return reference if reference["protocol"].nunique() == 1 else reference[reference["protocol"] == row["protocol"]]
+
+
 def _against(part: pd.DataFrame, reference: pd.DataFrame, metric: str) -> dict[str, Any]:
     """Welch test of a method against the reference; empty for the reference itself and for single replicates."""
-    name = part["method"].iloc[0]
-    if name == reference["method"].iloc[0] or min(len(part), len(reference)) < 2:
+    itself = (part[METHOD[:2]].iloc[0] == reference[METHOD[:2]].iloc[0]).all()
+    if itself or min(len(part), len(reference)) < 2:
         return {f"{metric}_p": None, f"{metric}_stars": ""}
     p = welch_test(part[metric].astype(float), reference[metric].astype(float))[1]
     return {f"{metric}_p": p, f"{metric}_stars": stars(p)}
@@ -251,6 +285,11 @@ def _number(value: float | None, digits: int, sign: str = "") -> str:
         return ""
     rounded = round(float(value), digits) + 0.0
     return f"{rounded:{sign if rounded else ''}.{digits}f}".replace("-", MINUS)
+
+
+def _counts(column: pd.Series) -> pd.Series:
+    """Whole numbers as text, empty where there is none."""
+    return column.astype("string").fillna("").astype(object)
 
 
 def _device(record: Mapping[str, Any]) -> str:

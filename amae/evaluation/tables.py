@@ -13,6 +13,7 @@ from amae.files import read_csv, rows_of
 
 CLASSES = ("normal", "abnormal")
 NOT_SCORES = ("image_id", "label", "view")
+RANKING = {"auc": auc, "ap": average_precision}  # those with an interval over images
 SMALLEST_GROUP = 10  # images per class: with fewer, an AUC says nothing
 
 
@@ -103,7 +104,7 @@ def metrics_of_scores(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
             values = part[column].to_numpy()
             row = {"seed": seed, "score": column, "group": group}
             row |= {"normal": int((labels == 0).sum()), "abnormal": int(labels.sum())}
-            for name, metric in (("auc", auc), ("ap", average_precision)):
+            for name, metric in RANKING.items():
                 row[name] = metric(labels, values)
                 row[f"{name}_low"], row[f"{name}_high"] = bootstrap_interval(labels, values, metric, seed=seed)
             row["chi2"] = chi_square_distance(values[labels == 0], values[labels == 1])
@@ -111,28 +112,57 @@ def metrics_of_scores(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def summarise(metrics: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Replicates side by side become one row per score and group.
+def stack_scores(tables: Sequence[pd.DataFrame]) -> dict[str, np.ndarray]:
+    """Each score's replicates (S, N) float64, one for each table that holds it, for the images of the first table.
 
-    Columns: score, group, normal, abnormal, seeds (how many), then for auc, ap and chi2 the mean and the spread
-    (1.96 x sample standard deviation over seeds, empty for one seed), and for auc and ap the ends of the bootstrap
-    interval over images, averaged over seeds.
+    tables: as `read_scores` takes them, rows in any order. Raises InputError as it does, and where images differ.
     """
-    if not metrics:
-        raise InputError("summary: no table of metrics given; expected one per seed")
+    ids = tables[0]["image_id"]
+    stacked: dict[str, list[np.ndarray]] = {}
+    for table in (read_scores(table).set_index("image_id") for table in tables):
+        if len(table) != len(ids) or not table.index.isin(ids).all():
+            raise InputError(
+                f"tables of scores: one holds {len(ids)} images, another {len(table)}; expected the same ones"
+            )
+        for column in score_columns(table):
+            stacked.setdefault(column, []).append(table.loc[ids, column].to_numpy())
+    return {column: np.stack(values) for column, values in stacked.items()}
+
+
+def measure(labels: np.ndarray, replicates: np.ndarray) -> dict[str, float | None]:
+    """Metrics of a score over its replicates: labels (N,) int, 1 for abnormal; replicates (S, N), one for each seed.
+
+    auc, ap, chi2 (means over replicates), each with _spread (1.96 x sample standard deviation over replicates, None for
+    one), and for auc and ap _low and _high: the bootstrap 95 % interval of that mean over images, each resample holding
+    the same images for all replicates.
+    """
+    row = {}
+    for name, metric in RANKING.items():
+        row[name], row[f"{name}_spread"] = mean_and_spread([metric(labels, values) for values in replicates])
+        row[f"{name}_low"], row[f"{name}_high"] = bootstrap_interval(labels, replicates, metric)
+    chi2 = [chi_square_distance(values[labels == 0], values[labels == 1]) for values in replicates]
+    row["chi2"], row["chi2_spread"] = mean_and_spread(chi2)
+    return row
+
+
+def summarise(scores: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Tables of scores of the same images, one for each seed, become one row per score and group.
+
+    Columns: score, group, normal, abnormal, seeds (how many), then for auc, ap and chi2 what `measure` gives: _mean,
+    _spread and, for auc and ap, _low and _high.
+    """
+    if not scores:
+        raise InputError("summary: no table of scores given; expected one per seed")
+    stacked = stack_scores(scores)
     rows = []
-    for (score, group), part in pd.concat(metrics).groupby(["score", "group"], sort=False):
-        row = {"score": score, "group": group}
-        row |= {name: int(part[name].iloc[0]) for name in CLASSES}
-        row["seeds"] = part["seed"].nunique()
-        for name in ("auc", "ap", "chi2"):
-            row[f"{name}_mean"], row[f"{name}_spread"] = mean_and_spread(part[name].astype(float))
-            if name != "chi2":
-                row |= {f"{name}_{end}": part[f"{name}_{end}"].astype(float).mean() for end in ("low", "high")}
-        rows.append(row)
-    table = pd.DataFrame(rows)
-    spreads = [column for column in table if column.endswith("_spread")]
-    return table.astype(dict.fromkeys(spreads, float))
+    for group, part in _groups(scores[0].reset_index(drop=True)):
+        labels = is_abnormal(part)
+        for column, replicates in stacked.items():
+            row = {"score": column, "group": group}
+            row |= {name: int((part["label"] == name).sum()) for name in CLASSES} | {"seeds": len(replicates)}
+            rows.append(row | measure(labels, replicates[:, part.index]))
+    table = pd.DataFrame(rows).rename(columns={name: f"{name}_mean" for name in (*RANKING, "chi2")})
+    return table.astype({column: float for column in table if column.endswith("_spread")})
 
 
 def diagnose_pseudo_labels(pseudo: pd.DataFrame, hidden: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """Ablations: AUC over the anomaly ratio, methods compared by Welch tests, histograms with and without pseudo-labels."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 from amae.errors import InputError
 from amae.evaluation.metrics import auc, chi_square_distance
 from amae.evaluation.statistics import mean_and_spread, stars, welch_test
-from amae.evaluation.tables import is_abnormal, read_scores, score_columns
+from amae.evaluation.tables import is_abnormal, read_scores, score_columns, stack_scores
 from amae.figures.distributions import class_handles, two_densities
 from amae.figures.style import COLUMN, DASHES, LINES, PAGE, page, score_name
 
@@ -82,27 +82,42 @@ def plot_comparison(frame: pd.DataFrame, path: str | Path, reference: str) -> No
         axes.set_title(EXPLANATION, fontsize=6.5, color=GREY)
 
 
-def plot_histogram_panels(panels: Mapping[str, pd.DataFrame], column: str, path: str | Path) -> None:
+def plot_histogram_panels(
+    panels: Mapping[str, Sequence[pd.DataFrame]], column: str, path: str | Path, printed: Mapping[str, float]
+) -> None:
     """Histograms of one score side by side (Fig. 3b: with and without pseudo-labels), one panel per heading.
 
-    panels: heading -> table of scores. Each panel is scaled to [0, 1] by its own lowest and highest score, as the
-    chi-square distance above it is. Raises InputError where a table does not hold the score.
+    panels: heading -> tables of scores, one for each seed. A seed's scores are scaled to [0, 1] by its own lowest and
+    highest, as for its chi-square distance; the panel shows all seeds together, and above it the mean distance and AUC
+    with 1.96 sd over seeds, and the distance that was printed, where `printed` has it under the heading. Raises
+    InputError where a table does not hold the score.
     """
-    with page(path, PAGE if len(panels) > 1 else COLUMN, 2.3) as figure:
+    with page(path, PAGE if len(panels) > 1 else COLUMN, 2.5) as figure:
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-        for place, (heading, table) in enumerate(panels.items()):
-            table = read_scores(table)
-            if column not in score_columns(table):
-                raise InputError(f"{heading}: no score {column!r}; the table has {', '.join(score_columns(table))}")
-            values, labels = table[column].to_numpy(), is_abnormal(table)
-            scaled = (values - values.min()) / (np.ptp(values) or 1)
-            two_densities(axes[place], scaled, labels)
-            chi2 = chi_square_distance(values[labels == 0], values[labels == 1])
-            axes[place].set_title(f"{heading}\nχ² {chi2:.1f}, AUC {auc(labels, values):.3f}")
+        for place, (heading, tables) in enumerate(panels.items()):
+            tables = [read_scores(table) for table in tables]
+            if column not in score_columns(tables[0]):
+                raise InputError(f"{heading}: no score {column!r}; the table has {', '.join(score_columns(tables[0]))}")
+            values, labels = stack_scores(tables)[column], is_abnormal(tables[0])
+            low, high = values.min(axis=1, keepdims=True), values.max(axis=1, keepdims=True)
+            scaled = (values - low) / np.where(high > low, high - low, 1)
+            two_densities(axes[place], scaled.ravel(), np.tile(labels, len(values)))
+            chi2 = _with_spread([chi_square_distance(each[labels == 0], each[labels == 1]) for each in values], 1)
+            as_printed = f" (printed {printed[heading]:.2f})" if np.isfinite(printed.get(heading, np.nan)) else ""
+            found = f"χ² {chi2}{as_printed}, AUC {_with_spread([auc(labels, each) for each in values], 3)}"
+            axes[place].set_title(f"{heading}\n{found}")
             axes[place].set(xlabel=f"{score_name(column)}, scaled to 0 to 1", xlim=(0, 1))
         axes[0].set_ylabel("density")
         figure.get_layout_engine().set(wspace=0.06)
-        figure.legend(handles=class_handles(table), loc="outside lower center", ncols=2)
+        seeds = f"{len(tables)} seeds, each scaled by its own range; ±: 1.96 sd over seeds" if len(tables) > 1 else None
+        figure.legend(
+            handles=class_handles(tables[0]), loc="outside lower center", ncols=2, title=seeds, title_fontsize=6.5
+        )
+
+
+def _with_spread(values: Sequence[float], digits: int) -> str:
+    mean, spread = mean_and_spread(values)
+    return f"{mean:.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}")
 
 
 def _draw_sweep(axes: Axes, measured: pd.DataFrame, look: Mapping[str, object]) -> None:

@@ -32,9 +32,9 @@ rule compute_metrics:
 
 
 rule summarise_metrics:
-    """Mean and spread of the metrics over the seeds."""
+    """Mean, spread over the seeds and interval over the images of every score."""
     input:
-        metrics=of_every_seed(f"{RUN}/metrics.csv"),
+        scores=of_every_seed(f"{RUN}/scores.csv"),
     output:
         summary=report(
             f"{DATA}/{{variant}}summary.csv",
@@ -51,7 +51,7 @@ rule summarise_metrics:
     params:
         code=code("evaluate:summarise_metrics"),
     shell:
-        "amae summarise-metrics --metrics-of-seeds {input.metrics:q} --table {output.summary:q} 2>&1 | tee {log:q}"
+        "amae summarise-metrics --scores-of-seeds {input.scores:q} --table {output.summary:q} 2>&1 | tee {log:q}"
 
 
 rule diagnose_pseudo_labels:

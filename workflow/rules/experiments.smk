@@ -5,7 +5,8 @@ rule tabulate_results:
     """Methods beside what the papers print: Table 2, the number of masks, or the decisions of the method."""
     input:
         published=PUBLISHED,
-        metrics=metrics_files(),
+        manifest=f"{DATA}/manifest.csv",
+        scores=scores_files(),
     output:
         table=report(
             f"{DATA}/tables/{{name}}.csv",
@@ -26,18 +27,24 @@ rule tabulate_results:
     params:
         methods=methods_param(),
         ratio=main_ratio,
+        reference=reference,
+        kind=quoted_setting("kind"),
+        every=every_printed,
+        caveats=caption_caveats,
         code=code("experiments:tabulate_results"),
     shell:
-        "amae tabulate-results --published {input.published:q} --methods {params.methods:q} {params.ratio}"
-        " --dataset {wildcards.dataset:q} --table {output.table:q} --markdown {output.markdown:q}"
-        " --latex {output.latex:q} 2>&1 | tee {log:q}"
+        "amae tabulate-results --published {input.published:q} --manifest {input.manifest:q}"
+        " --methods {params.methods:q} {params.ratio} --reference {params.reference:q}"
+        " --dataset {wildcards.dataset:q} --kind {params.kind} {params.every} --caveats={params.caveats:q}"
+        " --table {output.table:q} --markdown {output.markdown:q} --latex {output.latex:q} 2>&1 | tee {log:q}"
 
 
 rule plot_sweep:
     """Figure 3a: AUC against the anomaly ratio of the unlabeled set."""
     input:
         published=PUBLISHED,
-        metrics=metrics_files("figure3a"),
+        manifest=f"{DATA}/manifest.csv",
+        scores=scores_files("figure3a"),
     output:
         figure=report(
             f"{DATA}/figures/figure3a.png",
@@ -53,16 +60,20 @@ rule plot_sweep:
         "amae"
     params:
         methods=methods_param("figure3a"),
+        kind=quoted_setting("kind"),
+        caveats=caption_caveats,
         code=code("experiments:plot_sweep"),
     shell:
-        "amae plot-sweep --published {input.published:q} --methods {params.methods:q}"
-        " --dataset {wildcards.dataset:q} --figure {output.figure:q} 2>&1 | tee {log:q}"
+        "amae plot-sweep --published {input.published:q} --manifest {input.manifest:q} --methods {params.methods:q}"
+        " --kind {params.kind} --figure {output.figure:q} 2>&1 | tee {log:q}"
 
 
 rule plot_pseudo_label_effect:
     """Figure 3b: scores of the test images without and with pseudo-labels."""
     input:
-        scores=panel_files,
+        published=PUBLISHED,
+        manifest=f"{DATA}/manifest.csv",
+        scores=scores_files("figure3b"),
     output:
         figure=report(
             f"{DATA}/figures/figure3b.png",
@@ -77,16 +88,21 @@ rule plot_pseudo_label_effect:
     conda:
         "amae"
     params:
-        panels=panels_param,
+        methods=methods_param("figure3b"),
+        kind=quoted_setting("kind"),
+        ratio=main_ratio,
+        caveats=caption_caveats,
         code=code("experiments:plot_histogram_panels"),
     shell:
-        "amae plot-panels --panels {params.panels:q} --score inter --figure {output.figure:q} 2>&1 | tee {log:q}"
+        "amae plot-panels --published {input.published:q} --manifest {input.manifest:q} --methods {params.methods:q}"
+        " --kind {params.kind} {params.ratio} --figure {output.figure:q} 2>&1 | tee {log:q}"
 
 
 rule plot_backbones:
     """Figure 3c: stage 1 with other backbones, with Welch tests."""
     input:
-        metrics=metrics_files("figure3c"),
+        manifest=f"{DATA}/manifest.csv",
+        scores=scores_files("figure3c"),
     output:
         figure=report(
             f"{DATA}/figures/figure3c.png",
@@ -102,10 +118,11 @@ rule plot_backbones:
         "amae"
     params:
         methods=methods_param("figure3c"),
+        caveats=caption_caveats,
         code=code("experiments:plot_comparison"),
     shell:
-        "amae plot-comparison --methods {params.methods:q} --reference 'ViT-S MAE' --figure {output.figure:q}"
-        " 2>&1 | tee {log:q}"
+        "amae plot-comparison --manifest {input.manifest:q} --methods {params.methods:q} --reference 'ViT-S MAE'"
+        " --figure {output.figure:q} 2>&1 | tee {log:q}"
 
 
 rule audit_scores:
@@ -131,11 +148,13 @@ rule audit_scores:
         "amae"
     params:
         seeds=config["seeds"],
+        exposure=exposure,
+        caveats=caption_caveats,
         code=code("experiments:audit"),
     shell:
         "amae audit --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
-        " --score-tables {input.scores:q} --seeds {params.seeds} --dataset {wildcards.dataset:q} --table {output.table:q}"
-        " --text {output.text:q} 2>&1 | tee {log:q}"
+        " --score-tables {input.scores:q} --seeds {params.seeds} --dataset {wildcards.dataset:q} {params.exposure}"
+        " --caveats={params.caveats:q} --table {output.table:q} --text {output.text:q} 2>&1 | tee {log:q}"
 
 
 rule measure_localisation:
@@ -223,7 +242,8 @@ rule tabulate_costs:
         "amae"
     params:
         records=records_param,
+        caveats=caption_caveats,
         code=code("experiments:tabulate_costs"),
     shell:
-        "amae tabulate-costs --records {params.records:q} --table {output.table:q}"
+        "amae tabulate-costs --records {params.records:q} --caveats={params.caveats:q} --table {output.table:q}"
         " --markdown {output.markdown:q} --latex {output.latex:q} 2>&1 | tee {log:q}"

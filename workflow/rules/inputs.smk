@@ -7,6 +7,8 @@ from amae.sources.catalogue import catalogue
 PUBLISHED_KINDS = ("rsna", "vindr", "nih", "paediatric")
 SOURCE_WEIGHTS = {source.name: source.file for source in catalogue() if source.dataset == "weights"}
 IMAGENET_WEIGHTS = SOURCE_WEIGHTS["weights-vit-s-imagenet"]
+# By name, or as files of one's own: those that were pre-trained on the images of Medical-MAE's list.
+CHEST_WEIGHTS = {word for pair in SOURCE_WEIGHTS.items() if "imagenet" not in pair[0] for word in pair}
 
 
 def require_own_files(name):

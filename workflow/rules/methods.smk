@@ -1,6 +1,7 @@
 """Functions that say which methods a table or figure shows, and where their numbers lie."""
 
 import csv
+from amae.captions import caveats
 
 EXPERIMENTS = config["experiments"]
 PUBLISHED = f"{PACKAGE}/data/published.csv"
@@ -56,87 +57,103 @@ def protocols_of(method, dataset):
     return {p: score for p, score in load_method(method).PROTOCOLS.items() if p == "N" or has_unlabeled(dataset)}
 
 
-def compared_parts(variant, dataset):
-    """Where the scores of all methods lie that a run is compared with.
-
-    The main run: every comparator, Mask Rec. and stage 1; a point of the sweep: DDAD and Mask Rec.; other weights:
-    stage 1.
-    """
-    names = [f"{m}_{p}" for m in EXPERIMENTS["comparators"] for p in protocols_of(m, dataset)]
-    if variant:
-        names = [name for name in names if name == "ddad_Y"] if "anomaly_ratio" in VARIANTS[variant] else []
-    pooled = has_unlabeled(dataset) and (not variant or "anomaly_ratio" in VARIANTS[variant])
-    stage1 = not variant or "weights" in VARIANTS[variant]
-    return [f"comparators/{name}" for name in names] + ["pooled"] * pooled + ["stage1"] * stage1
+def compared_parts(dataset):
+    """Where the scores lie of every method that the main run is compared with."""
+    names = [f"comparators/{m}_{p}" for m in EXPERIMENTS["comparators"] for p in protocols_of(m, dataset)]
+    return names + ["pooled"] * has_unlabeled(dataset) + ["stage1"]
 
 
 def compared_scores(wildcards):
     """Tables of scores of all methods that a run is compared with."""
-    parts = compared_parts(variant_of(wildcards), wildcards.dataset)
-    if not parts:
-        raise WorkflowError(
-            f"variant {variant_of(wildcards)}: nothing is compared with it, so there is no comparison.csv; metrics.csv "
-            "has its own scores"
-        )
-    return expand(f"{RUN}/{{part}}/scores.csv", part=parts, **wildcards)
+    return expand(f"{RUN}/{{part}}/scores.csv", part=compared_parts(wildcards.dataset), **wildcards)
 
 
 def audited_scores(wildcards):
     """Tables of scores of every method of the main run, one seed after another; the audit has the view by itself."""
     reconstruction = ["reconstruction"] * has_unlabeled(wildcards.dataset)
-    compared = [part for part in compared_parts("", wildcards.dataset) if not part.startswith("comparators/view_only_")]
+    compared = [part for part in compared_parts(wildcards.dataset) if not part.startswith("comparators/view_only_")]
     run = dict(dataset=wildcards.dataset, variant="")
     parts = reconstruction + compared
     return [file for s in config["seeds"] for file in expand(f"{RUN}/{{part}}/scores.csv", part=parts, seed=s, **run)]
 
 
-def shown(method, protocol, score, dataset, variant="", table="metrics.csv", **more):
-    """A row of a table or figure: what it is called, and the score's metrics of every seed."""
-    files = expand(f"{RUN}/{table}", dataset=dataset, variant=variant and f"{variant}/", seed=config["seeds"])
+def shown(method, protocol, part, score, dataset, variant="", **more):
+    """A row of a table or figure: what it is called, and where its score lies for every seed."""
+    run = dict(dataset=dataset, variant=variant and f"{variant}/", seed=config["seeds"])
+    files = expand(f"{RUN}/{part}/scores.csv", **run)
     taxonomy = more.pop("taxonomy", TAXONOMY.get(method, "reference"))
-    return dict(method=method, protocol=protocol, taxonomy=taxonomy, score=score, metrics=files, **more)
+    name = f"{Path(part).name}/{score}"
+    return dict(method=method, protocol=protocol, taxonomy=taxonomy, score=name, scores=files, **more)
 
 
 def table2_methods(dataset):
     """Every row of Table 2 that is built, and the rows of this project's own."""
     rows = []
     for m in EXPERIMENTS["comparators"]:
-        about = dict(table="comparison.csv", note=getattr(load_method(m), "NOTE", ""))
+        method = load_method(m)
+        about = {key.lower(): getattr(method, key) for key in ("TAXONOMY", "NOTE") if hasattr(method, key)}
         for p, score in protocols_of(m, dataset).items():
-            rows.append(shown(load_method(m).TITLE, p, f"{m}_{p}/{column(m, score)}", dataset, **about))
+            rows.append(shown(method.TITLE, p, f"comparators/{m}_{p}", column(m, score), dataset, **about))
     if "imagenet" in EXPERIMENTS["backbones"]:
         rows.append(stage1_of("imagenet", dataset, "AMAE-IN stage 1"))
     rows.append(stage1_of("", dataset, "AMAE stage 1"))
     if has_unlabeled(dataset):
-        rows.append(shown("AMAE Mask Rec.", "Y", "pooled/mask_rec", dataset, table="comparison.csv"))
-        rows.append(shown("AMAE stage 2", "Y", "inter", dataset))
+        rows.append(shown("AMAE Mask Rec.", "Y", "pooled", "mask_rec", dataset))
+        rows.append(shown("AMAE stage 2", "Y", "reconstruction", "inter", dataset))
         for score, title in [("error_ratio", "Error ratio"), ("error_ratio_patch", "Error ratio per patch")]:
-            rows.append(shown(title, "Y", score, dataset, taxonomy="ours", note="not in the paper"))
+            about = dict(taxonomy="ours", note="not in the paper")
+            rows.append(shown(title, "Y", "reconstruction", score, dataset, **about))
     return rows
+
+
+def caption_caveats(wildcards):
+    """What a caption has to say of the run: departures from the paper, and what no figure shows."""
+    return caveats(config, wildcards.dataset, has_unlabeled(wildcards.dataset))
+
+
+def exposure(wildcards):
+    """Whether the weights are Medical-MAE's chest files, whose pre-training list tells which images they have seen."""
+    weights = Path(dataset_of(wildcards)["weights"]).name
+    return "--exposure" if weights in CHEST_WEIGHTS else ""
+
+
+def every_printed(wildcards):
+    """Table 2 also lists what was only printed."""
+    return "--every-printed" if wildcards.name == "table2" else ""
+
+
+def reference(wildcards):
+    """The method that the others of a table are tested against: AMAE's last stage on this data set."""
+    return "AMAE stage 2" if has_unlabeled(wildcards.dataset) else "AMAE stage 1"
 
 
 def stage1_of(variant, dataset, title):
     """Stage 1 with the weights of a variant."""
-    return shown(title, "N", "stage1/p_abnormal", dataset, variant, "comparison.csv", taxonomy="SSL")
+    return shown(title, "N", "stage1", "p_abnormal", dataset, variant, taxonomy="SSL")
 
 
 def variants_methods(names):
-    """A function of the data set: the main run and these variants, by the paper's score and by the error ratio."""
+    """A function of the data set: the main run and these variants, by every score of the reconstructions."""
 
     def rows(dataset):
         return [
-            shown(f"{variant or 'main'}: {score}", "Y", score, dataset, variant, **whose(score, variant))
-            for score in ("inter", "error_ratio")
-            for variant in ["", *names]
+            shown(title_of(score, v), "Y", "reconstruction", score, dataset, v, **whose(score, v))
+            for score in ("inter", "mask_rec", "error_ratio", "error_ratio_patch")
+            for v in ["", *names]
         ]
 
     return rows
 
 
+def title_of(score, variant):
+    """A variant's row: its name and score; the main run by the paper's score is the paper's method."""
+    return "AMAE stage 2" if (score, variant) == ("inter", "") else f"{variant or 'main'}: {score}"
+
+
 def whose(score, variant):
     """Whether a score of a variant is the paper's, or this project's own."""
     if score == "inter" and SETTINGS[variant]["pseudo_labels"].source == "stage1":
-        return dict(taxonomy="AMAE stage 2")
+        return dict(taxonomy=TAXONOMY["AMAE stage 2"])
     return dict(taxonomy="ours", note="not in the paper")
 
 
@@ -145,12 +162,20 @@ def sweep_methods(dataset):
     main, rows = anomaly_ratio(dataset), []
     for ratio in EXPERIMENTS["anomaly_ratios"]:
         at = dict(dataset=dataset, variant="" if ratio == main else f"ar{ratio:g}", anomaly_ratio=ratio)
-        rows += [shown("AMAE stage 2", "Y", "inter", **at), shown("AMAE stage 1", "Y", "stage1", **at)]
-        rows.append(shown("Error ratio", "Y", "error_ratio", **at, taxonomy="ours"))
-        rows.append(shown("AMAE Mask Rec.", "Y", "pooled/mask_rec", table="comparison.csv", **at))
+        rows.append(shown("AMAE stage 2", "Y", "reconstruction", "inter", **at))
+        rows.append(shown("AMAE stage 1", "Y", "stage1", "p_abnormal", **at))
+        rows.append(shown("Error ratio (ours)", "Y", "reconstruction", "error_ratio", **at, taxonomy="ours"))
+        rows.append(shown("AMAE Mask Rec.", "Y", "pooled", "mask_rec", **at))
         if "ddad" in EXPERIMENTS["comparators"]:
-            rows.append(shown("DDAD-AE", "Y", "ddad_Y/ddad_inter", table="comparison.csv", **at))
+            rows.append(shown("DDAD-AE", "Y", "comparators/ddad_Y", "ddad_inter", **at))
     return rows
+
+
+def pseudo_label_methods(dataset):
+    """Figure 3b: stage 2 without and with pseudo-labels."""
+    of = dict(part="reconstruction", score="inter", dataset=dataset)
+    without = shown("AMAE stage 2 without pseudo-labels", "Y", variant="without_pseudo_labels", **of)
+    return [without, shown("AMAE stage 2", "Y", **of)]
 
 
 def backbone_methods(dataset):
@@ -163,6 +188,7 @@ METHODS_OF = {
     "masks_ablation": variants_methods(EXPERIMENTS["masks"]),
     "sensitivity": variants_methods(EXPERIMENTS["decisions"]),
     "figure3a": sweep_methods,
+    "figure3b": pseudo_label_methods,
     "figure3c": backbone_methods,
 }
 
@@ -176,43 +202,30 @@ def methods_param(name=None):
     return text
 
 
-def metrics_files(name=None):
-    """An input function: the metrics behind a table or figure."""
+def scores_files(name=None):
+    """An input function: the scores behind a table or figure."""
 
     def files(wildcards):
         rows = METHODS_OF[name or wildcards.name](wildcards.dataset)
-        return sorted({file for row in rows for file in row["metrics"]})
+        return sorted({file for row in rows for file in row["scores"]})
 
     return files
 
 
-def panels(wildcards):
-    """Figure 3b: scores of the first seed without and with pseudo-labels, by heading."""
-    first = dict(dataset=wildcards.dataset, seed=config["seeds"][0])
-    without, with_ = (expand(f"{RUN}/scores.csv", variant=v, **first)[0] for v in ("without_pseudo_labels/", ""))
-    return {"without pseudo-labels": without, "with pseudo-labels": with_}
-
-
-def panel_files(wildcards):
-    """The tables behind Figure 3b."""
-    return list(panels(wildcards).values())
-
-
-def panels_param(wildcards):
-    """Figure 3b's tables by heading, as JSON."""
-    return json.dumps(panels(wildcards))
-
-
 def records(wildcards):
-    """Records of all jobs of the main run, by method."""
+    """Records of all jobs of the main run, by method; the pre-training is shared by those that start from f_0."""
     seeds = dict(dataset=wildcards.dataset, variant="", seed=config["seeds"])
-    parts = {"AMAE stage 1": ["stage1"], "AMAE stage 2": ["module_A", "module_B", "reconstruction"]}
-    if not has_unlabeled(wildcards.dataset):
-        del parts["AMAE stage 2"]
+    parts = {"AMAE stage 1": ["stage1"]}
+    if has_unlabeled(wildcards.dataset):
+        parts["AMAE stage 2, after stage 1"] = ["module_A", "module_B", "reconstruction"]
+        parts["AMAE Mask Rec."] = ["pooled"]
     for m in EXPERIMENTS["comparators"]:
         for p in protocols_of(m, wildcards.dataset):
             parts[f"{load_method(m).TITLE} ({p})"] = [f"comparators/{m}_{p}"]
-    return {title: expand(f"{RUN}/{{part}}/run.json", part=names, **seeds) for title, names in parts.items()}
+    files = {title: expand(f"{RUN}/{{part}}/run.json", part=names, **seeds) for title, names in parts.items()}
+    if dataset_of(wildcards)["weights"] == "pretrain":
+        files = {"Pre-training, once": expand(f"{DATA}/pretraining/run.json", **wildcards)} | files
+    return files
 
 
 def record_files(wildcards):

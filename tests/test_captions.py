@@ -1,0 +1,76 @@
+"""What captions say of a run: nothing of the paper's own, and every departure from it by its name."""
+
+import copy
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from amae.captions import caveats, departures
+from amae.comparators import METHODS, load_method
+from amae.files import read_csv
+
+
+@pytest.fixture
+def paper() -> dict:
+    """The configuration of the paper's own runs."""
+    return yaml.safe_load((ROOT / "config/config.yaml").read_text()) | {"preset": "paper", "seeds": [0, 1, 2, 3]}
+
+
+@pytest.mark.parametrize(("name", "unlabeled"), [("rsna", True), ("vindr", True), ("nih", False)])
+def test_the_papers_own_runs_need_no_word(paper, name, unlabeled):
+    assert caveats(paper, name, unlabeled) == ""
+    paper["datasets"][name]["weights"] = "/of/mine/vit-s_CXR_0.3M_mae.pth"  # the same file
+    assert departures(paper, name) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"preset": "demo"}, ["preset demo"]),
+        ({"preset": "demo", "overrides": {"modules": {"epochs": 3}}}, ["preset demo", "modules.epochs 3"]),
+        ({"overrides": {"stage1": {"lr": 1e-3}}}, ["stage1.lr 0.001"]),
+        ({"presets.paper.modules.masks": 4}, ["modules.masks 4"]),
+        ({"presets.paper.comparators": {"ae": {"epochs": 1}}}, ["comparators.ae"]),
+        ({"seeds": [5]}, ["1 seed instead of 4"]),
+        ({"datasets.rsna.weights": "pretrain"}, ["weights pretrain"]),
+        ({"datasets.rsna.weights": "/of/mine/other.pth"}, ["weights other.pth"]),
+        ({"datasets.rsna.patient_disjoint": True}, ["patient_disjoint true"]),
+        ({"datasets.rsna.conversion": "voi", "datasets.rsna.square": "pad"}, ["conversion voi", "square pad"]),
+        ({"datasets.rsna.anomaly_ratio": 0.4}, ["anomaly ratio 0.4"]),
+        ({"datasets.rsna.anomaly_ratio": None}, ["no unlabeled images"]),
+    ],
+)
+def test_every_departure_is_named(paper, changes, said):
+    config = copy.deepcopy(paper)
+    for key, value in changes.items():
+        *path, last = key.split(".")
+        place = config
+        for part in path:
+            place = place[part]
+        place[last] = value
+    assert departures(config, "rsna") == said
+    text = caveats(config, "rsna", True)
+    assert f"Not the paper's settings: {', '.join(said)}. Printed values are for orientation." in text
+
+
+def test_pre_training_on_the_images_at_hand_is_said(paper):
+    paper["datasets"]["rsna"]["weights"] = paper["datasets"]["nih"]["weights"] = "pretrain"
+    assert "Under every protocol f_0 was pre-trained on T_n and T_u, without labels" in caveats(paper, "rsna", True)
+    assert "pre-trained on T_n, without labels" in caveats(paper, "nih", False)
+    assert "± leaves its variance out" in caveats(paper, "nih", False)
+
+
+def test_easy_and_simulated_sets_show_no_disease(paper):
+    assert "No figure on this set shows how well disease is seen" in caveats(paper, "paediatric", True)
+    assert "No figure on simulated radiographs shows" in caveats(paper, "simulated", True)
+    assert "orientation" not in caveats(paper, "paediatric", True)  # nothing is printed for it
+
+
+def test_what_the_paper_does_not_have_says_so():
+    printed = set(read_csv(ROOT / "amae/data/published.csv")["method"])
+    for name in METHODS:
+        method = load_method(name)
+        assert (method.TITLE in printed) != getattr(method, "NOTE", "").startswith("not in the paper"), name
+    ours = {name for name in METHODS if getattr(load_method(name), "TAXONOMY", "") == "ours"}
+    assert ours == {"knn", "mahalanobis", "pu_probe"}
