@@ -241,7 +241,7 @@ COMMANDS = {
     "tabulate-results": Command(
         "amae.commands.experiments:tabulate_results",
         "methods beside what the papers print",
-        {"published": "", "manifest": "", "table": "results to write (.csv)", "markdown": "", "latex": ""},
+        {"published": "", "manifest": "", "index": "", "table": "results to write (.csv)", "markdown": "", "latex": ""},
         options=("methods", "dataset", "kind", "anomaly-ratio", "reference", "every-printed", "caveats"),
     ),
     "tabulate-costs": Command(
@@ -253,19 +253,19 @@ COMMANDS = {
     "plot-sweep": Command(
         "amae.commands.experiments:plot_sweep",
         "plot AUC against the anomaly ratio",
-        {"published": "", "manifest": "", "figure": ""},
+        {"published": "", "manifest": "", "index": "", "figure": ""},
         options=("methods", "kind"),
     ),
     "plot-comparison": Command(
         "amae.commands.experiments:plot_comparison",
         "plot AUC of methods with Welch tests",
-        {"manifest": "", "figure": ""},
+        {"manifest": "", "index": "", "figure": ""},
         options=("methods", "reference"),
     ),
     "plot-panels": Command(
         "amae.commands.experiments:plot_histogram_panels",
         "plot histograms of one score of several methods",
-        {"published": "", "manifest": "", "figure": ""},
+        {"published": "", "manifest": "", "index": "", "figure": ""},
         options=("methods", "kind", "anomaly-ratio"),
     ),
     "plot-gallery": Command(

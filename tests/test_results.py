@@ -275,9 +275,13 @@ def options(published, tmp_path) -> Namespace:
         methods.append(entry | {"scores": [str(path) for path in files]})
     images = scores_of_seed(0)[["image_id", "label"]].assign(split="test")
     unlabelled = pd.DataFrame({"image_id": ["x", "y"], "label": "", "split": ["test", "train_unlabeled"]})
-    pd.concat([images, unlabelled]).to_csv(tmp_path / "manifest.csv", index=False)
+    unread = pd.DataFrame({"image_id": ["unread"], "label": "normal", "split": "test"})
+    manifest = pd.concat([images, unlabelled, unread]).assign(patient_id="", view="")
+    manifest.assign(path=manifest["image_id"] + ".dcm").to_csv(tmp_path / "manifest.csv", index=False)
+    pd.concat([images, unlabelled]).to_csv(tmp_path / "index.csv", index=False)
     outputs = {"table": "t.csv", "markdown": "t.md", "latex": "t.tex", "figure": "t.png", "published": "published.csv"}
-    paths = {name: tmp_path / file for name, file in outputs.items()} | {"manifest": tmp_path / "manifest.csv"}
+    paths = {name: tmp_path / file for name, file in outputs.items()}
+    paths |= {name: tmp_path / f"{name}.csv" for name in ("manifest", "index")}
     return Namespace(
         **paths,
         methods=json.dumps(methods),

@@ -2,8 +2,6 @@
 
 from argparse import Namespace
 
-import pandas as pd
-
 from amae.errors import naming
 from amae.evaluation import tables
 from amae.files import load_arrays, read_csv, rows_of, write_csv
@@ -11,20 +9,9 @@ from amae.files import load_arrays, read_csv, rows_of, write_csv
 PSEUDO_LABELS = ["image_id", "p_normal", "p_abnormal", "predicted", "threshold", "kept", "pseudo_label"]
 
 
-def _test_images(options: Namespace) -> pd.DataFrame:
-    """image_id, label and view of every test image that could be read."""
-    from amae.data.manifest import read_manifest
-    from amae.data.packed import select
-
-    manifest = read_manifest(options.manifest, needs=("test",))
-    index = read_csv(options.index, ["image_id"])
-    with naming(options.manifest):
-        return select(manifest, index, "test")[["image_id", "label", "view"]]
-
-
 def compute_metrics(options: Namespace) -> None:
     """Join the scores of the test images with their labels, and measure each; without T_u that is stage 1 alone."""
-    scores = _test_images(options)
+    scores = tables.tested_images(options.manifest, options.index)
     stage1 = read_csv(options.stage1_scores, ["image_id", "p_abnormal"])
     scores["stage1"] = rows_of(stage1, scores["image_id"], options.stage1_scores)["p_abnormal"]
     if path := options.reconstruction_scores:
@@ -38,7 +25,8 @@ def compute_metrics(options: Namespace) -> None:
 
 def measure_scores(options: Namespace) -> None:
     """Metrics of several tables of scores in one; a score is named by its table's folder: ddad_Y/ddad_inter."""
-    scores = tables.join_scores(_test_images(options).query("label != ''"), options.score_tables)
+    images = tables.tested_images(options.manifest, options.index)
+    scores = tables.join_scores(images[images["label"] != ""], options.score_tables)
     with naming(options.manifest):
         metrics = tables.metrics_of_scores(scores, options.seed)
     write_csv(metrics, options.metrics)

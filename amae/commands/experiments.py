@@ -196,7 +196,8 @@ def _replicates(options: Namespace) -> pd.DataFrame:
     rows = []
     for about, tables in _methods(options):
         ratio = about.pop("anomaly_ratio", "")
-        rows.append(replicates_of(tables, **about).assign(anomaly_ratio=ratio))
+        with naming("--methods"):
+            rows.append(replicates_of(tables, **about).assign(anomaly_ratio=ratio))
     return pd.concat(rows, ignore_index=True)
 
 
@@ -206,10 +207,10 @@ def _methods(options: Namespace) -> list[tuple[dict[str, Any], list[pd.DataFrame
     `--methods` is a JSON list of {method, protocol, taxonomy, score, scores [, note, anomaly_ratio]}, where `scores` is
     the table of each seed and `score` is named folder/column, as in ddad_Y/ddad_inter.
     """
-    from amae.evaluation.tables import CLASSES, join_scores
+    from amae.evaluation.tables import join_scores, tested_images
 
-    images = read_csv(options.manifest, ["image_id", "label", "split"])
-    images = images.loc[(images["split"] == "test") & images["label"].isin(CLASSES), ["image_id", "label"]]
+    images = tested_images(options.manifest, options.index).drop(columns="view")
+    images = images[images["label"] != ""]
     known, found = {"method", "protocol", "taxonomy", "score", "scores"}, []
     for about in _json(options.methods, "--methods", list):
         if not isinstance(about, dict) or not known <= set(about) <= known | {"note", "anomaly_ratio"}:

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from amae.data.manifest import read_manifest
+from amae.data.packed import select
 from amae.errors import InputError, naming
 from amae.evaluation.metrics import auc, average_precision, bootstrap_interval, chi_square_distance
 from amae.evaluation.statistics import mean_and_spread
@@ -46,6 +48,13 @@ def read_scores(scores: pd.DataFrame) -> pd.DataFrame:
             "precision need both classes: add labelled test images of the missing class to the manifest"
         )
     return scores.assign(**{column: _numbers(scores, column) for column in score_columns(scores)})
+
+
+def tested_images(manifest: Path, index: Path) -> pd.DataFrame:
+    """image_id, label ("" where unknown) and view of every test image of a manifest that could be read."""
+    images = read_manifest(manifest, needs=("test",))
+    with naming(manifest):
+        return select(images, read_csv(index, ["image_id"]), "test")[["image_id", "label", "view"]]
 
 
 def scores_by_folder(path: Path) -> pd.DataFrame:
