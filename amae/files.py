@@ -89,6 +89,17 @@ def write_json(value: Any, path: str | Path) -> None:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def read_record(path: str | Path) -> dict[str, Any]:
+    """Read a JSON object that `write_json` wrote. Raises InputError when it is missing or damaged."""
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable record ({error}); delete it and make it again") from None
+    if not isinstance(record, dict):
+        raise InputError(f"{path}: not a readable record (found {str(record)[:80]}, expected an object)")
+    return record
+
+
 def seal(path: str | Path) -> None:
     """Append the SHA-256 of a file, 32 bytes, to it."""
     digest = bytes.fromhex(sha256(path))

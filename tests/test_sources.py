@@ -563,6 +563,9 @@ def test_checksums_of_weights_fetched_side_by_side_are_all_kept(tmp_path: Path, 
         list(pool.map(lambda name: commands.fetch_source(Namespace(dataset=name, folder=tmp_path)), names))
     expected = {f"{name}.pth": f"sum of {name}" for name in names} | {"before.pth": "kept"}
     assert json.loads((tmp_path / "fetched.json").read_text()) == expected
+    (tmp_path / "fetched.json").write_text('{"before.pth"')
+    with pytest.raises(InputError, match=r"fetched\.json: not a readable record \("):
+        commands.fetch_source(Namespace(dataset="weights", folder=tmp_path))
 
 
 def test_an_archive_without_unlabeled_images_serves_protocol_n(tmp_path: Path, small: None, capsys) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from amae.errors import InputError, naming
-from amae.files import atomic, load_arrays, read_csv, rows_of, write_csv
+from amae.files import atomic, load_arrays, read_csv, read_record, rows_of, write_csv
 
 
 def localise(options: Namespace) -> None:
@@ -143,7 +143,7 @@ def tabulate_costs(options: Namespace) -> None:
         method: [Path(path) for path in of_method]
         for method, of_method in _json(options.records, "--records", dict).items()
     }
-    records = {method: [_record(path) for path in of_method] for method, of_method in paths.items()}
+    records = {method: [read_record(path) for path in of_method] for method, of_method in paths.items()}
     sizes = {method: _bytes_of({path.parent for path in of_method}) for method, of_method in paths.items()}
     table = results.cost_table(records, sizes)
     write_csv(table, options.table)
@@ -232,13 +232,6 @@ def _json(text: str, option: str, kind: type) -> Any:
     if not isinstance(value, kind):
         raise InputError(f"{option}: found {text[:80]}, expected JSON of {'an object' if kind is dict else 'a list'}")
     return value
-
-
-def _record(path: Path) -> Mapping[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable record ({error})") from None
 
 
 def _bytes_of(folders: set[Path]) -> int:

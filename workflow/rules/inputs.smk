@@ -157,6 +157,11 @@ def sizes_of_weights(wildcards):
     return options(SETTINGS[""]["mae"])
 
 
+def name_of_weights(wildcards):
+    """The name in the catalogue of a file of published weights."""
+    return next(name for name, file in SOURCE_WEIGHTS.items() if file == wildcards.file)
+
+
 def weights_source(wildcards):
     """The file that f_0 and g_0 are read from."""
     weights = weights_of(wildcards)
