@@ -299,7 +299,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one sub-command. Returns the exit status: 0, or 2 after what a user can put right, told in one line."""
+    """Run one sub-command. Returns the exit status: 0, 2 after what a user can put right, 130 after an interruption.
+
+    Both are told in one line.
+    """
     options = make_parser().parse_args(arguments)
     module, function = COMMANDS[options.command].function.split(":")
     try:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from amae.augment import random_resized_crop_flip
+from amae.data.stored import Stored
 from amae.device import precision
 from amae.errors import InputError
 from amae.mae.model import MAE, masked_loss
@@ -45,7 +46,11 @@ def equal_epochs(settings: ModuleSettings, images: int, images_of_a: int) -> tup
 
 
 def adaptation_loss(
-    model: MAE, images: Tensor, settings: ModuleSettings | PretrainSettings, masks: int = 1, loss_on: str = "hidden"
+    model: MAE,
+    images: Tensor | Stored,
+    settings: ModuleSettings | PretrainSettings,
+    masks: int = 1,
+    loss_on: str = "hidden",
 ) -> LossOf:
     """The loss of a batch of grey uint8 images `(N, H, W)`, given the ids and a generator of all that is random.
 
@@ -68,7 +73,7 @@ def adaptation_loss(
 
 def train_autoencoder(
     model: MAE,
-    images: Tensor,
+    images: Tensor | Stored,
     settings: ModuleSettings | PretrainSettings,
     lr: float,
     seed: int,

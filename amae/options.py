@@ -52,7 +52,7 @@ FILES = {
 OPTIONS: dict[str, dict[str, Any]] = {
     "abnormal": {"type": float, "default": 0.4, "help": "share of images with a finding (default: %(default)s)"},
     "allowed-failures": {"type": whole(0), "default": 0, "help": "unreadable images allowed (default: %(default)s)"},
-    "boxes": {"type": Path, "help": "table of finding boxes to draw, in original pixels (.csv)"},
+    "boxes": {"type": Path, "help": "table of finding boxes, in original pixels (.csv)"},
     "calibration": {
         "type": whole(0),
         "default": 0,
@@ -83,7 +83,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "action": "store_true",
         "help": "weights are Medical-MAE's of chest X-rays, so in_pretraining counts (default: %(default)s)",
     },
-    "folder": {"type": Path, "required": True, "help": "folder of the data set, or to write to"},
+    "folder": {"type": Path, "required": True, "help": "folder of the data set; simulate and fetch-source write to it"},
     "gpus": {"type": whole(0), "default": 1, "help": "GPUs granted; 0 forces the CPU (default: %(default)s)"},
     "histories": {"type": Path, "nargs": "+", "required": True, "help": "training histories (.csv)"},
     "image-size": {
@@ -93,12 +93,20 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "module": {"choices": ["A", "B", "pooled"], "required": True, "help": "module to train"},
     "anomaly-ratio": {"type": float, "help": "abnormal share of T_u; without it, a data set has no T_u"},
-    "dataset": {"required": True, "help": "name of the data set, as in the table of sources"},
+    "dataset": {
+        "required": True,
+        "help": "name of the data set, for captions and the card; where sources are fetched, indexed and listed: rsna, "
+        "vindr, nih, paediatric, and to fetch also weights, metadata or a name in amae/sources/sources.csv",
+    },
     "kind": {"required": True, "help": "kind of the data set; values are printed for rsna, vindr and nih"},
     "lungs": {"type": Path, "help": "packed lung masks, where the method needs them (.npy)"},
     "metadata": {"type": Path, "help": "folder of further tables: mapping to NIH, pre-training list"},
     "method": {"required": True, "help": "comparator: a module of amae.comparators"},
-    "methods": {"required": True, "help": "methods, as JSON: method, protocol, taxonomy, score, scores, note"},
+    "methods": {
+        "required": True,
+        "help": "methods, as a JSON list: method, protocol, taxonomy, score (folder/column), scores (a table for each "
+        "seed); optional: note, anomaly_ratio",
+    },
     "normalisation": {
         "choices": ["chest", "imagenet"],
         "default": "chest",
@@ -122,7 +130,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "settings": {"help": "settings of the method that differ from its recipe, as JSON"},
     "weights": {"type": Path, "help": "pre-trained autoencoder, where the method needs it (.safetensors)"},
     "root": {"type": Path, "help": "folder the table's paths start from (default: the table's own)"},
-    "rows": {"type": whole(1), "default": 4, "help": "images of each kind (default: %(default)s)"},
+    "rows": {
+        "type": whole(1),
+        "default": 4,
+        "help": "images: of each kind in the gallery, in all beside maps and boxes (default: %(default)s)",
+    },
     "score": {
         "default": "inter",
         "help": "stage1, inter, mask_rec, error_ratio or error_ratio_patch: ranks the images, and what predict "

@@ -1,5 +1,6 @@
 """Manifest rules, own tables, hidden labels, and drawn splits."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -245,10 +246,13 @@ def test_what_the_pool_cannot_serve_is_said(plan: tuple, reason: str) -> None:
         draw_splits(single(400, 300, 20), SplitSettings(*plan, seed=0))
 
 
-def test_the_ratio_that_the_message_offers_works() -> None:
-    table = single(400, 300)
-    for ratio, train in ((0.66, 50), (0.54, 250)):
-        draw_splits(table, SplitSettings(train, 300, ratio, 10, 100 if ratio == 0.66 else 10, seed=0))
+@pytest.mark.parametrize("plan", [(50, 300, 0.9, 10, 100), (250, 300, 0.1, 10, 10)])
+def test_the_ratio_that_the_message_offers_works(plan: tuple) -> None:
+    table, settings = single(400, 300), SplitSettings(*plan, seed=0)
+    with pytest.raises(InputError) as error:
+        draw_splits(table, settings)
+    offered = float(re.search(r"at (?:most|least) ([\d.]+)", str(error.value))[1])
+    draw_splits(table, replace(settings, anomaly_ratio=offered))
 
 
 @pytest.mark.parametrize("changes", [{"anomaly_ratio": 1.2}, {"unlabeled": -1}])

@@ -66,7 +66,7 @@ def test_same_bytes_again_and_with_workers(dataset: Path, tmp_path: Path) -> Non
     pd.testing.assert_frame_equal(some, all_rows.iloc[:4])
 
 
-def test_calibration_images_are_normal_and_of_other_patients(dataset: Path, tmp_path: Path) -> None:
+def test_calibration_images_are_normal_and_of_other_patients(tmp_path: Path) -> None:
     simulate_dataset(tmp_path, images=3, seed=3, abnormal=1, calibration=4)
     labels = pd.read_csv(tmp_path / "labels.csv", keep_default_na=False)
     assert labels["split"].tolist() == [""] * 3 + ["calibration"] * 4

@@ -39,7 +39,7 @@ Model = TypeVar("Model", bound=torch.nn.Module)
 
 
 def load_split(options: Namespace, *splits: str) -> tuple[pd.DataFrame, np.ndarray]:
-    """Manifest rows of these splits (image_id, split, row), and all packed images, memory-mapped."""
+    """The manifest's rows of these splits that have an image, with its place as `row`; all images, memory-mapped."""
     manifest = read_manifest(options.manifest)
     images, index = open_images(options.images, options.index)
     with naming(options.manifest):

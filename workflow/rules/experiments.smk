@@ -204,7 +204,7 @@ rule plot_localisation:
     output:
         figure=report(
             f"{RUN}/localisation.png",
-            caption="../report/localisation.rst",
+            caption="../report/boxes_and_maps.rst",
             category="5 Experiments",
             labels={"data set": "{dataset}", "run": "{variant}seed{seed}", "figure": "boxes and maps"},
         ),
