@@ -284,7 +284,7 @@ def test_every_wildcard_is_constrained():
 )
 def test_a_job_on_a_gpu_leaves_cores_to_others(tmp_path, driver, gpus, config, threads):
     project = copy_sources(tmp_path)
-    project.edit("workflow/rules/common.smk", "/dev/nvidiactl", driver)
+    project.edit("amae/running.py", "/dev/nvidiactl", driver)
     words = [*project.command("--dry-run", config=(config,)), "--cores", "8", "--resources", f"gpu={gpus}"]
     status, output = run(words, project.folder)
     assert status == 0, output
