@@ -41,10 +41,9 @@ def caveats(config: dict[str, Any], dataset: str, unlabeled: bool) -> str:
     """Sentences for the caption of every table on a data set, "" for the paper's run; unlabeled: has it T_u?"""
     about, sentences = config["datasets"][dataset], []
     if about["weights"] == "pretrain":
-        sentences.append(
-            f"Under every protocol f_0 was pre-trained on {'T_n and T_u' if unlabeled else 'T_n'}, without labels, and "
-            "once for all seeds and anomaly ratios: ± leaves its variance out."
-        )
+        seen = "Under protocol N too, f_0 was pre-trained on T_n and T_u" if unlabeled else "f_0 was pre-trained on T_n"
+        once = "without labels, and once for all seeds and anomaly ratios: ± leaves its variance out."
+        sentences.append(f"{seen}, {once}")
     if found := departures(config, dataset):
         sentences.append(f"Not the paper's settings: {', '.join(found)}.")
         sentences += ["Printed values are for orientation."] if about["kind"] in BENCHMARKS else []

@@ -56,7 +56,8 @@ def test_every_departure_is_named(paper, changes, said):
 
 def test_pre_training_on_the_images_at_hand_is_said(paper):
     paper["datasets"]["rsna"]["weights"] = paper["datasets"]["nih"]["weights"] = "pretrain"
-    assert "Under every protocol f_0 was pre-trained on T_n and T_u, without labels" in caveats(paper, "rsna", True)
+    assert "Under protocol N too, f_0 was pre-trained on T_n and T_u, without labels" in caveats(paper, "rsna", True)
+    assert "protocol" not in caveats(paper, "nih", False)
     assert "pre-trained on T_n, without labels" in caveats(paper, "nih", False)
     assert "± leaves its variance out" in caveats(paper, "nih", False)
 
