@@ -19,7 +19,7 @@ rule run_comparator:
     benchmark:
         f"{LOGS}/run_comparator_{{method}}_{{protocol}}.benchmark.tsv"
     conda:
-        "amae"
+        "../../environment.yml"
     threads: CORES
     resources:
         gpu=1,
@@ -53,7 +53,7 @@ rule train_pooled:
     benchmark:
         f"{LOGS}/train_pooled.benchmark.tsv"
     conda:
-        "amae"
+        "../../environment.yml"
     threads: CORES
     resources:
         gpu=1,
@@ -82,7 +82,7 @@ rule score_pooled:
     benchmark:
         f"{LOGS}/score_pooled.benchmark.tsv"
     conda:
-        "amae"
+        "../../environment.yml"
     threads: CORES
     resources:
         gpu=1,
@@ -109,7 +109,7 @@ rule measure_comparison:
     benchmark:
         f"{LOGS}/measure_comparison.benchmark.tsv"
     conda:
-        "amae"
+        "../../environment.yml"
     params:
         code=code("evaluate:measure_scores"),
     shell:

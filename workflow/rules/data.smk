@@ -14,7 +14,7 @@ rule simulate_radiographs:
     wildcard_constraints:
         dataset=any_of(names_of_kind("simulated")),
     conda:
-        "amae"
+        "../../environment.yml"
     threads: 64
     params:
         folder=subpath(output.labels, parent=True),
@@ -41,7 +41,7 @@ rule list_images:
     wildcard_constraints:
         dataset=any_of(names_of_kind("simulated", "own")),
     conda:
-        "amae"
+        "../../environment.yml"
     params:
         options=index_options(ratio_counts=False),
         content=content_of(table_of_images),
@@ -65,7 +65,7 @@ rule index_images:
     wildcard_constraints:
         dataset=any_of(names_of_kind("simulated", "own")),
     conda:
-        "amae"
+        "../../environment.yml"
     params:
         options=index_options(ratio_counts=True),
         content=content_of(table_of_images),
@@ -95,7 +95,7 @@ rule convert_images:
     benchmark:
         f"{DATA}/logs/convert_images.benchmark.tsv"
     conda:
-        "amae"
+        "../../environment.yml"
     threads: 64
     params:
         size=SETTINGS[""]["mae"].image_size,
@@ -130,7 +130,7 @@ rule segment_lungs:
     benchmark:
         f"{DATA}/logs/segment_lungs.benchmark.tsv"
     conda:
-        "amae"
+        "../../environment.yml"
     threads: 64
     params:
         code=code("data:segment_lungs"),

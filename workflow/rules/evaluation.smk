@@ -21,7 +21,7 @@ rule compute_metrics:
     benchmark:
         f"{LOGS}/compute_metrics.benchmark.tsv"
     conda:
-        "amae"
+        "../../environment.yml"
     params:
         reconstruction=optional("reconstruction-scores", "reconstruction"),
         code=code("evaluate:compute_metrics"),
@@ -47,7 +47,7 @@ rule summarise_metrics:
     benchmark:
         f"{DATA}/logs/{{variant}}summarise_metrics.benchmark.tsv"
     conda:
-        "amae"
+        "../../environment.yml"
     params:
         code=code("evaluate:summarise_metrics"),
     shell:
@@ -76,7 +76,7 @@ rule diagnose_pseudo_labels:
     benchmark:
         f"{LOGS}/diagnose_pseudo_labels.benchmark.tsv"
     conda:
-        "amae"
+        "../../environment.yml"
     params:
         code=code("evaluate:diagnose_pseudo_labels"),
     shell:
@@ -105,7 +105,7 @@ rule plot_training:
     benchmark:
         f"{LOGS}/plot_training.benchmark.tsv"
     conda:
-        "amae"
+        "../../environment.yml"
     params:
         code=code("evaluate:plot_training"),
     shell:
@@ -134,7 +134,7 @@ rule plot_scores:
     benchmark:
         f"{DATA}/logs/{{variant}}plot_scores.benchmark.tsv"
     conda:
-        "amae"
+        "../../environment.yml"
     params:
         seeds=config["seeds"],
         code=code("evaluate:plot_scores"),
@@ -163,7 +163,7 @@ rule plot_histograms:
     benchmark:
         f"{LOGS}/plot_histograms.benchmark.tsv"
     conda:
-        "amae"
+        "../../environment.yml"
     params:
         code=code("evaluate:plot_histograms"),
     shell:
@@ -190,7 +190,7 @@ rule plot_gallery:
     benchmark:
         f"{LOGS}/plot_gallery.benchmark.tsv"
     conda:
-        "amae"
+        "../../environment.yml"
     params:
         boxes=optional("boxes", "boxes"),
         score=config["gallery"]["score"],

@@ -24,7 +24,7 @@ rule tabulate_results:
     wildcard_constraints:
         name="table2|masks_ablation|sensitivity",
     conda:
-        "amae"
+        "../../environment.yml"
     params:
         methods=methods_param(),
         ratio=main_ratio,
@@ -59,7 +59,7 @@ rule plot_sweep:
     benchmark:
         f"{DATA}/logs/plot_sweep.benchmark.tsv"
     conda:
-        "amae"
+        "../../environment.yml"
     params:
         methods=methods_param("figure3a"),
         kind=quoted_setting("kind"),
@@ -89,7 +89,7 @@ rule plot_pseudo_label_effect:
     benchmark:
         f"{DATA}/logs/plot_pseudo_label_effect.benchmark.tsv"
     conda:
-        "amae"
+        "../../environment.yml"
     params:
         methods=methods_param("figure3b"),
         kind=quoted_setting("kind"),
@@ -120,7 +120,7 @@ rule plot_backbones:
     benchmark:
         f"{DATA}/logs/plot_backbones.benchmark.tsv"
     conda:
-        "amae"
+        "../../environment.yml"
     params:
         methods=methods_param("figure3c"),
         caveats=caption_caveats,
@@ -150,7 +150,7 @@ rule audit_scores:
     benchmark:
         f"{DATA}/logs/audit_scores.benchmark.tsv"
     conda:
-        "amae"
+        "../../environment.yml"
     params:
         seeds=config["seeds"],
         exposure=exposure,
@@ -182,7 +182,7 @@ rule measure_localisation:
     benchmark:
         f"{LOGS}/measure_localisation.benchmark.tsv"
     conda:
-        "amae"
+        "../../environment.yml"
     params:
         boxes=optional("boxes", "boxes"),
         content=content_of(boxes_of),
@@ -213,7 +213,7 @@ rule plot_localisation:
     benchmark:
         f"{LOGS}/plot_localisation.benchmark.tsv"
     conda:
-        "amae"
+        "../../environment.yml"
     params:
         boxes=optional("boxes", "boxes"),
         score=config["gallery"]["score"],
@@ -244,7 +244,7 @@ rule tabulate_costs:
     benchmark:
         f"{DATA}/logs/tabulate_costs.benchmark.tsv"
     conda:
-        "amae"
+        "../../environment.yml"
     params:
         records=records_param,
         caveats=caption_caveats,

@@ -20,7 +20,7 @@ rule export_model:
     benchmark:
         f"{LOGS}/export_model.benchmark.tsv"
     conda:
-        "amae"
+        "../../environment.yml"
     threads: CORES
     resources:
         gpu=1,
@@ -50,7 +50,7 @@ rule predict_radiographs:
     benchmark:
         f"{LOGS}/predict_radiographs.benchmark.tsv"
     conda:
-        "amae"
+        "../../environment.yml"
     threads: 64
     resources:
         gpu=1,

@@ -14,7 +14,7 @@ rule fetch_source:
     wildcard_constraints:
         source=any_of(PUBLISHED_KINDS),
     conda:
-        "amae"
+        "../../environment.yml"
     params:
         folder=subpath(output.record, parent=True),
         code=code("sources:fetch_source"),
@@ -35,7 +35,7 @@ rule fetch_weights:
     wildcard_constraints:
         file=any_of(SOURCE_WEIGHTS.values()),
     conda:
-        "amae"
+        "../../environment.yml"
     params:
         folder=subpath(output.weights, parent=True),
         name=name_of_weights,
@@ -58,7 +58,7 @@ rule list_source:
     wildcard_constraints:
         dataset=any_of(names_of_kind(*PUBLISHED_KINDS)),
     conda:
-        "amae"
+        "../../environment.yml"
     params:
         options=source_options,
         code=code("sources:list_source"),
@@ -83,7 +83,7 @@ rule index_source:
     wildcard_constraints:
         dataset=any_of(names_of_kind(*PUBLISHED_KINDS)),
     conda:
-        "amae"
+        "../../environment.yml"
     params:
         options=source_options,
         code=code("sources:index_source"),

@@ -18,7 +18,7 @@ rule train_stage1:
     benchmark:
         f"{LOGS}/train_stage1.benchmark.tsv"
     conda:
-        "amae"
+        "../../environment.yml"
     threads: CORES
     resources:
         gpu=1,
@@ -48,7 +48,7 @@ rule score_stage1:
     benchmark:
         f"{LOGS}/score_stage1.benchmark.tsv"
     conda:
-        "amae"
+        "../../environment.yml"
     threads: CORES
     resources:
         gpu=1,
@@ -75,7 +75,7 @@ rule score_probe:
     benchmark:
         f"{LOGS}/score_probe.benchmark.tsv"
     conda:
-        "amae"
+        "../../environment.yml"
     threads: CORES
     resources:
         gpu=1,
@@ -100,7 +100,7 @@ rule export_pseudo_labels:
     benchmark:
         f"{LOGS}/export_pseudo_labels.benchmark.tsv"
     conda:
-        "amae"
+        "../../environment.yml"
     params:
         settings=settings_of("pseudo_labels"),
         code=code("pseudolabels:export_pseudo_labels"),

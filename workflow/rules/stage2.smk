@@ -18,7 +18,7 @@ rule train_module:
     benchmark:
         f"{LOGS}/train_module_{{module}}.benchmark.tsv"
     conda:
-        "amae"
+        "../../environment.yml"
     threads: CORES
     resources:
         gpu=1,
@@ -50,7 +50,7 @@ rule reconstruct_test:
     benchmark:
         f"{LOGS}/reconstruct_test.benchmark.tsv"
     conda:
-        "amae"
+        "../../environment.yml"
     threads: CORES
     resources:
         gpu=1,

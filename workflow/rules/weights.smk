@@ -16,7 +16,7 @@ rule pretrain_mae:
     benchmark:
         f"{DATA}/logs/pretrain_mae.benchmark.tsv"
     conda:
-        "amae"
+        "../../environment.yml"
     threads: CORES
     resources:
         gpu=1,
@@ -42,7 +42,7 @@ rule import_weights:
     benchmark:
         f"{DATA}/logs/{{variant}}import_weights.benchmark.tsv"
     conda:
-        "amae"
+        "../../environment.yml"
     params:
         sizes=sizes_of_weights,
         normalisation=normalisation,
