@@ -237,7 +237,7 @@ def test_what_own_data_without_splits_to_draw_cannot_give_is_refused_when_it_is_
 
     (tmp_path / "mine/table.csv").write_text("path,split\na.png,train_normal\nb.png,test\nc.png,train_unlabeled\n")
     status, output = project.run("--dry-run", "figure3a")
-    assert status != 0 and "key datasets.mine.splits: null, expected what says how to draw" in output
+    assert status != 0 and "contradicts datasets.mine, whose unlabeled images are not drawn (its table names" in output
 
 
 def test_every_rule_says_what_it_does_and_logs_and_measures_itself():

@@ -26,15 +26,22 @@ require_own_files(config["dataset"])
 
 
 @cache
+def named_splits(dataset):
+    """The splits that the table of own data names itself, calibration aside; none where they are drawn."""
+    configured = config["datasets"][dataset]
+    if configured["kind"] != "own" or not Path(configured["table"]).is_file():
+        return set()
+    try:
+        return given_splits(configured["table"]) - {"calibration"}
+    except InputError as error:
+        raise WorkflowError(str(error)) from None
+
+
 def has_unlabeled(dataset):
     """Whether a data set has unlabeled images, so that protocol Y can be followed."""
     configured = config["datasets"][dataset]
-    if configured["kind"] == "own" and Path(configured["table"]).is_file():
-        try:
-            given = given_splits(configured["table"])
-        except InputError as error:
-            raise WorkflowError(str(error)) from None
-        return "train_unlabeled" in given or given <= {"calibration"}  # where none are given, they are drawn
+    if named := named_splits(dataset):
+        return "train_unlabeled" in named
     return configured["kind"] not in ("rsna", "vindr", "nih") or configured["anomaly_ratio"] is not None
 
 
@@ -117,13 +124,14 @@ def splits_of_variant(wildcards):
 
 def ratio_of_variant(wildcards):
     """The anomaly ratio that a variant changes, if it does; refused where the unlabeled images are not drawn."""
-    variant, dataset = variant_of(wildcards), dataset_of(wildcards)
+    name, variant, dataset = wildcards.dataset, variant_of(wildcards), dataset_of(wildcards)
     changes = VARIANTS[variant]
-    if "anomaly_ratio" in changes and not dataset.get("splits") and dataset.get("anomaly_ratio") is None:
-        key = "splits" if "splits" in dataset else "anomaly_ratio"
+    drawn = dataset.get("splits") or dataset.get("anomaly_ratio") is not None
+    if "anomaly_ratio" in changes and (named_splits(name) or not drawn):
+        why = "its table names the splits" if named_splits(name) else "its splits or its anomaly_ratio is null"
         raise WorkflowError(
-            f"variant {variant}, anomaly ratio {changes['anomaly_ratio']:g}: key datasets.{wildcards.dataset}.{key}: "
-            "null, expected what says how to draw unlabeled images; without it, leave out this variant and figure3a"
+            f"variant {variant}: anomaly_ratio {changes['anomaly_ratio']:g} contradicts datasets.{name}, whose "
+            f"unlabeled images are not drawn ({why}); leave out this variant and figure3a"
         )
     return {key: value for key, value in changes.items() if key == "anomaly_ratio"}
 
