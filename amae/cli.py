@@ -183,13 +183,13 @@ COMMANDS = {
     "compute-metrics": Command(
         "amae.commands.evaluate:compute_metrics",
         "join the scores with the test labels, and compute AUC and average precision",
-        {"manifest": "", "stage1-scores": "", "scores": "", "metrics": ""},
+        {"manifest": "", "index": "", "stage1-scores": "", "scores": "", "metrics": ""},
         options=("reconstruction-scores", "seed"),
     ),
     "measure-scores": Command(
         "amae.commands.evaluate:measure_scores",
         "compute the metrics of several tables of scores",
-        {"manifest": "", "metrics": ""},
+        {"manifest": "", "index": "", "metrics": ""},
         options=("score-tables", "seed"),
     ),
     "summarise-metrics": Command(
@@ -241,7 +241,7 @@ COMMANDS = {
     "tabulate-results": Command(
         "amae.commands.experiments:tabulate_results",
         "methods beside what the papers print",
-        {"published": "", "manifest": "", "table": "results to write (.csv)", "markdown": "", "latex": ""},
+        {"published": "", "manifest": "", "index": "", "table": "results to write (.csv)", "markdown": "", "latex": ""},
         options=("methods", "dataset", "kind", "anomaly-ratio", "reference", "every-printed", "caveats"),
     ),
     "tabulate-costs": Command(
@@ -253,19 +253,19 @@ COMMANDS = {
     "plot-sweep": Command(
         "amae.commands.experiments:plot_sweep",
         "plot AUC against the anomaly ratio",
-        {"published": "", "manifest": "", "figure": ""},
+        {"published": "", "manifest": "", "index": "", "figure": ""},
         options=("methods", "kind"),
     ),
     "plot-comparison": Command(
         "amae.commands.experiments:plot_comparison",
         "plot AUC of methods with Welch tests",
-        {"manifest": "", "figure": ""},
+        {"manifest": "", "index": "", "figure": ""},
         options=("methods", "reference"),
     ),
     "plot-panels": Command(
         "amae.commands.experiments:plot_histogram_panels",
         "plot histograms of one score of several methods",
-        {"published": "", "manifest": "", "figure": ""},
+        {"published": "", "manifest": "", "index": "", "figure": ""},
         options=("methods", "kind", "anomaly-ratio"),
     ),
     "plot-gallery": Command(
@@ -299,7 +299,10 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one sub-command. Returns the exit status: 0, or 2 after what a user can put right, told in one line."""
+    """Run one sub-command. Returns the exit status: 0, 2 after what a user can put right, 130 after an interruption.
+
+    Both are told in one line.
+    """
     options = make_parser().parse_args(arguments)
     module, function = COMMANDS[options.command].function.split(":")
     try:

@@ -3,24 +3,27 @@
 import dataclasses
 import difflib
 import json
+import math
 import shlex
+from collections.abc import Iterator
 from typing import Any
 
 from amae.errors import InputError
 from amae.schema import schema
-from amae.settings import SECTIONS, WEIGHTS_SIZES, ModelSettings
+from amae.settings import SECTIONS, WEIGHTS_SIZES, ModelSettings, from_mapping
 
-TEXT = ("results", "dataset", "preset", "table", "root", "boxes", "folder", "repartition", "metadata", "weights")
+NULLABLE = ("root", "boxes", "folder", "repartition", "metadata")
+TEXT = ("results", "dataset", "preset", "table", "weights", *NULLABLE)
 
 
 def typed(value: Any) -> Any:
     """Numbers and truth values that arrive as text, as they are; keys whose value is a name or a path stay text.
 
     Snakemake reads nested values of --config as text ("seeds=[0,1]"), and YAML takes 1e-4 for text. A whole number
-    written as 3.0 is 3.
+    written as 3.0 is 3. A path that may be null is None where it arrives as the text "null".
     """
     if isinstance(value, dict):
-        return {key: each if key in TEXT else typed(each) for key, each in value.items()}
+        return {key: _text(key, each) if key in TEXT else typed(each) for key, each in value.items()}
     if isinstance(value, list):
         return [typed(each) for each in value]
     try:
@@ -28,6 +31,10 @@ def typed(value: Any) -> Any:
     except ValueError:
         return value
     return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _text(key: str, value: Any) -> Any:
+    return None if key in NULLABLE and value in ("null", "~") else value
 
 
 def check(config: dict[str, Any], source: str = "config/config.yaml") -> None:
@@ -40,8 +47,13 @@ def check(config: dict[str, Any], source: str = "config/config.yaml") -> None:
     errors = sorted(Draft202012Validator(schema()).iter_errors(config), key=lambda error: len(error.absolute_path))
     if errors:
         raise InputError(f"{source}: {_explain(errors[0])}")
-    if dashed := _dashed(config):
-        raise InputError(f"{source}: key {dashed}: begins with a dash, as options do; write ./ before it")
+    for key, value in _values(config):
+        if wrong := _wrong(key, value):
+            raise InputError(f"{source}: key {key}: {wrong}")
+    for table in ("datasets", "variants", "presets"):
+        for name in config[table]:
+            if not isinstance(name, str):
+                raise InputError(f"{source}: key {table}.{name}: found {name!r}, expected a name; write it in quotes")
     for key, table in [("dataset", "datasets"), ("preset", "presets")]:
         if config[key] not in config[table]:
             names = ", ".join(sorted(config[table]))
@@ -54,17 +66,32 @@ def check(config: dict[str, Any], source: str = "config/config.yaml") -> None:
             raise InputError(f"{source}: {f'variant {name}: ' if name else ''}{error}") from None
 
 
-def _dashed(value: Any, key: str = "") -> str | None:
-    """The key of the first name or path that a command would take for an option."""
-    if isinstance(value, str):
-        return key if value.startswith("-") and key.rpartition(".")[2] in TEXT else None
-    items = value.items() if isinstance(value, dict) else ()
-    return next((found for name, each in items if (found := _dashed(each, f"{key}.{name}".lstrip(".")))), None)
+def _values(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value below a key, with its own dotted key; those of a list share the list's."""
+    if isinstance(value, dict):
+        for name, each in value.items():
+            yield from _values(each, f"{key}.{name}".lstrip("."))
+    elif isinstance(value, list):
+        for each in value:
+            yield from _values(each, key)
+    else:
+        yield key, value
+
+
+def _wrong(key: str, value: Any) -> str | None:
+    """What is wrong with a value that the schema accepts."""
+    if isinstance(value, str) and value.startswith("-") and key.rpartition(".")[2] in TEXT:
+        return "begins with a dash, as options do; write ./ before it"
+    if key == "results" and set("{}") & set(value):
+        return f"found {value!r}, expected a folder without braces, which Snakemake takes for wildcards"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"found {value}, expected a finite number"
+    return None
 
 
 def _check_experiments(config: dict[str, Any], source: str) -> None:
-    """Raise InputError for a name in experiments that stands for nothing, or settings of no comparator."""
-    from amae.comparators import METHODS
+    """Raise InputError for a name in experiments that stands for nothing, or settings that a comparator refuses."""
+    from amae.comparators import METHODS, load_method
 
     known = dict.fromkeys(("table2", "figure3", "audit", "localisation"), config["datasets"])
     known |= dict.fromkeys(("backbones", "masks", "decisions"), config["variants"]) | {"comparators": METHODS}
@@ -74,11 +101,19 @@ def _check_experiments(config: dict[str, Any], source: str) -> None:
                 raise InputError(
                     f"{source}: key experiments.{key}: found {name!r}, expected some of {', '.join(sorted(names))}"
                 )
+    if config["experiments"]["figure3"] and "without_pseudo_labels" not in config["variants"]:
+        raise InputError(
+            f"{source}: key variants.without_pseudo_labels: missing; figure 3b (experiments.figure3) shows it"
+        )
     for preset, settings in config["presets"].items():
-        for name in settings.get("comparators", {}):
+        for name, given in settings.get("comparators", {}).items():
+            key = f"presets.{preset}.comparators.{name}"
             if name not in METHODS:
-                known_methods = ", ".join(METHODS)
-                raise InputError(f"{source}: key presets.{preset}.comparators.{name}: expected some of {known_methods}")
+                raise InputError(f"{source}: key {key}: expected some of {', '.join(METHODS)}")
+            try:
+                from_mapping(load_method(name).Settings, given)
+            except InputError as error:
+                raise InputError(f"{source}: key {key}.{error}") from None
 
 
 def _explain(error: Any) -> str:
@@ -103,7 +138,7 @@ def _explain(error: Any) -> str:
         "exclusiveMaximum": lambda v: f"less than {v}",
         "minItems": lambda v: f"at least {v} item",
         "uniqueItems": lambda v: "no value twice",
-        "pattern": lambda v: "a name of letters, digits, _ and -",
+        "pattern": lambda v: "a name of letters, digits, _, . and -, the first a letter or digit",
     }.get(error.validator, lambda v: f"{error.validator} {v}")
     return f"key {path or 'configuration'}: found {error.instance!r}, expected {expected(error.validator_value)}"
 
@@ -128,7 +163,11 @@ def resolve(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
             settings[name] = kind(**preset[name] | overrides.get(name, {}) | changes.get(name, {}))
         except InputError as error:
             raise InputError(f"key {name}.{error}") from None
-    Architecture(**dataclasses.asdict(settings["mae"]))
+    sizes, reconstruction = Architecture(**dataclasses.asdict(settings["mae"])), settings["reconstruction"]
+    try:
+        reconstruction.check_patches(sizes.patches, sizes.visible(reconstruction.mask_ratio))
+    except InputError as error:
+        raise InputError(f"key reconstruction.{error}") from None
     return settings
 
 

@@ -5,6 +5,7 @@ the distributions of intensity, lung coverage and distance. The training images 
 hospital holds abnormal radiographs too, and labels play no part.
 """
 
+import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -37,8 +38,11 @@ def distances(features: np.ndarray, mean: np.ndarray, precision: np.ndarray) -> 
 def held_out_distances(features: np.ndarray, groups: Sequence[str]) -> np.ndarray:
     """Distances `(N,)` of training images `(N, D)`, each from the others only, as a new image's would be.
 
-    Images of one group (a patient) are held out together, in ten folds.
+    Images of one group (a patient) are held out together, in ten folds; where all are of one group, each by itself.
     """
+    if len(set(groups)) < 2:
+        print("warning: all training images have the same patient_id; it is taken for unknown", file=sys.stderr)
+        groups = [str(place) for place in range(len(features))]
     found = np.empty(len(features))
     for others, held_out in GroupKFold(min(FOLDS, len(set(groups)))).split(features, groups=groups):
         found[held_out] = distances(features[held_out], *fit_features(features[others]))

@@ -9,8 +9,9 @@ import json
 import os
 import re
 import shutil
+import socket
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -21,17 +22,19 @@ import pandas as pd
 
 from amae.errors import InputError
 
+HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]  # what a process number means is known here only
+
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, with its suffix; rename it to `path` on success, delete it on failure.
 
-    What killed processes left in the folder is deleted first. An OSError names the file.
+    What killed processes of this host left in the folder is deleted first. An OSError names the file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     delete_leftovers(path.parent)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = temporary_beside(path)
     try:
         yield temporary
         os.replace(temporary, path)
@@ -44,11 +47,16 @@ def atomic(path: str | Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def temporary_beside(path: Path) -> Path:
+    """A hidden name beside `path`, with its suffix, that is this process's own; at most 20 bytes longer."""
+    return path.with_name(f".{path.stem}.{HOST}-{os.getpid()}.tmp{path.suffix}")
+
+
 @lru_cache  # once: a folder may hold many files
 def delete_leftovers(folder: Path) -> None:
-    """Delete what killed processes left under temporary names in a folder."""
+    """Delete what killed processes of this host left under temporary names in a folder."""
     for path in folder.glob(".*.tmp*"):
-        named = re.fullmatch(r"\..+\.(\d+)\.tmp(\..+)?", path.name)
+        named = re.fullmatch(rf"\..+\.{HOST}-(\d+)\.tmp(\..+)?", path.name)
         if named and not _runs(int(named[1])):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
@@ -79,6 +87,17 @@ def write_json(value: Any, path: str | Path) -> None:
     """Write a value as indented JSON."""
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_record(path: str | Path) -> dict[str, Any]:
+    """Read a JSON object that `write_json` wrote. Raises InputError when it is missing or damaged."""
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable record ({error}); delete it and make it again") from None
+    if not isinstance(record, dict):
+        raise InputError(f"{path}: not a readable record (found {str(record)[:80]}, expected an object)")
+    return record
 
 
 def seal(path: str | Path) -> None:
@@ -133,7 +152,7 @@ def load_arrays(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]
 
 def read_csv(path: str | Path, columns: Sequence[str] = ()) -> pd.DataFrame:
     """Read a table with every cell as text and empty cells as "" (an id such as 007 or NA stays what it is);
-    a byte-order mark, as Excel writes it, is skipped.
+    a byte-order mark, as Excel writes it, is skipped, and so are empty cells behind those that the header names.
 
     Raises InputError when the file is missing, empty or not a table, or lacks one of `columns`.
     """
@@ -143,7 +162,30 @@ def read_csv(path: str | Path, columns: Sequence[str] = ()) -> pd.DataFrame:
         raise InputError(f"{path}: no such file") from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, IsADirectoryError) as error:
         raise InputError(f"{path}: not a readable CSV table ({error})") from None
+    if len(table) and not isinstance(table.index, pd.RangeIndex):  # pandas took the first cells for an index
+        names, table = table.columns, table.reset_index()
+        if (table.iloc[:, len(names) :] != "").any(axis=None):
+            raise InputError(f"{path}: not a readable CSV table (rows have more cells than the header has names)")
+        table = table.iloc[:, : len(names)].set_axis(names, axis=1)
     missing = [column for column in columns if column not in table]
     if missing:
         raise InputError(f"{path}: missing column {', '.join(missing)} (found: {', '.join(map(str, table.columns))})")
     return table
+
+
+def rows_of(table: pd.DataFrame, image_ids: Iterable[str], path: str | Path) -> pd.DataFrame:
+    """The rows of a table for these images, in their order.
+
+    Raises InputError, naming the table's file, where it has two rows or none for an image.
+    """
+    twice = table["image_id"][table["image_id"].duplicated()]
+    if len(twice):
+        raise InputError(f"{path}: image_id {twice.iloc[0]!r} appears more than once; expected one row each")
+    places = pd.Series(np.arange(len(table)), index=table["image_id"]).reindex(list(image_ids))
+    missing = places.index[places.isna()]
+    if len(missing):
+        raise InputError(
+            f"{path}: no row for {len(missing)} of {len(places)} images, the first is {missing[0]!r}; expected all "
+            "images of this data set"
+        )
+    return table.iloc[places.astype(int)].reset_index(drop=True)

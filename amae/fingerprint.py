@@ -42,7 +42,8 @@ def fingerprint(name: str, root: str | Path | None = None) -> str:
     """Hash of all project code reachable from a function, as 16 hexadecimal digits.
 
     Args:
-        name: "module:function", such as "amae.cli:train_stage1". The project is the top-level package of that module.
+        name: "module:function", such as "amae.commands.train:pretrain". The project is the top-level package of that
+            module.
         root: folder that holds the package; by default the one that holds this package.
 
     Raises ValueError naming a module or an attribute that is not found, and SyntaxError for code that does not parse.

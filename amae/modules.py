@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from amae.augment import random_resized_crop_flip
+from amae.data.stored import Stored
 from amae.device import precision
 from amae.errors import InputError
 from amae.mae.model import MAE, masked_loss
@@ -33,7 +34,8 @@ def training_images(
         kept = pseudo_labels.loc[pseudo_labels["pseudo_label"] == wanted, "image_id"].tolist()
         ids = normal + kept if module == "A" else kept
     if not ids:
-        raise InputError(f"module {module}: no image to train on; no unlabeled image was kept as pseudo-abnormal")
+        why = "no unlabeled image was kept as pseudo-abnormal" if module == "B" else "split train_normal is empty"
+        raise InputError(f"module {module}: no image to train on; {why}")
     return ids
 
 
@@ -44,7 +46,11 @@ def equal_epochs(settings: ModuleSettings, images: int, images_of_a: int) -> tup
 
 
 def adaptation_loss(
-    model: MAE, images: Tensor, settings: ModuleSettings | PretrainSettings, masks: int = 1, loss_on: str = "hidden"
+    model: MAE,
+    images: Tensor | Stored,
+    settings: ModuleSettings | PretrainSettings,
+    masks: int = 1,
+    loss_on: str = "hidden",
 ) -> LossOf:
     """The loss of a batch of grey uint8 images `(N, H, W)`, given the ids and a generator of all that is random.
 
@@ -67,7 +73,7 @@ def adaptation_loss(
 
 def train_autoencoder(
     model: MAE,
-    images: Tensor,
+    images: Tensor | Stored,
     settings: ModuleSettings | PretrainSettings,
     lr: float,
     seed: int,

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pandas as pd
 
+from amae.errors import InputError
 from amae.settings import PseudoLabelSettings
 
 CLASSES = ("normal", "abnormal")
@@ -18,11 +19,14 @@ def pseudo_label(scores: pd.DataFrame, settings: PseudoLabelSettings) -> pd.Data
     of the images predicted as that class; images at or above it are kept. A class with fewer than `minimum` predicted
     images takes the top `fallback_share` of T_u by its probability instead, and says so. With the source "probe"
     (ours) each class takes the top third: the probe's probability is of belonging to T_u, so that only its order tells
-    normal from abnormal, and no threshold on it does.
+    normal from abnormal, and no threshold on it does. Of images that score alike the earlier rows count as more normal.
 
     Returns one row per image: image_id, p_normal, p_abnormal, predicted, confidence, threshold, kept and
     pseudo_label (normal, abnormal or empty). The threshold is that of the class an image was predicted or kept as.
+    Raises InputError for an empty T_u, and where classes must be ranked and all images score alike.
     """
+    if scores.empty:
+        raise InputError("split train_unlabeled has 0 rows, expected the unlabeled images; pseudo-labels are for these")
     table = scores[["image_id", "p_normal", "p_abnormal"]].reset_index(drop=True)
     p = table[["p_normal", "p_abnormal"]].to_numpy(float)  # (M, 2)
     label, threshold = _choose(p, settings)
@@ -48,8 +52,12 @@ def _choose(p: np.ndarray, settings: PseudoLabelSettings) -> tuple[np.ndarray, n
             threshold[members] = np.percentile(confidence[members], settings.percentile)
             label[members & (confidence >= threshold)] = c
     share = PROBE_SHARE if settings.source == "probe" else settings.fallback_share
+    count, difference = max(1, round(share * len(p))), p[:, 1] - p[:, 0]
+    if ranked and np.ptp(difference) == 0:
+        raise InputError(f"all {len(p)} unlabeled images have the same probabilities, and nothing else ranks them")
+    order = np.argsort(difference, kind="stable")  # from the most normal image to the most abnormal one
     for c in ranked:
-        top = np.argsort(-p[:, c], kind="stable")[: max(1, round(share * len(p)))]
+        top = order[-count:] if c else order[:count]
         label[top] = c
         threshold[top] = p[top, c].min()
         if settings.source == "stage1":

@@ -10,12 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from amae.mae.architecture import visible_patches
 from amae.mae.model import MAE, gather_tokens
 from amae.settings import ReconstructionSettings
 
 
 def draw_orders(image_ids: list[str], seed: int, patches: int, settings: ReconstructionSettings) -> Tensor:
-    """For each image and mask a permutation of its patches, the visible ones first: int64 `(N, L, T)`."""
+    """For each image and mask a permutation of its patches, the visible ones first: int64 `(N, L, T)`.
+
+    Raises InputError where complementary masks do not share out this number of patches evenly.
+    """
+    settings.check_patches(patches, visible_patches(patches, settings.mask_ratio))
     orders = np.empty((len(image_ids), settings.masks, patches), np.int64)
     for row, image_id in enumerate(image_ids):
         digest = hashlib.sha256(image_id.encode()).digest()

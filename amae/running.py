@@ -1,4 +1,4 @@
-"""The folder of results while the workflow is at work in it: one run at a time, and no file from the future.
+"""What the workflow runs on: a folder of results, for one run at a time and with no file from the future, and a GPU.
 
 Also: one command at a time where commands side by side add to the same file.
 """
@@ -82,6 +82,11 @@ def _holders(file: int) -> list[int]:
     except OSError:
         return []
     return sorted({int(each[-4]) for each in locks if each[1] == "FLOCK" and each[-3].endswith(f":{inode}")})
+
+
+def has_nvidia() -> bool:
+    """Whether the driver of an NVIDIA GPU is at work here, told without torch, which takes seconds to load."""
+    return Path("/dev/nvidiactl").exists()
 
 
 def check_folder(results: str | Path) -> None:

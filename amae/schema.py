@@ -4,6 +4,7 @@ import dataclasses
 import sys
 from typing import Any
 
+from amae.scores import DESCRIPTIONS
 from amae.settings import SECTIONS
 
 _NAME = "^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -194,7 +195,7 @@ def schema() -> dict[str, Any]:
                 "gallery": _object(
                     "the gallery of reconstructions",
                     {
-                        "score": {"type": "string", "description": "score that ranks the images shown"},
+                        "score": {"enum": list(DESCRIPTIONS), "description": "score that ranks the images shown"},
                         "rows": _count("images of each kind", 1),
                     },
                     ["score", "rows"],
@@ -203,7 +204,10 @@ def schema() -> dict[str, Any]:
                     "new radiographs, scored by the target predictions",
                     {
                         "folder": _OPTIONAL_TEXT | {"description": "folder of the radiographs to score"},
-                        "score": {"type": "string", "description": "score that decides what is called abnormal"},
+                        "score": {
+                            "enum": list(DESCRIPTIONS),
+                            "description": "score that decides what is called abnormal",
+                        },
                         "specificity": {
                             "type": "number",
                             "exclusiveMinimum": 0,

@@ -7,6 +7,9 @@ apart.
 
 import argparse
 import dataclasses
+import difflib
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -32,6 +35,8 @@ class Checked:
             value, meta = getattr(self, field.name), field.metadata
             if meta["choices"] and value not in meta["choices"]:
                 raise InputError(f"{field.name}: found {value!r}, expected one of {', '.join(meta['choices'])}")
+            if isinstance(value, float) and not math.isfinite(value):
+                raise InputError(f"{field.name}: found {value}, expected a finite number")
             if meta["minimum"] is not None and value < meta["minimum"]:
                 raise InputError(f"{field.name}: found {value}, expected at least {meta['minimum']}")
             if meta["maximum"] is not None and value > meta["maximum"]:
@@ -176,6 +181,15 @@ class ReconstructionSettings(Checked):
                 f"visible parts must share an image out evenly, e.g. masks 4 at mask_ratio 0.75"
             )
 
+    def check_patches(self, patches: int, visible: int) -> None:
+        """Raise InputError where complementary masks, each of `visible` patches, do not share out this many patches."""
+        parts = round(1 / (1 - self.mask_ratio))
+        if self.mask_scheme == "complementary" and parts * visible != patches:
+            raise InputError(
+                f"mask_scheme complementary contradicts images of {patches} patches: at mask_ratio {self.mask_ratio} "
+                f"a mask shows {visible} of them, and {parts} such masks do not share them out evenly"
+            )
+
 
 SECTIONS: dict[str, type] = {
     "mae": ModelSettings,
@@ -203,3 +217,20 @@ def add_options(parser: argparse.ArgumentParser, settings: type) -> None:
 def from_options(settings: type[Settings], options: argparse.Namespace) -> Settings:
     """Settings of one kind from parsed options; raises InputError where they contradict each other."""
     return settings(**{field.name: getattr(options, field.name) for field in dataclasses.fields(settings)})
+
+
+def from_mapping(settings: type[Settings], given: Mapping[str, Any]) -> Settings:
+    """Settings of one kind: those given by name, the others at their defaults.
+
+    Raises InputError, which begins with the key, for an unknown one and for a value of another type or out of limits.
+    """
+    types = {field.name: field.type for field in dataclasses.fields(settings)}
+    for key, value in given.items():
+        if key not in types:
+            close = difflib.get_close_matches(str(key), types, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(types) or 'none'}"
+            raise InputError(f"{key}: unknown; {hint}")
+        allowed = (int, float) if types[key] is float else types[key]
+        if not isinstance(value, allowed) or (isinstance(value, bool) and types[key] is not bool):
+            raise InputError(f"{key}: found {value!r}, expected a value of type {types[key].__name__}")
+    return settings(**{key: types[key](value) for key, value in given.items()})

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from amae.anatpaste import anatpaste
+from amae.data.stored import Stored
 from amae.errors import InputError
 from amae.mae.checkpoints import read_safetensors, write_safetensors
 from amae.mae.weights import Encoder
@@ -28,7 +29,7 @@ def make_head(width: int) -> nn.Sequential:
 
 
 @torch.no_grad()
-def frozen_features(encoder: Encoder, images: Tensor, batch_size: int = 64) -> Tensor:
+def frozen_features(encoder: Encoder, images: Tensor | Stored, batch_size: int = 64) -> Tensor:
     """Pooled features of grey uint8 images `(N, H, W)`: float32 `(N, width)`."""
     encoder.eval()
     parts = []
@@ -37,7 +38,7 @@ def frozen_features(encoder: Encoder, images: Tensor, batch_size: int = 64) -> T
     return torch.cat(parts)
 
 
-def detection_loss(encoder: Encoder, head: nn.Sequential, images: Tensor, lungs: Tensor) -> LossOf:
+def detection_loss(encoder: Encoder, head: nn.Sequential, images: Tensor | Stored, lungs: Tensor | Stored) -> LossOf:
     """The loss of the head on a batch of T_n, given the ids and a generator: cross-entropy, Eq. 2.
 
     `images` uint8 `(N, H, W)`, `lungs` bool `(N, H, W)`. A batch is its normal images (label 0), whose features are
@@ -56,7 +57,12 @@ def detection_loss(encoder: Encoder, head: nn.Sequential, images: Tensor, lungs:
 
 
 def train_stage1(
-    encoder: Encoder, images: Tensor, lungs: Tensor, settings: Stage1Settings, seed: int, resume: Resume
+    encoder: Encoder,
+    images: Tensor | Stored,
+    lungs: Tensor | Stored,
+    settings: Stage1Settings,
+    seed: int,
+    resume: Resume,
 ) -> tuple[nn.Sequential, pd.DataFrame]:
     """Train the head on T_n by `detection_loss`, and return it with its history; the encoder stays as it is."""
     torch.manual_seed(seed)
@@ -69,7 +75,7 @@ def train_stage1(
 
 
 @torch.no_grad()
-def score_stage1(encoder: Encoder, head: nn.Sequential, images: Tensor) -> Tensor:
+def score_stage1(encoder: Encoder, head: nn.Sequential, images: Tensor | Stored) -> Tensor:
     """Probabilities of normal and abnormal, float32 `(N, 2)`, of uint8 images `(N, H, W)`."""
     head.eval()
     return head(frozen_features(encoder, images)).softmax(1)

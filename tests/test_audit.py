@@ -297,5 +297,5 @@ def test_audit_mistakes_as_a_command(files):
         audit(files)
     pd.read_csv(given[5])[1:].to_csv(given[5], index=False)
     files.score_tables = given
-    with pytest.raises(InputError, match=r"ae_Y/scores\.csv: 1 test images have no score, the first is 'i040'"):
+    with pytest.raises(InputError, match=r"ae_Y/scores\.csv: no row for 1 of 80 images, the first is 'i040'"):
         audit(files)

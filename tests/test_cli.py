@@ -73,13 +73,25 @@ def test_help_does_not_load_torch():
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["trian"], ["convert"], ["convert", "--image-size", "big"], ["index", "--x", "1"]]
+    "words",
+    [
+        [],
+        ["trian"],
+        ["convert"],
+        ["convert", "--image-size", "big"],
+        ["convert", "--image-size", "0"],
+        ["pretrain", "--seed", "-1"],
+        ["index", "--x", "1"],
+    ],
 )
 def test_a_wrong_command_line_is_refused(words, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(words)
     assert stopped.value.code == 2
-    assert "usage: amae" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "usage: amae" in err
+    if words[1:2] in (["--image-size"], ["--seed"]):
+        assert f"argument {words[1]}: found {words[2]!r}, expected a whole number of at least" in err
 
 
 @pytest.mark.parametrize(
@@ -306,6 +318,21 @@ def test_settings_that_contradict_each_other(project, refused):
 def test_a_score_that_is_not_there(project, refused):
     line = refused(changed(project.commands("plot-gallery")[0], score="magic"))
     assert "no score 'magic' in the table; it has stage1, inter" in line
+
+
+@pytest.mark.parametrize(
+    ("command", "file", "message"),
+    [
+        ("plot-gallery", "scores", r"images\.csv: no row for \d+ of \d+ images, the first is 'other-"),
+        ("train-module", "pseudo_labels", r"manifest\.csv: no row for \d+ of \d+ images, the first is 'other-"),
+        ("compute-metrics", "stage1_scores", r"other\.csv: no row for 20 of 20 images, the first is "),
+    ],
+)
+def test_a_table_of_another_data_set(project, tmp_path, refused, command, file, message):
+    words = project.commands(command)[0]
+    table = pd.read_csv(words[words.index(f"--{file.replace('_', '-')}") + 1], dtype=str, keep_default_na=False)
+    table.assign(image_id="other-" + table["image_id"]).to_csv(tmp_path / "other.csv", index=False)
+    assert re.search(message, refused(changed(words, **{file: tmp_path / "other.csv"})))
 
 
 def test_module_weights_made_for_other_images(project, tmp_path, refused):

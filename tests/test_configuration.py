@@ -54,6 +54,19 @@ def test_the_configuration_is_accepted():
         ({"seeds": 0}, "key seeds: found 0, expected a value of type array"),
         ({"seeds": [1, 1]}, "no value twice"),
         ({"dataset": "rsma"}, "key dataset: found 'rsma', expected one of datasets: nih, paediatric, pretraining"),
+        ({"results": "out {x}"}, r"key results: found 'out \{x\}', expected a folder without braces"),
+        ({"datasets": {2024: CONFIG["datasets"]["simulated"]}}, r"key datasets\.2024: found 2024, .* in quotes"),
+        ({"gallery__score": "intre"}, r"key gallery\.score: found 'intre', expected one of stage1, inter"),
+        ({"predict__score": "intre"}, r"key predict\.score: found 'intre', expected one of stage1, inter"),
+        ({"presets__demo__stage1__lr": float("nan")}, r"key presets\.demo\.stage1\.lr: found nan, .* finite number"),
+        ({"datasets__rsna__anomaly_ratio": float("nan")}, r"key datasets\.rsna\.anomaly_ratio: found nan"),
+        ({"presets__demo__comparators__ae": {"epoch": 3}}, r"comparators\.ae\.epoch: unknown; did you mean epochs\?"),
+        ({"presets__demo__comparators__ae": {"image_size": 40}}, r"ae\.image_size: found 40, .* multiple of 16"),
+        ({"variants": {}, "experiments__backbones": [], "experiments__masks": [], "experiments__decisions": []}, "3b"),
+        (
+            {"overrides": {"reconstruction": {"mask_scheme": "complementary"}, "mae": {"image_size": 144}}},
+            "key reconstruction.mask_scheme complementary contradicts images of 81 patches: .* shows 20 of them",
+        ),
         ({"preset": "papr"}, "key preset: found 'papr', expected one of presets: demo, paper"),
     ],
 )
@@ -67,6 +80,13 @@ def test_a_missing_key_is_named():
     del config["datasets"]["simulated"]["images"]
     with pytest.raises(InputError, match=r"key datasets\.simulated\.images: missing"):
         configuration.check(config)
+
+
+def test_a_path_that_is_null_on_the_command_line_is_none():
+    own = {"root": "null", "boxes": "null", "table": "null"}  # a table may not be null, but be called so
+    given = {"datasets": {"mine": own}, "predict": {"folder": "null"}}
+    expected = {"datasets": {"mine": {"root": None, "boxes": None, "table": "null"}}, "predict": {"folder": None}}
+    assert configuration.typed(given) == expected
 
 
 def test_numbers_given_as_text_are_numbers():

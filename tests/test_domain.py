@@ -32,6 +32,13 @@ def test_held_out_distances_come_from_the_other_images_only(features):
     np.testing.assert_allclose(of_two[:4], distances(few[:4], *fit_features(few[4:])))
 
 
+def test_images_of_one_patient_are_held_out_one_by_one(features, capsys):
+    alone = held_out_distances(features, [str(n) for n in range(len(features))])
+    assert capsys.readouterr().err == ""
+    np.testing.assert_array_equal(held_out_distances(features, ["ANON"] * len(features)), alone)
+    assert "warning: all training images have the same patient_id" in capsys.readouterr().err
+
+
 def test_held_out_distances_are_like_those_of_new_images(features):
     """The distances of the images that were fitted are smaller, which is why they are not the reference."""
     train, new = features[:60], features[60:]

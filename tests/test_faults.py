@@ -18,7 +18,7 @@ from test_resume import wait_for, with_options
 
 from amae.cli import main
 from amae.errors import InputError
-from amae.files import atomic, open_sealed, seal
+from amae.files import HOST, atomic, open_sealed, seal
 from amae.mae.checkpoints import read_safetensors, write_tensors
 from amae.running import LOCK, check_folder, claim
 from amae.sources.unpack import unpack
@@ -220,13 +220,14 @@ def test_every_changed_bit_of_our_weights_is_found(tmp_path):
 def test_what_a_killed_process_left_is_deleted(tmp_path):
     process = subprocess.Popen(["true"])
     process.wait()
-    (tmp_path / f".big.{process.pid}.tmp.npy").write_text("half")
-    (tmp_path / f".big.{os.getpid()}.tmp.csv").write_text("at work")
-    (tmp_path / f".archive.{process.pid}.tmp/half").mkdir(parents=True)
-    (tmp_path / ".mine.tmp.npy").write_text("not ours")
+    (tmp_path / f".big.{HOST}-{process.pid}.tmp.npy").write_text("half")
+    (tmp_path / f".archive.{HOST}-{process.pid}.tmp/half").mkdir(parents=True)
+    kept = [f".big.{HOST}-{os.getpid()}.tmp.csv", f".big.0therh-{process.pid}.tmp.csv", ".mine.tmp.npy"]
+    for name in kept:  # at work here, on another host, and not ours
+        (tmp_path / name).write_text("whole")
     with atomic(tmp_path / "a.csv") as temporary:
         temporary.write_text("a")
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f".big.{os.getpid()}.tmp.csv", ".mine.tmp.npy", "a.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "a.csv"])
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def test_gallery_shows_holes_and_boxes(scores, reconstructions, tmp_path):
     assert has_colour(picture, BACKGROUND) and has_colour(picture, BOX)
 
 
-def test_gallery_without_a_single_value(scores, reconstructions, tmp_path):
+def test_gallery_without_a_single_value(reconstructions, tmp_path):
     images, maps = reconstructions
     empty = maps | {"mu_a": np.full_like(maps["mu_a"], np.nan)}
     plot_gallery(["image-03"], images, empty, ["no value"], tmp_path / "gallery.png")

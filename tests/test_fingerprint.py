@@ -192,15 +192,16 @@ def test_an_optional_import_is_followed(edit, tmp_path: Path) -> None:
     ("name", "missing"),
     [("p.cli:absent", "p.cli:absent"), ("p.absent:f", "p.absent"), ("p.broken:f", "p.data:absent"), ("p.cli", "p.cli")],
 )
-def test_what_is_not_found_is_named(edit, tmp_path: Path, name: str, missing: str) -> None:
+@pytest.mark.usefixtures("edit")
+def test_what_is_not_found_is_named(tmp_path: Path, name: str, missing: str) -> None:
     (tmp_path / "p/broken.py").write_text("from p.data import absent\ndef f():\n    return absent\n")
     with pytest.raises(ValueError, match=missing):
         fingerprint(name, tmp_path)
 
 
 def test_this_project_resolves_and_is_fast() -> None:
-    started = time.perf_counter()
+    started = time.process_time()  # whatever else the machine does
     first = fingerprint("amae.fingerprint:fingerprint")
     assert len(first) == 16 and int(first, 16) >= 0
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
     assert fingerprint("amae.files:write_csv") != fingerprint("amae.files:write_json")

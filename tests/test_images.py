@@ -228,7 +228,7 @@ def test_an_interrupted_conversion_continues_and_another_starts_afresh(
         run(tmp_path, "out", allowed=1)
     assert [name for name in os.listdir(tmp_path / "out") if not name.endswith(".unfinished")] == []
     run(tmp_path, "out", allowed=1)
-    assert asked[6:] == ["4", "5", "6", "7", "8"]
+    assert asked[6:] == ["2", "4", "5", "6", "7", "8"]  # the rejected one again: it may have been put right
     assert all((whole / name).read_bytes() == (tmp_path / "out" / name).read_bytes() for name in os.listdir(whole))
     assert "continuing after 4 images" in capsys.readouterr().err
 
@@ -238,6 +238,28 @@ def test_an_interrupted_conversion_continues_and_another_starts_afresh(
     run(tmp_path, "out", allowed=1, size=16)
     assert asked[6:] == [str(n) for n in range(9)]
     assert sorted(os.listdir(tmp_path / "out")) == OUTPUTS
+
+
+def test_a_file_that_was_put_right_after_a_kill_is_no_longer_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset(tmp_path)
+    whole = run(tmp_path, "whole")
+    good = (tmp_path / "2.png").read_bytes()
+    (tmp_path / "2.png").write_bytes(b"nothing")
+    monkeypatch.setattr(pack, "PART", 2)
+
+    def killed(path: str, *settings: object) -> tuple:
+        if Path(path).stem == "5":
+            raise KeyboardInterrupt
+        return read_image(path, *settings)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(pack, "read_image", killed)
+        run(tmp_path, "out", allowed=1)
+    (tmp_path / "2.png").write_bytes(good)
+    run(tmp_path, "out")
+    assert all((whole / name).read_bytes() == (tmp_path / "out" / name).read_bytes() for name in OUTPUTS)
 
 
 def test_rejected_images_leave_array_and_index_in_step(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_metrics_are_exact_on_small_maps(seed, decimals):
         assert row[f"{name}_low"] <= row[name] + 1e-9 and row[name] <= row[f"{name}_high"] + 1e-9
 
 
-def test_quantised_metrics_are_close_to_exact():
+def test_quantised_metrics_are_close_to_exact(monkeypatch):
     rng = np.random.default_rng(0)
     ids, labels, boxes, _ = example(rng, images=200)  # 51,200 pixels, twelve times as many as levels
     masks = masks_of(ids, boxes)
@@ -83,7 +83,8 @@ def test_quantised_metrics_are_close_to_exact():
     row = localisation_metrics(maps, ids, labels, boxes).iloc[0]
     assert row["pixel_auc"] == pytest.approx(roc_auc_score(masks.ravel(), maps.ravel()), abs=1e-4)
     assert row["pixel_ap"] == pytest.approx(average_precision_score(masks.ravel(), maps.ravel()), abs=1e-3)
-    coarse = quantise(maps, 256)[0]
+    monkeypatch.setattr(localisation, "LEVELS", 256)
+    coarse = quantise(maps)[0]
     assert exact_aupro(coarse, ids, boxes) == pytest.approx(row["aupro"], abs=2e-3)
 
 
@@ -93,7 +94,8 @@ def test_ranks_come_from_all_columns(monkeypatch):
     levels, count = quantise(maps)
     assert count == 17 and len(np.unique(levels)) == 16
     random = np.random.default_rng(0).random((250, 16, 16)).astype(np.float32)
-    levels, count = quantise(random, 64)
+    monkeypatch.setattr(localisation, "LEVELS", 64)
+    levels, count = quantise(random)
     shares = np.bincount(levels.ravel(), minlength=count)[1:-1] / random.size
     assert shares == pytest.approx(1 / 64, abs=0.012)
     order = np.argsort(random.ravel())
@@ -308,9 +310,22 @@ def test_localisation_mistakes_as_a_command(files):
     with pytest.raises(InputError, match="maps of 16 px, the packed images have 8 px"):
         localise(files)
     np.save(files.images, np.zeros((26, SIZE, SIZE), np.uint8))
+    manifest = pd.read_csv(files.manifest)
+    manifest.drop(columns="label").to_csv(files.manifest, index=False)
+    with pytest.raises(InputError, match=r"manifest\.csv: missing column label"):
+        localise(files)
+    manifest[:-2].to_csv(files.manifest, index=False)
+    with pytest.raises(InputError, match=r"manifest\.csv: no row for 2 of 24 images, the first is 't22'"):
+        localise(files)
+    with np.load(files.maps) as made:
+        arrays = dict(made) | {"image_id": np.array([f"other{n}" for n in range(24)])}
     files.score = "other"
     with pytest.raises(InputError, match="no score 'other'; it has inter"):
         plot_localisation(files)
+    np.savez(files.maps, **arrays)
+    for command in (localise, plot_localisation):
+        with pytest.raises(InputError, match=r"index\.csv: no row for 24 of 24 images, the first is 'other0'"):
+            command(files)
 
 
 @pytest.mark.parametrize("command", [localise, plot_localisation])

@@ -19,12 +19,12 @@ from safetensors.torch import load_file, save_file
 
 from amae import predict as module
 from amae.cli import main
-from amae.commands.predict import list_files
+from amae.commands.predict import _picture_name, list_files
 from amae.data.dicom import read_grey
 from amae.data.images import make_square
 from amae.errors import InputError
 from amae.figures.prediction import POLICY, draw_sheet, full_overlay, shown_of, write_page
-from amae.files import read_csv
+from amae.files import atomic, read_csv
 from amae.mae.checkpoints import read_safetensors, write_tensors
 from amae.portable import FORMAT, load_portable
 
@@ -339,6 +339,14 @@ def test_names_of_files(tmp_path):
     assert list(list_files([tmp_path / "a"], tmp_path / "a/other")) == ["1.dcm", "b/1.dcm", "out/predictions.csv"]
     with pytest.raises(InputError, match=r"out: exists, and holds something"):
         list_files([tmp_path / "a"], out)
+
+
+@pytest.mark.parametrize("length", [229, 230, 231, 255])
+def test_pictures_of_long_names_can_be_written_by_any_process(tmp_path, monkeypatch, length):
+    monkeypatch.setattr("os.getpid", lambda: 4194303)  # the largest on Linux
+    for suffix in (".png", ".dcm"):
+        with atomic(tmp_path / _picture_name("x" * length, suffix)) as temporary:
+            temporary.touch()
 
 
 def test_no_more_files_are_read_than_a_batch_needs(exported, files, monkeypatch):

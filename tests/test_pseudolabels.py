@@ -1,9 +1,13 @@
 """Pseudo-labels: thresholds by percentile of the images predicted as a class, and the fallback of a scarce class."""
 
+from argparse import Namespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from amae.commands.pseudolabels import export_pseudo_labels
+from amae.errors import InputError
 from amae.pseudolabels import pseudo_label
 from amae.settings import PseudoLabelSettings
 
@@ -61,3 +65,24 @@ def test_the_probe_keeps_the_bottom_and_the_top_third_whatever_its_level(capsys)
     ends = table.groupby("pseudo_label")["threshold"].agg(set)
     assert ends["abnormal"] == {np.sort(p)[13]} and ends["normal"] == {1 - np.sort(p)[6]}
     assert capsys.readouterr().err == ""  # no class is scarce: the rule is meant
+
+
+@pytest.mark.parametrize("source", ["stage1", "probe"])
+def test_ties_favour_no_class(source):
+    settings = PseudoLabelSettings(source=source)
+    table = pseudo_label(scores([0.0] * 8 + [1.0] + [0.0] * 3), settings)
+    count = 3 if source == "stage1" else 4
+    assert table["pseudo_label"].value_counts()[["normal", "abnormal"]].tolist() == [count, count]
+    assert table["pseudo_label"][8] == "abnormal"
+
+
+def test_what_cannot_be_ranked_is_refused(tmp_path):
+    with pytest.raises(InputError, match="all 9 unlabeled images have the same probabilities"):
+        pseudo_label(scores([0.3] * 9), PseudoLabelSettings())
+    for name, p in {"empty": [], "constant": [0.3] * 9}.items():
+        scores(p).assign(split="train_unlabeled").to_csv(tmp_path / f"{name}.csv", index=False)
+    settings = vars(PseudoLabelSettings())
+    with pytest.raises(InputError, match=r"empty\.csv: split train_unlabeled has 0 rows"):
+        export_pseudo_labels(Namespace(unlabeled_scores=tmp_path / "empty.csv", **settings))
+    with pytest.raises(InputError, match=r"constant\.csv: all 9"):
+        export_pseudo_labels(Namespace(unlabeled_scores=tmp_path / "constant.csv", pseudo_labels=None, **settings))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from amae.errors import InputError
 from amae.mae.architecture import Architecture
 from amae.mae.model import MAE
 from amae.reconstruct import draw_orders, hidden_counts, reconstruct
@@ -42,6 +43,8 @@ def test_random_masks_hide_each_patch_equally_often():
 def test_complementary_masks_hide_every_patch_three_times():
     settings = ReconstructionSettings(mask_scheme="complementary", masks=8)
     assert (hidden_counts(draw_orders(IDS, 0, 16, settings), 4) == 6).all()
+    with pytest.raises(InputError, match=r"contradicts images of 25 patches: .* shows 6 of them"):
+        draw_orders(IDS, 0, 25, settings)
 
 
 @pytest.mark.parametrize("aggregate", ["hidden", "full"])

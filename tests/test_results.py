@@ -58,7 +58,7 @@ def replicates() -> pd.DataFrame:
 
 
 def test_means_differences_ranks_by_hand(replicates, published):
-    table = results_table(replicates, published, "rsna").set_index("method")
+    table = results_table(replicates, published, "rsna", 0.6).set_index("method")
     assert list(table.index) == list(AUCS) and table["seeds"].tolist() == [4, 4, 1]
     first = table.loc["AMAE stage 1"]
     assert first["auc"] == pytest.approx(87.0)
@@ -71,24 +71,24 @@ def test_means_differences_ranks_by_hand(replicates, published):
 
 
 def test_printed_figures_and_where_they_come_from(replicates, published):
-    table = results_table(replicates, published, "rsna").set_index("method")
+    table = results_table(replicates, published, "rsna", 0.6).set_index("method")
     second = table.loc["AMAE stage 2"]
     assert (second["auc_printed"], second["ap_printed"]) == (91.4, 91.7)  # the main table before other sources
     assert second["notes"] == "AUC in a figure: 80.0; printed AP: the text"
     assert table.loc["AMAE stage 1", "notes"] == "" and table.loc["Own_1 & 2", "notes"] == "ours"
-    other = results_table(replicates, published, "rsna", anomaly_ratio=0.8).set_index("method")
+    other = results_table(replicates, published, "rsna", 0.8).set_index("method")
     assert other.loc["AMAE stage 2", "auc_printed"] == 92 and other.loc["AMAE stage 1", "auc_printed"] == 86.8
-    assert results_table(replicates, published, "vindr")["auc_printed"].notna().tolist() == [True, False, False]
+    assert results_table(replicates, published, "vindr", 0.6)["auc_printed"].notna().tolist() == [True, False, False]
 
 
 def test_welch_is_that_of_scipy(replicates, published):
-    table = results_table(replicates, published, "rsna", reference="AMAE stage 2").set_index("method")
+    table = results_table(replicates, published, "rsna", 0.6, reference="AMAE stage 2").set_index("method")
     expected = ttest_ind(AUCS["AMAE stage 1"], AUCS["AMAE stage 2"], equal_var=False).pvalue
     assert table.loc["AMAE stage 1", "auc_p"] == pytest.approx(expected)
     assert 0.001 < expected < 0.01 and table.loc["AMAE stage 1", "auc_stars"] == "***"
     assert table.loc[["AMAE stage 2", "Own_1 & 2"], "auc_stars"].tolist() == ["", ""]
     with pytest.raises(InputError, match="'nobody' is not a method of the table"):
-        results_table(replicates, published, "rsna", reference="nobody")
+        results_table(replicates, published, "rsna", 0.6, reference="nobody")
 
 
 def test_a_reference_with_two_protocols_is_never_pooled(replicates, published):
@@ -100,7 +100,7 @@ def test_a_reference_with_two_protocols_is_never_pooled(replicates, published):
         for seed, value in enumerate(values)
     ]
     both = pd.concat([replicates, pd.DataFrame(rows)]).fillna({"note": ""})
-    table = results_table(both, published, "rsna", reference="CutPaste-e2e").set_index(["method", "protocol"])
+    table = results_table(both, published, "rsna", 0.6, reference="CutPaste-e2e").set_index(["method", "protocol"])
     for method, protocol in (("AMAE stage 1", "N"), ("AMAE stage 2", "Y")):
         expected = ttest_ind(AUCS[method], auc[protocol], equal_var=False).pvalue
         assert table.loc[(method, protocol), "auc_p"] == pytest.approx(expected)
@@ -112,7 +112,7 @@ def test_chi_square_is_no_percentage(replicates, published):
     published = pd.concat(
         [published, pd.DataFrame([row | {"metric": "chi2", "anomaly_ratio": "0.6", "value": "58.37"}])]
     )
-    table = results_table(replicates.assign(chi2=60.0), published, "rsna", metrics=("chi2",)).set_index("method")
+    table = results_table(replicates.assign(chi2=60.0), published, "rsna", 0.6, metrics=("chi2",)).set_index("method")
     assert table.loc["AMAE stage 2", "chi2_difference"] == pytest.approx(1.63)
     assert readable(table.reset_index(), ("chi2",))["χ² difference"].tolist() == ["", "+1.63", ""]
 
@@ -141,7 +141,7 @@ def test_the_interval_is_that_of_the_mean_over_seeds():
     expected = np.percentile(means, [2.5, 97.5])
     assert rows[["auc_low", "auc_high"]].drop_duplicates().to_numpy()[0] == pytest.approx(expected, abs=0.015)
     empty = pd.DataFrame(columns=PUBLISHED.partition("\n")[0].split(","))
-    table = results_table(rows, empty, "x", metrics=("auc", "ap", "chi2"))
+    table = results_table(rows, empty, "x", 0.6, metrics=("auc", "ap", "chi2"))
     assert table.loc[0, ["auc_low", "auc_high"]].tolist() == pytest.approx((100 * expected).tolist(), abs=1.5)
     ends = [metrics_of_scores(scores_of_seed(seed), seed) for seed in range(4)]
     averaged = np.mean([(part["auc_high"] - part["auc_low"]).item() for part in ends])
@@ -163,28 +163,28 @@ def test_scores_that_do_not_belong_together_are_refused():
 
 def test_mixed_up_replicates_are_refused(replicates, published):
     with pytest.raises(InputError, match=r"'AMAE stage 1' .* appears"):
-        results_table(pd.concat([replicates, replicates[:1]]), published, "rsna")
+        results_table(pd.concat([replicates, replicates[:1]]), published, "rsna", 0.6)
     with pytest.raises(InputError, match="missing column ap"):
-        results_table(replicates.drop(columns="ap"), published, "rsna")
+        results_table(replicates.drop(columns="ap"), published, "rsna", 0.6)
 
 
 def test_readable_cells(replicates, published):
-    text = readable(results_table(replicates, published, "rsna", reference="AMAE stage 2"))
+    text = readable(results_table(replicates, published, "rsna", 0.6, reference="AMAE stage 2"))
     assert text["AUC, %"].tolist()[0] == "87.0 ± 1.6 [85.0, 88.0]"
     assert text["AP, %"].tolist()[2] == "51.0"  # one seed, no interval
     assert text["AUC difference"].tolist() == ["+0.2", "+0.1", ""]
     assert text["AUC Welch"].tolist() == ["***", "", ""]
-    single = results_table(replicates[replicates["seed"] == 0], published, "rsna", reference="AMAE stage 2")
+    single = results_table(replicates[replicates["seed"] == 0], published, "rsna", 0.6, reference="AMAE stage 2")
     assert "AUC Welch" not in readable(single)  # nothing to test with one seed
     low = replicates.assign(auc=replicates["auc"] - 0.0021)
-    assert readable(results_table(low, published, "rsna"))["AUC difference"].tolist()[:2] == [
+    assert readable(results_table(low, published, "rsna", 0.6))["AUC difference"].tolist()[:2] == [
         "0.0",
         "\N{MINUS SIGN}0.1",
     ]
 
 
 def test_markdown_renders(replicates, published, tmp_path):
-    text = readable(results_table(replicates, published, "rsna", reference="AMAE stage 2"))
+    text = readable(results_table(replicates, published, "rsna", 0.6, reference="AMAE stage 2"))
     text.loc[0, "Notes"] = "a | b\nc"
     write_markdown(text, tmp_path / "table.md", "RSNA, AR 0.6")
     lines = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
@@ -202,7 +202,7 @@ def test_latex_escapes():
 
 
 def test_latex_table(replicates, published, tmp_path):
-    text = readable(results_table(replicates, published, "rsna"))
+    text = readable(results_table(replicates, published, "rsna", 0.6))
     path = tmp_path / "table.tex"
     write_latex(text, path, "RSNA & AR 0.6, %", "tab:rsna")
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -217,7 +217,7 @@ def test_latex_table(replicates, published, tmp_path):
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")
 def test_latex_compiles(replicates, published, tmp_path):
-    write_latex(readable(results_table(replicates, published, "rsna")), tmp_path / "t.tex", "A_b % c", "tab:x")
+    write_latex(readable(results_table(replicates, published, "rsna", 0.6)), tmp_path / "t.tex", "A_b % c", "tab:x")
     (tmp_path / "main.tex").write_text(
         "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\\input{t}\\end{document}"
     )
@@ -275,9 +275,13 @@ def options(published, tmp_path) -> Namespace:
         methods.append(entry | {"scores": [str(path) for path in files]})
     images = scores_of_seed(0)[["image_id", "label"]].assign(split="test")
     unlabelled = pd.DataFrame({"image_id": ["x", "y"], "label": "", "split": ["test", "train_unlabeled"]})
-    pd.concat([images, unlabelled]).to_csv(tmp_path / "manifest.csv", index=False)
+    unread = pd.DataFrame({"image_id": ["unread"], "label": "normal", "split": "test"})
+    manifest = pd.concat([images, unlabelled, unread]).assign(patient_id="", view="")
+    manifest.assign(path=manifest["image_id"] + ".dcm").to_csv(tmp_path / "manifest.csv", index=False)
+    pd.concat([images, unlabelled]).to_csv(tmp_path / "index.csv", index=False)
     outputs = {"table": "t.csv", "markdown": "t.md", "latex": "t.tex", "figure": "t.png", "published": "published.csv"}
-    paths = {name: tmp_path / file for name, file in outputs.items()} | {"manifest": tmp_path / "manifest.csv"}
+    paths = {name: tmp_path / file for name, file in outputs.items()}
+    paths |= {name: tmp_path / f"{name}.csv" for name in ("manifest", "index")}
     return Namespace(
         **paths,
         methods=json.dumps(methods),
@@ -346,6 +350,7 @@ def test_an_unknown_anomaly_ratio_has_nothing_printed_beside_it(options):
         ("[]", "no method given"),
         ('[{"method": "a"}]', "expected the keys"),
         ("[3]", "expected the keys"),
+        ("{}", "expected JSON of a list"),
     ],
 )
 def test_mistakes_in_methods_are_named(methods, message, options):
@@ -367,6 +372,9 @@ def test_costs_as_a_command(options, tmp_path):
     assert (row["jobs"], row["wall_hours"]) == (1, 1) and row["gigabytes"] == pytest.approx(0.001, rel=0.01)
     (folder / "run.json").write_text("{")
     with pytest.raises(InputError, match="not a readable record"):
+        experiments.tabulate_costs(options)
+    options.records = "[]"
+    with pytest.raises(InputError, match=r"found \[\], expected JSON of an object"):
         experiments.tabulate_costs(options)
 
 

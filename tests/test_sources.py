@@ -392,11 +392,9 @@ def indexed(
     """Manifest, hidden labels and boxes that the command writes."""
     files = {name: folder / f"{name}.csv" for name in ("table", "manifest", "hidden_labels", "boxes")}
     commands.index_source(options_of(dataset, source, **files, **given))
-    return (
-        read_manifest(files["manifest"], check_files=True),
-        read_csv(files["hidden_labels"]),
-        read_csv(files["boxes"]),
-    )
+    manifest = read_manifest(files["manifest"])
+    assert all(Path(path).is_file() for path in manifest["path"])
+    return manifest, read_csv(files["hidden_labels"]), read_csv(files["boxes"])
 
 
 @pytest.fixture
@@ -409,7 +407,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata.importlib.util, "find_spec", lambda name: None)
 
 
-def test_rsna_original_files(tmp_path: Path, small: None) -> None:
+@pytest.mark.usefixtures("small")
+def test_rsna_original_files(tmp_path: Path) -> None:
     lists, source = small_lists("r"), tmp_path / "kaggle"
     for name in [*names_of(lists), "unused"]:
         write(source / "rsna" / "stage_2_train_images" / f"{name}.dcm", "a DICOM file")
@@ -431,6 +430,10 @@ def test_rsna_original_files(tmp_path: Path, small: None) -> None:
     assert set(unlabeled["nih_image"]) == {""} and (unlabeled["view"] != "").all()
     assert list(boxes["image_id"]) == ["r18", "r19", "r20"]  # none of T_u
     assert boxes.iloc[0, 1:].tolist() == ["Lung Opacity", "256.0", "512.0", "320.0", "640.0"]
+    (source / "kaggle_stage_2_train_labels.csv.zip").unlink()
+    write(source / "stage_2_train_labels.csv", "patientId,x,y,width,height\nr15,,,,\nr18,1,2,?,4\n")
+    with pytest.raises(InputError, match=r"stage_2_train_labels\.csv: row 3: found 1, 2, \?, 4; expected numbers"):
+        indexed(tmp_path, "rsna", source, anomaly_ratio=0.6)
 
 
 def rsna_files(folder: Path, same_patient: dict[str, str] | None = None) -> None:
@@ -451,7 +454,8 @@ def rsna_files(folder: Path, same_patient: dict[str, str] | None = None) -> None
 SHARED = {"r00": "r15", "r05": "r19", "r10": "r18", "r11": "r12"}  # r11 and r12 are both of the pool
 
 
-def test_training_without_patients_of_the_test_set(tmp_path: Path, small: None, capsys) -> None:
+@pytest.mark.usefixtures("small")
+def test_training_without_patients_of_the_test_set(tmp_path: Path, capsys) -> None:
     rsna_files(tmp_path, SHARED)
     published, _, _ = indexed(tmp_path, "rsna", tmp_path, anomaly_ratio=0.6)
     assert "warning: 3 patients are in both training and test (3 test images" in capsys.readouterr().err
@@ -470,7 +474,8 @@ def test_training_without_patients_of_the_test_set(tmp_path: Path, small: None, 
         indexed(tmp_path, "rsna", tmp_path, anomaly_ratio=1.0, patient_disjoint=True)
 
 
-def test_patients_that_are_not_known_cannot_be_kept_apart(tmp_path: Path, small: None) -> None:
+@pytest.mark.usefixtures("small")
+def test_patients_that_are_not_known_cannot_be_kept_apart(tmp_path: Path) -> None:
     rsna_files(tmp_path)
     with pytest.raises(InputError, match=r"patient_disjoint needs pneumonia-challenge-dataset-mappings_2018\.json"):
         indexed(tmp_path, "rsna", tmp_path, anomaly_ratio=0.6, patient_disjoint=True)
@@ -480,7 +485,8 @@ def test_patients_that_are_not_known_cannot_be_kept_apart(tmp_path: Path, small:
 
 
 @pytest.mark.parametrize(("disjoint", "ratios"), [(False, [0, 0.2, 0.4, 0.6, 0.8, 1]), (True, [0, 0.2, 0.4, 0.6, 0.8])])
-def test_candidates_are_the_images_of_every_ratio(tmp_path: Path, small: None, disjoint: bool, ratios) -> None:
+@pytest.mark.usefixtures("small")
+def test_candidates_are_the_images_of_every_ratio(tmp_path: Path, disjoint: bool, ratios) -> None:
     rsna_files(tmp_path, SHARED)
     every = set()
     for ratio in ratios:
@@ -522,7 +528,8 @@ def row(**given: object) -> catalogue.Source:
     return catalogue.Source(**whole | {"access": "open"} | given)
 
 
-def test_rsna_archive_is_fetched_unpacked_and_indexed(tmp_path: Path, small: None, rows, capsys, monkeypatch) -> None:
+@pytest.mark.usefixtures("small")
+def test_rsna_archive_is_fetched_unpacked_and_indexed(tmp_path: Path, rows, capsys, monkeypatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     lists, source = small_lists("r"), tmp_path / "raw"
     body = archive_of(lists, names_of(lists), "RSNA")
@@ -561,9 +568,13 @@ def test_checksums_of_weights_fetched_side_by_side_are_all_kept(tmp_path: Path, 
         list(pool.map(lambda name: commands.fetch_source(Namespace(dataset=name, folder=tmp_path)), names))
     expected = {f"{name}.pth": f"sum of {name}" for name in names} | {"before.pth": "kept"}
     assert json.loads((tmp_path / "fetched.json").read_text()) == expected
+    (tmp_path / "fetched.json").write_text('{"before.pth"')
+    with pytest.raises(InputError, match=r"fetched\.json: not a readable record \("):
+        commands.fetch_source(Namespace(dataset="weights", folder=tmp_path))
 
 
-def test_an_archive_without_unlabeled_images_serves_protocol_n(tmp_path: Path, small: None, capsys) -> None:
+@pytest.mark.usefixtures("small")
+def test_an_archive_without_unlabeled_images_serves_protocol_n(tmp_path: Path, capsys) -> None:
     lists = small_lists("v")
     part = [Path(n).stem for n in [*lists["train"]["0"], *lists["test"]["0"], *lists["test"]["1"]]]
     for name in part:
@@ -581,7 +592,8 @@ def test_an_archive_without_unlabeled_images_serves_protocol_n(tmp_path: Path, s
         indexed(tmp_path, "vindr", tmp_path, anomaly_ratio=0.6, repartition=tmp_path / "all.json")
 
 
-def test_vindr_original_files(tmp_path: Path, small: None) -> None:
+@pytest.mark.usefixtures("small")
+def test_vindr_original_files(tmp_path: Path) -> None:
     lists = small_lists("v")
     for name in names_of(lists):
         write(tmp_path / "train" / f"{name}.dicom", "a DICOM file")
@@ -599,7 +611,8 @@ def test_vindr_original_files(tmp_path: Path, small: None) -> None:
 
 
 @pytest.mark.parametrize("place", ["images_{n:03d}/images", "images"])
-def test_nih_folders(tmp_path: Path, small: None, place: str) -> None:
+@pytest.mark.usefixtures("small")
+def test_nih_folders(tmp_path: Path, place: str) -> None:
     number = iter(range(1, 99))
     entries, wanted = ["Image Index,Finding Labels,Patient Age"], []
     for name, count in {"norm_Male_train": 3, "norm_Female_train": 2, "norm_Male_test": 1, "norm_Female_test": 1,
@@ -658,7 +671,8 @@ def paediatric_files(folder: Path) -> list[Path]:
     return paths
 
 
-def test_paediatric_zip_is_fetched_and_split_by_patient(tmp_path: Path, small: None, rows) -> None:
+@pytest.mark.usefixtures("small")
+def test_paediatric_zip_is_fetched_and_split_by_patient(tmp_path: Path, rows) -> None:
     outer, file = tmp_path / "made" / "chest_xray", io.BytesIO()
     paths = paediatric_files(outer) + paediatric_files(outer / "chest_xray")  # twice, as in Kaggle's
     with zipfile.ZipFile(file, "w") as archive:

@@ -172,13 +172,12 @@ def test_values_of_the_configuration_reach_no_shell(tmp_path):
         "results": results,
         "dataset": "mine",
         "datasets": {"mine": own},
-        "gallery": {"score": HOSTILE, "rows": 1},
-        "predict": {"folder": paths["folder"], "score": HOSTILE, "specificity": 0.5},
+        "predict": {"folder": paths["folder"], "score": "inter", "specificity": 0.5},
         "experiments": {"localisation": ["mine"]},
     }
     seen = run_with_stub(tmp_path, changes, "all", "localisation", "predictions")
     words = [word for command in seen for word in command]
-    assert {*paths.values(), HOSTILE, f"{results}/mine/images.npy", f"{results}/mine/seed0/predictions"} <= set(words)
+    assert {*paths.values(), f"{results}/mine/images.npy", f"{results}/mine/seed0/predictions"} <= set(words)
     assert splits in [json.loads(word) for word in words if word.startswith("{")]
 
 

@@ -152,6 +152,7 @@ def test_pseudo_labels_of_the_probe_share_all_but_stage_2(finished):
     [
         (["overrides={modules: {warmup_epochs: 3}}"], "key modules.warmup_epochs 3 is more than epochs 2"),
         (["datasets={tiny: {weights: nowhere.pth}}"], "key datasets.tiny.weights: nowhere.pth: no such file"),
+        (["datasets={rsna: {metadata: nowhere}}", "dataset=rsna"], "key datasets.rsna.metadata: nowhere: no such file"),
     ],
 )
 def test_a_mistake_in_the_configuration_stops_the_run_before_it_begins(finished, config, message):
@@ -223,6 +224,22 @@ def test_boxes_of_own_data_are_drawn_and_measured(tmp_path, given, expected):
     assert sum("--boxes" in command for command in commands) == expected
 
 
+def test_what_own_data_without_splits_to_draw_cannot_give_is_refused_when_it_is_planned(tmp_path):
+    project = copy_sources(tmp_path)
+    (tmp_path / "mine").mkdir()
+    tiny = tmp_path / "tests/tiny.yaml"
+    text = tiny.read_text().replace("dataset: tiny\n", "").replace("figure3: [tiny]", "figure3: [mine]")
+    tiny.write_text(text.replace("datasets:\n", OWN.lstrip(), 1))
+
+    (tmp_path / "mine/table.csv").write_text("path,split\na.png,train_normal\nb.png,test\n")
+    planned = project.planned().keys()  # protocol N alone
+    assert {"train_stage1", "measure_comparison"} < planned and not {"export_pseudo_labels", "train_module"} & planned
+
+    (tmp_path / "mine/table.csv").write_text("path,split\na.png,train_normal\nb.png,test\nc.png,train_unlabeled\n")
+    status, output = project.run("--dry-run", "figure3a")
+    assert status != 0 and "contradicts datasets.mine, whose unlabeled images are not drawn (its table names" in output
+
+
 def test_every_rule_says_what_it_does_and_logs_and_measures_itself():
     assert len(RULES) >= 17
     order = [
@@ -267,7 +284,7 @@ def test_every_wildcard_is_constrained():
 )
 def test_a_job_on_a_gpu_leaves_cores_to_others(tmp_path, driver, gpus, config, threads):
     project = copy_sources(tmp_path)
-    project.edit("workflow/rules/common.smk", "/dev/nvidiactl", driver)
+    project.edit("amae/running.py", "/dev/nvidiactl", driver)
     words = [*project.command("--dry-run", config=(config,)), "--cores", "8", "--resources", f"gpu={gpus}"]
     status, output = run(words, project.folder)
     assert status == 0, output

@@ -1,11 +1,10 @@
 """Commands that train and apply the comparators. None of them is ever given a label of an unlabeled image."""
 
-import difflib
 import hashlib
 import json
 import shutil
 from argparse import Namespace
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +24,7 @@ from amae.fingerprint import fingerprint
 from amae.mae.checkpoints import is_safetensors, read_safetensors, write_tensors
 from amae.mae.weights import load_encoder
 from amae.provenance import recording
+from amae.settings import from_mapping
 from amae.training import Resume
 
 _MEANING = {
@@ -100,17 +100,8 @@ def read_settings(kind: type, text: str) -> Any:
         raise InputError(f"--settings {text!r}: not JSON ({error})") from None
     if not isinstance(given, dict):
         raise InputError(f'--settings {text!r}: expected an object, such as {{"epochs": 20}}')
-    types = {field.name: field.type for field in fields(kind)}
-    for key, value in given.items():
-        if key not in types:
-            close = difflib.get_close_matches(key, types, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(types) or 'none'}"
-            raise InputError(f"--settings: key {key}: unknown; {hint}")
-        allowed = (int, float) if types[key] is float else types[key]
-        if not isinstance(value, allowed) or (isinstance(value, bool) and types[key] is not bool):
-            raise InputError(f"--settings: key {key}: found {value!r}, expected a value of type {types[key].__name__}")
     try:
-        return kind(**{key: types[key](value) for key, value in given.items()})
+        return from_mapping(kind, given)
     except InputError as error:
         raise InputError(f"--settings: key {error}") from None
 

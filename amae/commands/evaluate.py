@@ -1,45 +1,40 @@
 """Commands that measure and show, after the fact."""
 
 from argparse import Namespace
-from pathlib import Path
 
-import pandas as pd
-
+from amae.errors import naming
 from amae.evaluation import tables
-from amae.files import load_arrays, read_csv, write_csv
+from amae.files import load_arrays, read_csv, rows_of, write_csv
 
 PSEUDO_LABELS = ["image_id", "p_normal", "p_abnormal", "predicted", "threshold", "kept", "pseudo_label"]
 
 
 def compute_metrics(options: Namespace) -> None:
     """Join the scores of the test images with their labels, and measure each; without T_u that is stage 1 alone."""
-    from amae.data.manifest import read_manifest
-
-    test = read_manifest(options.manifest, needs=("test",))
-    test = test.loc[test["split"] == "test", ["image_id", "label", "view"]]
-    columns = ["image_id", "p_abnormal"]
-    stage1 = read_csv(options.stage1_scores, columns)[columns].rename(columns={"p_abnormal": "stage1"})
-    scores = test.merge(stage1, on="image_id")
-    if options.reconstruction_scores:
-        scores = scores.merge(read_csv(options.reconstruction_scores, ["image_id"]), on="image_id")
+    scores = tables.tested_images(options.manifest, options.index)
+    stage1 = read_csv(options.stage1_scores, ["image_id", "p_abnormal"])
+    scores["stage1"] = rows_of(stage1, scores["image_id"], options.stage1_scores)["p_abnormal"]
+    if path := options.reconstruction_scores:
+        made = rows_of(read_csv(path, ["image_id"]), scores["image_id"], path)
+        scores = scores.join(made.drop(columns="image_id"))
     write_csv(scores, options.scores)
-    write_csv(tables.metrics_of_scores(scores[scores["label"] != ""], options.seed), options.metrics)
+    with naming(options.scores):
+        metrics = tables.metrics_of_scores(scores[scores["label"] != ""], options.seed)
+    write_csv(metrics, options.metrics)
 
 
 def measure_scores(options: Namespace) -> None:
     """Metrics of several tables of scores in one; a score is named by its table's folder: ddad_Y/ddad_inter."""
-    from amae.data.manifest import read_manifest
-
-    test = read_manifest(options.manifest, needs=("test",))
-    scores = test.loc[(test["split"] == "test") & (test["label"] != ""), ["image_id", "label", "view"]]
-    for path in options.score_tables:
-        scores = scores.merge(tables.scores_by_folder(path), on="image_id")
-    write_csv(tables.metrics_of_scores(scores, options.seed), options.metrics)
+    images = tables.tested_images(options.manifest, options.index)
+    scores = tables.join_scores(images[images["label"] != ""], options.score_tables)
+    with naming(options.manifest):
+        metrics = tables.metrics_of_scores(scores, options.seed)
+    write_csv(metrics, options.metrics)
 
 
 def summarise_metrics(options: Namespace) -> None:
     """Mean, spread over seeds and interval over images of every score."""
-    write_csv(tables.summarise([_labelled(path) for path in options.scores_of_seeds]), options.table)
+    write_csv(tables.summarise([tables.labelled_scores(path) for path in options.scores_of_seeds]), options.table)
 
 
 def diagnose_pseudo_labels(options: Namespace) -> None:
@@ -48,7 +43,9 @@ def diagnose_pseudo_labels(options: Namespace) -> None:
 
     pseudo = read_csv(options.pseudo_labels, PSEUDO_LABELS)
     hidden = read_csv(options.hidden_labels, ["image_id", "label"])
-    write_csv(tables.diagnose_pseudo_labels(pseudo, hidden), options.table)
+    with naming(options.hidden_labels):
+        diagnosis = tables.diagnose_pseudo_labels(pseudo, hidden)
+    write_csv(diagnosis, options.table)
     plot_pseudo_labels(pseudo, hidden, options.figure)
 
 
@@ -59,17 +56,12 @@ def plot_training(options: Namespace) -> None:
     plot({path.parent.name: read_csv(path, ["epoch", "lr", "loss"]) for path in options.histories}, options.figure)
 
 
-def _labelled(path: Path) -> pd.DataFrame:
-    """The scores of the test images whose label is known."""
-    scores = read_csv(path, ["image_id", "label"])
-    return scores[scores["label"] != ""]
-
-
 def plot_scores(options: Namespace) -> None:
     """ROC and precision-recall curves of every score, all seeds."""
     from amae.figures.curves import plot_precision_recall, plot_roc
 
-    scores = {seed: _labelled(path) for seed, path in zip(options.seeds, options.scores_of_seeds, strict=True)}
+    files = zip(options.seeds, options.scores_of_seeds, strict=True)
+    scores = {seed: tables.labelled_scores(path) for seed, path in files}
     plot_roc(scores, options.roc)
     plot_precision_recall(scores, options.precision_recall)
 
@@ -78,7 +70,7 @@ def plot_histograms(options: Namespace) -> None:
     """Histograms of every score by label."""
     from amae.figures.distributions import plot_histograms as plot
 
-    plot(_labelled(options.scores), options.figure)
+    plot(tables.labelled_scores(options.scores), options.figure)
 
 
 def plot_gallery(options: Namespace) -> None:
@@ -87,13 +79,14 @@ def plot_gallery(options: Namespace) -> None:
     from amae.data.packed import open_images
     from amae.figures import gallery
 
-    scores = _labelled(options.scores)
-    rows, titles = gallery.title_rows(
-        gallery.choose_examples(scores, options.score, options.rows), scores, options.score
-    )
+    scores = tables.labelled_scores(options.scores)
+    with naming(options.scores):
+        examples = gallery.choose_examples(scores, options.score, options.rows)
+    rows, titles = gallery.title_rows(examples, scores, options.score)
     images, index = open_images(options.images, options.index)
-    places = dict(zip(index["image_id"], range(len(index)), strict=True))
-    shown = {image_id: images[places[image_id]] for image_id in rows}
+    places = rows_of(index.reset_index(names="row"), rows, options.index)["row"]
+    shown = dict(zip(rows, images[places.to_numpy()], strict=True))
     boxes = packed_boxes(read_boxes(options.boxes), index)[0] if options.boxes else None
     maps = load_arrays(options.maps, ("image_id", "mu_a", "mu_b", "visible"))
-    gallery.plot_gallery(rows, shown, maps, titles, options.figure, boxes)
+    with naming(options.maps):
+        gallery.plot_gallery(rows, shown, maps, titles, options.figure, boxes)

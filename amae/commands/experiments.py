@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from amae.errors import InputError
-from amae.files import atomic, load_arrays, read_csv, write_csv
+from amae.errors import InputError, naming
+from amae.files import atomic, load_arrays, read_csv, read_record, rows_of, write_csv
 
 
 def localise(options: Namespace) -> None:
@@ -19,11 +19,12 @@ def localise(options: Namespace) -> None:
 
     images, index, made = _reconstructions(options)
     boxes, findings = _boxes(options.boxes, index)
-    label = read_csv(options.manifest).set_index("image_id")["label"]
+    manifest = read_csv(options.manifest, ["image_id", "label"])
+    labels = rows_of(manifest, made["ids"], options.manifest)["label"]
     tables = []
     for name in MAPS:
         values = _map(name, images, index, made)
-        table = localisation_metrics(values, made["ids"], label[made["ids"]], boxes, findings, options.seed)
+        table = localisation_metrics(values, made["ids"], labels, boxes, findings, options.seed)
         table.insert(0, "seed", options.seed)
         table.insert(1, "map", name)
         tables.append(table)
@@ -33,14 +34,13 @@ def localise(options: Namespace) -> None:
 def plot_localisation(options: Namespace) -> None:
     """Boxes and maps of images with boxes, evenly spaced from the highest to the lowest of a score."""
     from amae.evaluation.localisation import MAPS
-    from amae.evaluation.tables import read_scores, score_columns
+    from amae.evaluation.tables import labelled_scores, score_columns
     from amae.figures.localisation import plot_localisation as plot
     from amae.figures.style import score_name
 
     images, index, made = _reconstructions(options)
     boxes, findings = _boxes(options.boxes, index)
-    scores = read_csv(options.scores)
-    scores = read_scores(scores[scores["label"] != ""])
+    scores = labelled_scores(options.scores)
     if options.score not in score_columns(scores):
         raise InputError(f"{options.scores}: no score {options.score!r}; it has {', '.join(score_columns(scores))}")
     ranked = scores.sort_values([options.score, "image_id"], ascending=[False, True], ignore_index=True)
@@ -89,6 +89,7 @@ def audit(options: Namespace) -> None:
     from amae.data.manifest import read_manifest
     from amae.data.packed import open_images
     from amae.evaluation.audit import audit_table, audit_text, shortcut_scores
+    from amae.evaluation.tables import join_scores
 
     manifest = read_manifest(options.manifest, needs=("test",))
     images, index = open_images(options.images, options.index)
@@ -100,7 +101,7 @@ def audit(options: Namespace) -> None:
             "same number for each"
         )
     of_seeds = [options.score_tables[place * count : (place + 1) * count] for place in range(len(options.seeds))]
-    scores = [_joined(shortcuts[["image_id", "label"]], paths) for paths in of_seeds]
+    scores = [join_scores(shortcuts[["image_id", "label"]], paths) for paths in of_seeds]
     table = audit_table([shortcuts, *scores], manifest, options.exposure)
     write_csv(table, options.table)
     with atomic(options.text) as temporary:
@@ -111,15 +112,11 @@ def tabulate_results(options: Namespace) -> None:
     """Methods side by side with what was printed, as CSV, Markdown and LaTeX."""
     from amae.evaluation import results
 
-    table = results.results_table(
-        _replicates(options),
-        read_csv(options.published),
-        options.kind,
-        options.anomaly_ratio,
-        options.reference,
-    )
+    replicates, published = _replicates(options), read_csv(options.published)
+    with naming("--methods"):
+        table = results.results_table(replicates, published, options.kind, options.anomaly_ratio, options.reference)
     if options.every_printed:
-        table = results.add_printed_only(table, read_csv(options.published), options.kind, options.anomaly_ratio)
+        table = results.add_printed_only(table, published, options.kind, options.anomaly_ratio)
     write_csv(table, options.table)
     ratio = "" if options.anomaly_ratio is None else f", anomaly ratio {options.anomaly_ratio}"
     caption = (
@@ -142,8 +139,11 @@ def tabulate_costs(options: Namespace) -> None:
     """What each method takes, from the records of its jobs, as CSV, Markdown and LaTeX."""
     from amae.evaluation import results
 
-    paths = {method: [Path(path) for path in of_method] for method, of_method in _json(options.records).items()}
-    records = {method: [_record(path) for path in of_method] for method, of_method in paths.items()}
+    paths = {
+        method: [Path(path) for path in of_method]
+        for method, of_method in _json(options.records, "--records", dict).items()
+    }
+    records = {method: [read_record(path) for path in of_method] for method, of_method in paths.items()}
     sizes = {method: _bytes_of({path.parent for path in of_method}) for method, of_method in paths.items()}
     table = results.cost_table(records, sizes)
     write_csv(table, options.table)
@@ -171,7 +171,9 @@ def plot_comparison(options: Namespace) -> None:
     """AUC of methods with Welch tests against one of them."""
     from amae.figures.sweep import plot_comparison as plot
 
-    plot(_replicates(options), options.figure, options.reference)
+    replicates = _replicates(options)
+    with naming("--reference"):
+        plot(replicates, options.figure, options.reference)
 
 
 def plot_histogram_panels(options: Namespace) -> None:
@@ -187,23 +189,6 @@ def plot_histogram_panels(options: Namespace) -> None:
     plot(panels, column, options.figure, printed)
 
 
-def _joined(images: pd.DataFrame, paths: Sequence[Path]) -> pd.DataFrame:
-    """These images with every score of one seed, named by the folder of its table."""
-    from amae.evaluation.tables import scores_by_folder
-
-    scores = images
-    for path in paths:
-        table = scores_by_folder(path)
-        twice = (set(table) & set(scores)) - {"image_id"}
-        if twice:
-            raise InputError(f"{path}: score {sorted(twice)[0]!r} is in another table too; expected each score once")
-        missing = images.loc[~images["image_id"].isin(table["image_id"]), "image_id"]
-        if len(missing):
-            raise InputError(f"{path}: {len(missing)} test images have no score, the first is {missing.iloc[0]!r}")
-        scores = scores.merge(table, on="image_id")
-    return scores
-
-
 def _replicates(options: Namespace) -> pd.DataFrame:
     """A row for each method and seed of `--methods`."""
     from amae.evaluation.results import replicates_of
@@ -211,7 +196,8 @@ def _replicates(options: Namespace) -> pd.DataFrame:
     rows = []
     for about, tables in _methods(options):
         ratio = about.pop("anomaly_ratio", "")
-        rows.append(replicates_of(tables, **about).assign(anomaly_ratio=ratio))
+        with naming("--methods"):
+            rows.append(replicates_of(tables, **about).assign(anomaly_ratio=ratio))
     return pd.concat(rows, ignore_index=True)
 
 
@@ -221,35 +207,31 @@ def _methods(options: Namespace) -> list[tuple[dict[str, Any], list[pd.DataFrame
     `--methods` is a JSON list of {method, protocol, taxonomy, score, scores [, note, anomaly_ratio]}, where `scores` is
     the table of each seed and `score` is named folder/column, as in ddad_Y/ddad_inter.
     """
-    from amae.evaluation.tables import CLASSES
+    from amae.evaluation.tables import join_scores, tested_images
 
-    images = read_csv(options.manifest, ["image_id", "label", "split"])
-    images = images.loc[(images["split"] == "test") & images["label"].isin(CLASSES), ["image_id", "label"]]
+    images = tested_images(options.manifest, options.index).drop(columns="view")
+    images = images[images["label"] != ""]
     known, found = {"method", "protocol", "taxonomy", "score", "scores"}, []
-    for about in _json(options.methods):
+    for about in _json(options.methods, "--methods", list):
         if not isinstance(about, dict) or not known <= set(about) <= known | {"note", "anomaly_ratio"}:
             raise InputError(
                 f"--methods: {about}; expected the keys method, protocol, taxonomy, score and scores (a list of "
                 "files), and at most note and anomaly_ratio"
             )
-        found.append((about, [_joined(images, [Path(path)]) for path in about.pop("scores")]))
+        found.append((about, [join_scores(images, [Path(path)]) for path in about.pop("scores")]))
     if not found:
         raise InputError("--methods: no method given")
     return found
 
 
-def _json(text: str) -> Any:
+def _json(text: str, option: str, kind: type) -> Any:
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except ValueError as error:
-        raise InputError(f"not JSON ({error}): {text[:80]}") from None
-
-
-def _record(path: Path) -> Mapping[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: not a readable record ({error})") from None
+        raise InputError(f"{option} {text[:80]}: not JSON ({error})") from None
+    if not isinstance(value, kind):
+        raise InputError(f"{option}: found {text[:80]}, expected JSON of {'an object' if kind is dict else 'a list'}")
+    return value
 
 
 def _bytes_of(folders: set[Path]) -> int:
@@ -270,6 +252,7 @@ def _reconstructions(options: Namespace) -> tuple[np.ndarray, pd.DataFrame, dict
         raise InputError(
             f"{options.maps}: maps of {made['mu_a'].shape[1]} px, the packed images have {images.shape[1]} px"
         )
+    rows_of(index, made["ids"], options.index)  # refuses maps of another data set
     return images, index, made
 
 

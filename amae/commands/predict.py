@@ -21,7 +21,7 @@ from amae.data.packed import open_images, select
 from amae.data.splits import patients_of
 from amae.device import choose_device
 from amae.domain import MASKS, drift_warnings, fit_features, held_out_distances
-from amae.errors import InputError
+from amae.errors import InputError, naming
 from amae.figures.prediction import (
     draw_sheet,
     full_overlay,
@@ -31,7 +31,7 @@ from amae.figures.prediction import (
     write_page,
     write_picture,
 )
-from amae.files import atomic, read_csv, sha256, write_csv
+from amae.files import atomic, read_csv, rows_of, sha256, write_csv
 from amae.mae.weights import load_weights
 from amae.portable import Portable, card, load_portable, save_portable
 from amae.predict import BATCH, SCORES, judge, predict, score_images
@@ -42,7 +42,7 @@ from amae.stage1 import frozen_features, load_head
 
 LIMIT_IMAGES = 64  # of T_n, which say where the colours of the maps end
 LIMIT_PERCENTILE = 99.8
-LONGEST = 240  # bytes of a file's name that leave room for a suffix
+LONGEST = 230  # bytes of a file's name that leave room for a suffix and a temporary name, of 255
 FILES = ("manifest", "images", "index", "lungs_table", "weights", "head", "model_a", "model_b")
 COLUMNS = ["file", *SCORES, *(f"{name}_percentile" for name in SCORES), "call", "flag", "reason", "map", "overlay"]
 
@@ -74,9 +74,9 @@ def _describe_training(model: Portable, options: Namespace) -> tuple[dict[str, A
     manifest, (images, index) = read_manifest(options.manifest), open_images(options.images, options.index)
     if images.shape[1] != model.encoder.architecture.image_size:
         raise InputError(f"{options.images}: {images.shape[1]} px, but {options.weights} is for images of other sizes")
-    parts = {split: select(manifest, index, split) for split in ("train_normal", "train_unlabeled")}
-    if (manifest["split"] == "calibration").any():
-        parts["calibration"] = select(manifest, index, "calibration")
+    calibration = ["calibration"] if (manifest["split"] == "calibration").any() else []
+    with naming(options.manifest):
+        parts = {split: select(manifest, index, split) for split in ("train_normal", "train_unlabeled", *calibration)}
     normal, training = parts["train_normal"], pd.concat([parts["train_normal"], parts["train_unlabeled"]])
     lungs = _lungs(options.lungs_table, training)
     pixels = images[training["row"].to_numpy()]
@@ -103,10 +103,7 @@ def _describe_training(model: Portable, options: Namespace) -> tuple[dict[str, A
 
 def _lungs(path: Path, chosen: pd.DataFrame) -> pd.DataFrame:
     """Coverage and flag of these images' lung masks."""
-    lungs = read_csv(path, ["image_id", "coverage", "flag"]).set_index("image_id")
-    if missing := set(chosen["image_id"]) - set(lungs.index):
-        raise InputError(f"{path}: image {min(missing)} is missing; segment the lungs again")
-    return lungs.loc[chosen["image_id"]]
+    return rows_of(read_csv(path, ["image_id", "coverage", "flag"]), chosen["image_id"], path)
 
 
 def _score(model: Portable, chosen: pd.DataFrame, images: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 
+from amae.errors import naming
 from amae.files import read_csv, write_csv
 from amae.pseudolabels import pseudo_label
 from amae.settings import PseudoLabelSettings, from_options
@@ -11,4 +12,6 @@ def export_pseudo_labels(options: Namespace) -> None:
     """Write the pseudo-labels of T_u, from the probabilities of stage 1 or of the probe."""
     scores = read_csv(options.unlabeled_scores, ["image_id", "split", "p_normal", "p_abnormal"])
     scores = scores[scores["split"] == "train_unlabeled"].astype({"p_normal": float, "p_abnormal": float})
-    write_csv(pseudo_label(scores, from_options(PseudoLabelSettings, options)), options.pseudo_labels)
+    with naming(options.unlabeled_scores):
+        labels = pseudo_label(scores, from_options(PseudoLabelSettings, options))
+    write_csv(labels, options.pseudo_labels)

@@ -49,7 +49,9 @@ def fetch_source(options: Namespace) -> None:
 
 def _recorded(folder: Path) -> dict[str, str]:
     """SHA-256 of each file that has been fetched into a folder."""
-    return json.loads((folder / RECORD).read_text()) if (folder / RECORD).is_file() else {}
+    from amae.files import read_record
+
+    return read_record(folder / RECORD) if (folder / RECORD).is_file() else {}
 
 
 def _fetch(row: "Source", folder: Path, known: str | None) -> str:

@@ -17,8 +17,8 @@ from amae.data.manifest import read_manifest
 from amae.data.packed import open_images, select
 from amae.data.stored import Stored, stored_images, stored_masks
 from amae.device import choose_device
-from amae.errors import InputError
-from amae.files import atomic, read_csv, write_csv
+from amae.errors import InputError, naming
+from amae.files import atomic, read_csv, rows_of, write_csv
 from amae.fingerprint import fingerprint
 from amae.mae.architecture import Architecture
 from amae.mae.model import MAE
@@ -39,10 +39,11 @@ Model = TypeVar("Model", bound=torch.nn.Module)
 
 
 def load_split(options: Namespace, *splits: str) -> tuple[pd.DataFrame, np.ndarray]:
-    """Manifest rows of these splits (image_id, split, row), and all packed images, memory-mapped."""
+    """The manifest's rows of these splits that have an image, with its place as `row`; all images, memory-mapped."""
     manifest = read_manifest(options.manifest)
     images, index = open_images(options.images, options.index)
-    return pd.concat([select(manifest, index, split) for split in splits], ignore_index=True), images
+    with naming(options.manifest):
+        return pd.concat([select(manifest, index, split) for split in splits], ignore_index=True), images
 
 
 def _unlabeled(options: Namespace) -> list[str]:
@@ -172,7 +173,7 @@ def train_module(options: Namespace) -> None:
         of_a = training_images("A", chosen, pseudo_labels, settings)
         epochs, warmup = equal_epochs(settings, len(ids), len(of_a))
         effective = replace(settings, epochs=epochs, warmup_epochs=warmup)
-    rows = chosen.set_index("image_id").loc[ids, "row"]
+    rows = rows_of(chosen, ids, options.manifest)["row"]
     print(f"module {options.module}: {len(ids)} images, {effective.epochs} epochs", file=sys.stderr)
     inputs = _files(options, "manifest", "images", "index", "weights")
     inputs |= _files(options, "pseudo_labels") if options.pseudo_labels else {}

@@ -4,7 +4,7 @@ A method is a module of this package whose name does not begin with an underscor
 
 * `TITLE`: its name in a table of results, the paper's where it has one;
 * `TAXONOMY` and `NOTE`, where the paper does not have it: what kind of method it is, and what the table says of it;
-* `NEEDS`: what it cannot do without beyond the images of T_n: a frozenset of unlabeled, lungs, encoder, view;
+* `NEEDS`: what it cannot do without beyond the images of T_n: a frozenset of lungs, encoder;
 * `PROTOCOLS`: the protocols that it can follow (N: T_n alone, Y: T_n and T_u), each with the score to report;
 * `Settings`: a frozen dataclass, whose defaults are the published recipe;
 * `fit(data, settings, seed, resume) -> (state, history)`: tensors by name, and one row for each epoch;

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TITLE = "Positive-unlabeled probe"
 TAXONOMY = "ours"
 NOTE = "not in the paper"
-NEEDS = frozenset({"unlabeled", "encoder"})
+NEEDS = frozenset({"encoder"})
 PROTOCOLS = {"Y": "score"}
 
 

@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from amae.data.manifest import VIEWS
 from amae.settings import Checked
 
 if TYPE_CHECKING:
@@ -18,9 +19,8 @@ if TYPE_CHECKING:
 
 TITLE = "View only"
 NOTE = "not in the paper; exactly 50 where views are unknown or all alike"
-NEEDS = frozenset({"view"})
+NEEDS: frozenset[str] = frozenset()
 PROTOCOLS = {"N": "score"}
-VIEWS = {"AP": 1.0, "PA": 0.0}
 UNKNOWN = 0.5  # any value between the two ranks as the mean of the known views would
 
 
@@ -45,10 +45,9 @@ def score(state: dict[str, "Tensor"], data: "TestData", settings: Settings) -> "
     """
     import torch
 
-    views = [view.strip().upper() for view in data.views]
-    if not VIEWS.keys() & set(views):
+    if not VIEWS.keys() & set(data.views):
         print(
             f"view_only: no test image has the view AP or PA in the manifest's column view; all score {UNKNOWN}",
             file=sys.stderr,
         )
-    return {"score": torch.tensor([VIEWS.get(view, UNKNOWN) for view in views])}
+    return {"score": torch.tensor([VIEWS.get(view, UNKNOWN) for view in data.views])}

@@ -12,22 +12,23 @@ import numpy as np
 import pandas as pd
 
 from amae.data.splits import SplitSettings, draw_splits
-from amae.errors import InputError
+from amae.errors import InputError, naming
 from amae.files import read_csv, write_csv
 
 SPLITS = ("train_normal", "train_unlabeled", "test", "calibration")
 LABELS = ("normal", "abnormal", "")
+VIEWS = {"PA": 0.0, "AP": 1.0}  # as a score: AP is the view of patients too ill to stand
 COLUMNS = ["image_id", "path", "split", "label", "patient_id", "view"]
 # what may be known of an unlabeled image; any further column (a finding, a severity) could give its label away
 VISIBLE_UNLABELED = ["image_id", "path", "split", "patient_id", "view", "sex", "age"]
 TABLE_LABELS = {"normal": "normal", "0": "normal", "abnormal": "abnormal", "1": "abnormal", "": ""}
 
 
-def read_manifest(path: str | Path, needs: Sequence[str] = (), check_files: bool = False) -> pd.DataFrame:
+def read_manifest(path: str | Path, needs: Sequence[str] = ()) -> pd.DataFrame:
     """Read and validate a manifest; text cells, "" where unknown.
 
-    `needs` names the splits that must not be empty; `check_files` looks for every image file. Raises InputError that
-    names the file, the row (the header is row 1) and what was expected.
+    `needs` names the splits that must not be empty. Raises InputError that names the file, the row (the header is row
+    1) and what was expected.
     """
     frame = read_csv(path)
     _require_columns(frame, COLUMNS, path)
@@ -36,8 +37,6 @@ def read_manifest(path: str | Path, needs: Sequence[str] = (), check_files: bool
         if not (frame["split"] == split).any():
             counts = ", ".join(f"{name} {int((frame['split'] == name).sum())}" for name in SPLITS)
             raise InputError(f"{path}: split {split} is empty, and it is needed here (images: {counts})")
-    if check_files:
-        _check_files(frame, path)
     return frame
 
 
@@ -80,6 +79,12 @@ def build_manifest(
     write_csv(table, manifest_path)
 
 
+def given_splits(table_path: str | Path) -> set[str]:
+    """The splits that a person's table of images names; none where they are to be drawn. InputError as `read_csv`."""
+    table = read_csv(table_path)
+    return set(table["split"].str.strip()) - {""} if "split" in table else set()
+
+
 def list_candidates(
     table_path: str | Path, root: str | Path | None, candidates_path: str | Path, splits: SplitSettings | None = None
 ) -> None:
@@ -103,7 +108,8 @@ def _split_table(
     table = _normalise(read_csv(table_path), table_path, Path(table_path).parent if root is None else Path(root))
     given = table["split"] != ""
     if splits and set(table.loc[given, "split"]) == {"calibration"}:
-        drawn = draw_splits(table[~given], dataclasses.replace(splits, calibration=0), every_ratio)
+        with naming(table_path):
+            drawn = draw_splits(table[~given], dataclasses.replace(splits, calibration=0), every_ratio)
         return table.assign(split=drawn.reindex(table.index, fill_value="calibration"))
     if given.any():
         if not given.all():
@@ -111,7 +117,8 @@ def _split_table(
         return table
     if splits is None:
         raise InputError(f"{table_path}: no column split with entries, and no settings to draw splits with")
-    return table.assign(split=draw_splits(table, splits, every_ratio))
+    with naming(table_path):
+        return table.assign(split=draw_splits(table, splits, every_ratio))
 
 
 def _hide_labels(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -149,6 +156,7 @@ def _normalise(table: pd.DataFrame, path: str | Path, root: Path) -> pd.DataFram
             f"{path}: row {_row(label.isna())}: label is {found!r}; expected normal, abnormal, 0, 1 or empty"
         )
     table["label"] = label
+    table["view"] = table["view"].str.upper()
     table["path"] = [(root / name).as_posix() for name in table["path"]]
     _check_ids(table, path)
     _check_splits(table[table["split"] != ""], path)

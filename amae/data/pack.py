@@ -53,14 +53,13 @@ def convert(
     what = [sha256(manifest_path), size, conversion, square, fingerprint(f"{__name__}:convert")]
     parts = _parts(images_path, len(manifest), hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16])
     files = list(zip(manifest["image_id"], manifest["path"], strict=True))
-    made = [path for path in parts if path.exists()]
+    how = (conversion, square, size)
+    made = _valid([path for path in parts if path.exists()], how, workers)
     missing = [(path, files[start : start + PART]) for path, start in parts.items() if path not in made]
     rejected = sum(len(json.loads(text.item())) for text in _read(made, "rejected"))
     if made:
         print(f"continuing after {len(files) - sum(len(part) for _, part in missing)} images", file=sys.stderr)
-    results = in_order(
-        read_image, ((file, conversion, square, size) for _, part in missing for _, file in part), workers
-    )
+    results = in_order(read_image, ((file, *how) for _, part in missing for _, file in part), workers)
     for path, part in missing:
         rejected += _write_part(path, part, islice(results, len(part)), size)
         _report_progress(parts[path], len(part), len(files), rejected)
@@ -76,6 +75,15 @@ def _parts(images_path: str | Path, count: int, identity: str) -> dict[Path, int
         if other != folder:
             shutil.rmtree(other)
     return {folder / f"{start:09d}.npz": start for start in range(0, count, PART)}
+
+
+def _valid(parts: list[Path], how: tuple[str, str, int], workers: int) -> list[Path]:
+    """The parts whose rejected files are unreadable still; a file may have been put right since."""
+    texts = zip(parts, _read(parts, "rejected"), strict=True)
+    rejected = [(path, file) for path, text in texts for _, file, _ in json.loads(text.item())]
+    again = in_order(read_image, ((file, *how) for _, file in rejected), workers)
+    repaired = {path for (path, _), (_, reason) in zip(rejected, again, strict=True) if not reason}
+    return [path for path in parts if path not in repaired]
 
 
 def _write_part(path: Path, files: list[tuple[str, str]], results: Iterable[tuple[Any, Any]], size: int) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.fft import fft2
 
+from amae.data.manifest import VIEWS
 from amae.errors import InputError
 from amae.evaluation.tables import CLASSES, SMALLEST_GROUP, is_abnormal, measure, stack_scores
 
@@ -27,7 +28,6 @@ PROPERTIES = {
     "high_frequency": "share of the power above half the Nyquist frequency",
 }
 UNUSUAL = "unusual_"  # prefix: |z|, the distance from the mean of T_n in its standard deviations, in either direction
-VIEWS = {"AP": 1.0, "PA": 0.0}  # AP is the view of patients too ill to stand; any other is scored the mean of these
 SHORTCUTS = {
     "view_only": "1 for AP, 0 for PA, their mean for any other view",
     **PROPERTIES,

@@ -26,6 +26,7 @@ FALSE_POSITIVE_LIMIT = 0.3  # AUPRO up to here, as Bergmann et al. (CVPR 2020) d
 LEVELS = 4096  # grey levels of a quantised map, by rank: a step of the false positive rate is 1/4096
 SAMPLE = 2**22  # pixels that the ranks are taken from
 RESAMPLES = 1000
+BATCH = 64  # maps at a time
 _TINY = 1e-8  # squared intensity, as in the scores
 
 
@@ -114,10 +115,10 @@ def localisation_metrics(
     return pd.DataFrame(rows)
 
 
-def quantise(maps: np.ndarray, levels: int = LEVELS) -> tuple[np.ndarray, int]:
+def quantise(maps: np.ndarray) -> tuple[np.ndarray, int]:
     """Maps as levels uint16 (N, H, W) that keep the order (equal stays equal), and their number.
 
-    Levels hold about the same number of pixels each. Where the maps have no more distinct values than levels, every
+    The LEVELS hold about the same number of pixels each. Where the maps have no more distinct values than that, every
     value has its own, and all metrics are exact.
     """
     values = maps.reshape(-1)
@@ -128,8 +129,8 @@ def quantise(maps: np.ndarray, levels: int = LEVELS) -> tuple[np.ndarray, int]:
         step += 1
     sample = np.sort(np.nan_to_num(values[::step]))
     edges = np.unique(sample)
-    if len(edges) > levels:
-        edges = np.unique(sample[np.linspace(0, len(sample) - 1, levels).round().astype(int)])
+    if len(edges) > LEVELS:
+        edges = np.unique(sample[np.linspace(0, len(sample) - 1, LEVELS).round().astype(int)])
     made = np.empty(maps.shape, np.uint16)
     for part in _batches(len(maps)):
         made[part] = np.searchsorted(edges, np.nan_to_num(maps[part]), side="right")
@@ -277,5 +278,5 @@ def _patch_means(error: np.ndarray, patch: int) -> np.ndarray:
     return means.repeat(patch, axis=1).repeat(patch, axis=2)
 
 
-def _batches(count: int, size: int = 64) -> Iterator[slice]:
-    return (slice(start, min(start + size, count)) for start in range(0, count, size))
+def _batches(count: int) -> Iterator[slice]:
+    return (slice(start, start + BATCH) for start in range(0, count, BATCH))

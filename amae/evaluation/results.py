@@ -20,7 +20,6 @@ from amae.files import atomic
 METRICS = {"auc": ("AUC, %", 100), "ap": ("AP, %", 100), "chi2": ("χ²", 1)}  # heading, factor to the printed unit
 METHOD = ["method", "protocol", "taxonomy"]  # protocol N: T_n only; Y: T_n and T_u
 MAIN_SOURCE = "AMAE Table 2"
-DEFAULT_RATIO = 0.6  # of protocol Y, unless stated
 MINUS = "\N{MINUS SIGN}"
 
 LATEX = {
@@ -60,7 +59,7 @@ def results_table(
     replicates: pd.DataFrame,
     published: pd.DataFrame,
     dataset: str,
-    anomaly_ratio: float | None = DEFAULT_RATIO,
+    anomaly_ratio: float | None,
     reference: str | None = None,
     metrics: Sequence[str] = ("auc", "ap"),
 ) -> pd.DataFrame:
@@ -99,7 +98,7 @@ def add_printed_only(
     table: pd.DataFrame,
     published: pd.DataFrame,
     dataset: str,
-    anomaly_ratio: float | None = DEFAULT_RATIO,
+    anomaly_ratio: float | None,
     metrics: Sequence[str] = ("auc", "ap"),
 ) -> pd.DataFrame:
     """`results_table`, and below it the methods that were printed for the data set and that it lacks, without measured

@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from amae.errors import InputError
+from amae.data.manifest import read_manifest
+from amae.data.packed import select
+from amae.errors import InputError, naming
 from amae.evaluation.metrics import auc, average_precision, bootstrap_interval, chi_square_distance
 from amae.evaluation.statistics import mean_and_spread
-from amae.files import read_csv
+from amae.files import read_csv, rows_of
 
 CLASSES = ("normal", "abnormal")
 NOT_SCORES = ("image_id", "label", "view")
@@ -48,6 +50,13 @@ def read_scores(scores: pd.DataFrame) -> pd.DataFrame:
     return scores.assign(**{column: _numbers(scores, column) for column in score_columns(scores)})
 
 
+def tested_images(manifest: Path, index: Path) -> pd.DataFrame:
+    """image_id, label ("" where unknown) and view of every test image of a manifest that could be read."""
+    images = read_manifest(manifest, needs=("test",))
+    with naming(manifest):
+        return select(images, read_csv(index, ["image_id"]), "test")[["image_id", "label", "view"]]
+
+
 def scores_by_folder(path: Path) -> pd.DataFrame:
     """A method's table of scores: image_id, and each score named by the table's folder, as in ddad_Y/ddad_inter.
 
@@ -55,6 +64,28 @@ def scores_by_folder(path: Path) -> pd.DataFrame:
     """
     table = read_csv(path, ["image_id"]).drop(columns=["label", "view", "split", "p_normal"], errors="ignore")
     return table.rename(columns={name: f"{path.parent.name}/{name}" for name in table if name != "image_id"})
+
+
+def labelled_scores(path: Path) -> pd.DataFrame:
+    """The scores of the test images whose label is known, as `read_scores` gives them; an InputError names the file."""
+    scores = read_csv(path, ["image_id", "label"])
+    with naming(path):
+        return read_scores(scores[scores["label"] != ""])
+
+
+def join_scores(images: pd.DataFrame, paths: Sequence[Path]) -> pd.DataFrame:
+    """These images (image_id, ...) with every score of one seed, named by `scores_by_folder`.
+
+    Raises InputError, naming the table, where an image has no score, or a score is in two tables.
+    """
+    for path in paths:
+        table = scores_by_folder(path)
+        twice = (set(table) & set(images)) - {"image_id"}
+        if twice:
+            raise InputError(f"{path}: score {sorted(twice)[0]!r} is in another table too; expected each score once")
+        found = rows_of(table, images["image_id"], path).drop(columns="image_id")
+        images = images.reset_index(drop=True).join(found)
+    return images
 
 
 def score_columns(scores: pd.DataFrame) -> list[str]:

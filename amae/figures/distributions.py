@@ -36,12 +36,12 @@ def plot_histograms(scores: pd.DataFrame, path: str | Path) -> None:
     with page(path, COLUMN if columns == 1 else PAGE, 1.75 * rows + 0.25) as figure:
         for place, name in enumerate(names, start=1):
             axes = figure.add_subplot(rows, columns, place)
-            _two_densities(axes, scores[name].to_numpy(), is_abnormal(scores))
+            two_densities(axes, scores[name].to_numpy(), is_abnormal(scores))
             axes.set(xlabel=score_axis(name), ylabel="density" if place % columns == 1 or columns == 1 else None)
             normal, abnormal = (scores.loc[scores["label"] == label, name].to_numpy() for label in CLASSES)
             result = f"AUC {auc(is_abnormal(scores), scores[name]):.3f}, χ² {chi_square_distance(normal, abnormal):.1f}"
             axes.set_title(f"{score_name(name)}\n{result}")
-        figure.legend(handles=_class_handles(scores), loc="outside lower center", ncols=2)
+        figure.legend(handles=class_handles(scores), loc="outside lower center", ncols=2)
 
 
 def plot_pseudo_labels(pseudo: pd.DataFrame, hidden: pd.DataFrame | None, path: str | Path) -> None:
@@ -71,7 +71,7 @@ def plot_pseudo_labels(pseudo: pd.DataFrame, hidden: pd.DataFrame | None, path: 
         panels[-1].set_xlabel("probability of abnormal")
 
 
-def _two_densities(axes: Axes, values: np.ndarray, labels: np.ndarray) -> None:
+def two_densities(axes: Axes, values: np.ndarray, labels: np.ndarray) -> None:
     edges = np.histogram_bin_edges(values, BINS)
     for label, name in enumerate(CLASSES):
         part, colour = values[labels == label], CLASS_COLOURS[name]
@@ -80,7 +80,7 @@ def _two_densities(axes: Axes, values: np.ndarray, labels: np.ndarray) -> None:
     axes.locator_params(axis="x", nbins=5)
 
 
-def _class_handles(scores: pd.DataFrame) -> list[Patch]:
+def class_handles(scores: pd.DataFrame) -> list[Patch]:
     return [
         Patch(
             facecolor=to_rgba(colour, FILL),

@@ -97,7 +97,7 @@ def plot_gallery(
             image = np.asarray(images[image_id])
             _show_row(axes[row], image, visible[row], mu_a[row], mu_b[row], difference[row], scale)
             for panel in (axes[row, 0], axes[row, -1]):
-                _draw_boxes(panel, (boxes or {}).get(image_id, ()))
+                draw_boxes(panel, (boxes or {}).get(image_id, ()))
             axes[row, 0].set_ylabel(titles[row], rotation=0, ha="right", va="center", fontsize=6, labelpad=4)
         for panel, heading in zip(axes[0], HEADINGS, strict=True):
             panel.set_title(heading, pad=3)
@@ -158,7 +158,7 @@ def _masked(image: np.ndarray, visible: np.ndarray) -> np.ndarray:
     return np.where(visible[np.ix_(rows, columns)], image, np.uint8(HIDDEN_GREY))
 
 
-def _draw_boxes(axes: Axes, boxes: Sequence[Box]) -> None:
+def draw_boxes(axes: Axes, boxes: Sequence[Box]) -> None:
     for left, top, right, bottom in boxes:
         axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=BOX, linewidth=0.8))
 

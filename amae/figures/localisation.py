@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from amae.data.boxes import Box
-from amae.figures.gallery import BACKGROUND, BOX, MAP, _draw_boxes
+from amae.figures.gallery import BACKGROUND, BOX, MAP, draw_boxes
 from amae.figures.style import PAGE, page
 
 DARK = "#103040"
@@ -60,7 +60,7 @@ def plot_localisation(
                         (left, top), right - left, bottom - top, fill=False, edgecolor=DARK, linewidth=1.8
                     )
                     panel.add_patch(under)
-                _draw_boxes(panel, boxes[row])
+                draw_boxes(panel, boxes[row])
                 panel.set_title("image" if not name else HEADINGS.get(name, name), pad=3) if row == 0 else None
         for column, name in enumerate(maps, start=1):
             _colour_bar(figure, column, side, *scales[name])

@@ -13,7 +13,7 @@ from amae.errors import InputError
 from amae.evaluation.metrics import auc, chi_square_distance
 from amae.evaluation.statistics import mean_and_spread, stars, welch_test
 from amae.evaluation.tables import is_abnormal, read_scores, score_columns, stack_scores
-from amae.figures.distributions import _class_handles, _two_densities
+from amae.figures.distributions import class_handles, two_densities
 from amae.figures.style import COLUMN, DASHES, LINES, PAGE, page, score_name
 
 MARKERS = ("o", "s", "D", "^", "v", "P")
@@ -101,7 +101,7 @@ def plot_histogram_panels(
             values, labels = stack_scores(tables)[column], is_abnormal(tables[0])
             low, high = values.min(axis=1, keepdims=True), values.max(axis=1, keepdims=True)
             scaled = (values - low) / np.where(high > low, high - low, 1)
-            _two_densities(axes[place], scaled.ravel(), np.tile(labels, len(values)))
+            two_densities(axes[place], scaled.ravel(), np.tile(labels, len(values)))
             chi2 = _with_spread([chi_square_distance(each[labels == 0], each[labels == 1]) for each in values], 1)
             as_printed = f" (printed {printed[heading]:.2f})" if np.isfinite(printed.get(heading, np.nan)) else ""
             found = f"χ² {chi2}{as_printed}, AUC {_with_spread([auc(labels, each) for each in values], 3)}"
@@ -111,7 +111,7 @@ def plot_histogram_panels(
         figure.get_layout_engine().set(wspace=0.06)
         seeds = f"{len(tables)} seeds, each scaled by its own range; ±: 1.96 sd over seeds" if len(tables) > 1 else None
         figure.legend(
-            handles=_class_handles(tables[0]), loc="outside lower center", ncols=2, title=seeds, title_fontsize=6.5
+            handles=class_handles(tables[0]), loc="outside lower center", ncols=2, title=seeds, title_fontsize=6.5
         )
 
 

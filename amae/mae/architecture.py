@@ -53,4 +53,9 @@ class Architecture:
 
     def visible(self, mask_ratio: float) -> int:
         """Number of patches the encoder sees at a mask ratio: T * (1 - ratio), rounded down, as published."""
-        return int(self.patches * (1 - mask_ratio))
+        return visible_patches(self.patches, mask_ratio)
+
+
+def visible_patches(patches: int, mask_ratio: float) -> int:
+    """Number of patches, of all of an image, that a mask of this ratio leaves to see: rounded down, as published."""
+    return int(patches * (1 - mask_ratio))

@@ -105,7 +105,6 @@ def import_published(
 
 def load_any(
     path: str | Path,
-    device: torch.device | str = "cpu",
     *,
     mean: Sequence[float] = CHEST_MEAN,
     std: Sequence[float] = CHEST_STD,
@@ -113,8 +112,8 @@ def load_any(
 ) -> MAE:
     """Read a weight file of either kind, told apart by content; `mean` and `std` as in `import_published`."""
     if not is_safetensors(path):
-        return import_published(path, mean=mean, std=std, sizes=sizes).to(device)
-    model = load_weights(path, device)
+        return import_published(path, mean=mean, std=std, sizes=sizes)
+    model = load_weights(path)
     _check_sizes(model.architecture, sizes, path)
     return model
 

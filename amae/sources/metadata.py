@@ -7,7 +7,7 @@ originals under their own names, in the source's folder or another one.
 import importlib.util
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -36,8 +36,11 @@ def table_folders(*folders: str | Path | None) -> list[Path]:
     return [Path(folder) for folder in folders if folder] + package
 
 
-def read_table(name: str, folders: list[Path], columns: list[str]) -> pd.DataFrame | None:
-    """One of TABLES as text, or None with one line on how to get it. Raises InputError for another content."""
+def read_table(name: str, folders: list[Path], columns: list[str], numbers: Sequence[str] = ()) -> pd.DataFrame | None:
+    """One of TABLES as text, or None with one line on how to get it. Raises InputError for another content.
+
+    It has `columns` and `numbers`; a row may leave all of `numbers` empty.
+    """
     path = find_file(folders, TABLES[name])
     if path is None:
         print(
@@ -50,9 +53,13 @@ def read_table(name: str, folders: list[Path], columns: list[str]) -> pd.DataFra
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (ValueError, OSError, EOFError) as error:
         raise InputError(f"{path}: not a readable table ({error})") from None
-    lost = [column for column in columns if column not in table]
+    lost = [column for column in (*columns, *numbers) if column not in table]
     if lost:
         raise InputError(f"{path}: no column {lost[0]} (found: {', '.join(table.columns)})")
+    given = table.loc[(table[[*numbers]] != "").any(axis=1), [*numbers]]
+    wrong = given[given.apply(pd.to_numeric, errors="coerce").isna().any(axis=1)]
+    if len(wrong):
+        raise InputError(f"{path}: row {wrong.index[0] + 2}: found {', '.join(wrong.iloc[0])}; expected numbers")
     return table
 
 

@@ -81,7 +81,7 @@ def index(
     table = table.assign(
         age=plausible_age(known["age"]), finding=known["finding"], in_pretraining=in_pretraining(name, tables)
     )
-    marks = read_table("nih_boxes", tables, ["Image Index", "Finding Label", *BOX_CELLS])
+    marks = read_table("nih_boxes", tables, ["Image Index", "Finding Label"], BOX_CELLS)
     if marks is None:
         return table, no_boxes()
     marks = marks.assign(image_id=marks["Image Index"].str.removesuffix(".png"), finding=marks["Finding Label"])

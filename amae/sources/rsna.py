@@ -28,6 +28,7 @@ PUBLISHED = Published(3851, 4000, 5012, 4000, 1000, 1000)
 FORMS = {".dcm": ["stage_2_train_images"], ".png": ["images"]}
 REPARTITIONS = ("rsna_data.json", "data.json", "RSNA/data.json", "*/RSNA/data.json")
 SIDE = 1024  # pixels of every original
+BOX_CELLS = ["x", "y", "width", "height"]
 INCOMPLETE = (
     "An archive made for one-class training may hold T_n and the test images only: take the original DICOM files, or "
     "set anomaly_ratio to none"
@@ -66,11 +67,11 @@ def index(
         nih_image=nih,
         in_pretraining=in_pretraining(nih, tables),
     )
-    marks = read_table("rsna_boxes", tables, ["patientId", "x", "y", "width", "height"])
+    marks = read_table("rsna_boxes", tables, ["patientId"], BOX_CELLS)
     if marks is None:
         return table, no_boxes()
     marks = marks.rename(columns={"patientId": "image_id"}).assign(finding="Lung Opacity")
-    return table, boxes_in_files(corner_boxes(marks, ["x", "y", "width", "height"]), table, SIDE)
+    return table, boxes_in_files(corner_boxes(marks, BOX_CELLS), table, SIDE)
 
 
 def _patients(mapping: Mapping[str, str]) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """Unpack a published .tar, .tar.gz or .zip: files and folders only, none outside the folder, no more than agreed."""
 
 import errno
-import os
 import shutil
 import stat
 import tarfile
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from amae.errors import InputError
-from amae.files import delete_leftovers
+from amae.files import delete_leftovers, temporary_beside
 
 MEMBERS = 1_000_000  # no benchmark has a fifth of it
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
@@ -28,7 +27,7 @@ def unpack(archive: str | Path, folder: str | Path, limit: int) -> None:
     archive, folder = Path(archive), Path(folder)
     if folder.exists():
         raise InputError(f"{folder}: exists already; remove it to unpack {archive} again")
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    temporary = temporary_beside(folder)
     delete_leftovers(folder.parent)
     temporary.mkdir(parents=True)
     try:

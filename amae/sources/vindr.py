@@ -17,7 +17,7 @@ from amae.sources.rsna import INCOMPLETE
 PUBLISHED = Published(4000, 5606, 3394, 4000, 1000, 1000)
 FORMS = {".dicom": ["train"], ".png": ["images"]}
 REPARTITIONS = ("vin_data.json", "data.json", "VinCXR/data.json", "*/VinCXR/data.json")
-MARKS = ["image_id", "class_name", "rad_id", "x_min", "y_min", "x_max", "y_max"]
+MARKS = ["image_id", "class_name", "rad_id"]
 
 
 def index(
@@ -44,7 +44,7 @@ def index(
     suffix, files = find_images("vindr", folder, FORMS)
     # Medical-MAE's pre-training sets are CheXpert and NIH
     table = add_paths(table, files, folder, INCOMPLETE).assign(in_pretraining="no")
-    marks = read_table("vindr", tables, MARKS)
+    marks = read_table("vindr", tables, MARKS, BOX_COLUMNS[2:])
     if marks is None:
         return join(table, None, "image_id", {"finding": "class_name", "readers": "rad_id"}), no_boxes()
     of_image = marks.groupby("image_id")[["class_name", "rad_id"]].agg(lambda names: "|".join(sorted(set(names))))

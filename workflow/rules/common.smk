@@ -10,7 +10,7 @@ from amae.configuration import all_variants, check, check_weights, options, reso
 from amae.errors import InputError
 from amae.files import sha256
 from amae.fingerprint import fingerprint
-from amae.running import check_folder, claim
+from amae.running import check_folder, claim, has_nvidia
 from snakemake.exceptions import WorkflowError
 
 config.update(typed(config))
@@ -35,7 +35,7 @@ PACKAGE = Path(amae.__file__).parent
 RESULTS = config["results"].rstrip("/")
 # Cores of a job with a network: all, but few where it has a GPU, so that other jobs run beside it.
 GRANTED = workflow.global_resources.get("gpu").value != 0  # None: no limit was set
-CORES = 2 if GRANTED and config["device"] != "cpu" and Path("/dev/nvidiactl").exists() else 64
+CORES = 2 if GRANTED and config["device"] != "cpu" and has_nvidia() else 64
 DATA = f"{RESULTS}/{{dataset}}"  # everything of one data set
 RUN = f"{DATA}/{{variant}}seed{{seed}}"  # everything of one replicate
 LOGS = f"{DATA}/logs/{{variant}}seed{{seed}}"

@@ -100,6 +100,7 @@ rule measure_comparison:
     """Metrics of all methods that a run is compared with, in one table."""
     input:
         manifest=MANIFEST,
+        index=f"{DATA}/images.csv",
         scores=compared_scores,
     output:
         metrics=f"{RUN}/comparison.csv",
@@ -112,5 +113,5 @@ rule measure_comparison:
     params:
         code=code("evaluate:measure_scores"),
     shell:
-        "amae measure-scores --manifest {input.manifest:q} --score-tables {input.scores:q}"
-        " --metrics {output.metrics:q} --seed {wildcards.seed} 2>&1 | tee {log:q}"
+        "amae measure-scores --manifest {input.manifest:q} --index {input.index:q}"
+        " --score-tables {input.scores:q} --metrics {output.metrics:q} --seed {wildcards.seed} 2>&1 | tee {log:q}"

@@ -5,6 +5,7 @@ rule compute_metrics:
     """AUC and average precision of every score, with intervals, for all test images and by view."""
     input:
         manifest=MANIFEST,
+        index=f"{DATA}/images.csv",
         stage1=made("stage1_scores", f"{RUN}/stage1/scores.csv"),
         reconstruction=with_unlabeled(f"{RUN}/reconstruction/scores.csv"),
     output:
@@ -25,8 +26,8 @@ rule compute_metrics:
         reconstruction=optional("reconstruction-scores", "reconstruction"),
         code=code("evaluate:compute_metrics"),
     shell:
-        "amae compute-metrics --manifest {input.manifest:q} --stage1-scores {input.stage1:q}"
-        " {params.reconstruction} --scores {output.scores:q} --metrics {output.metrics:q}"
+        "amae compute-metrics --manifest {input.manifest:q} --index {input.index:q}"
+        " --stage1-scores {input.stage1:q} {params.reconstruction} --scores {output.scores:q} --metrics {output.metrics:q}"
         " --seed {wildcards.seed} 2>&1 | tee {log:q}"
 
 

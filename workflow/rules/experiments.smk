@@ -6,6 +6,7 @@ rule tabulate_results:
     input:
         published=PUBLISHED,
         manifest=f"{DATA}/manifest.csv",
+        index=f"{DATA}/images.csv",
         scores=scores_files(),
     output:
         table=report(
@@ -33,7 +34,7 @@ rule tabulate_results:
         caveats=caption_caveats,
         code=code("experiments:tabulate_results"),
     shell:
-        "amae tabulate-results --published {input.published:q} --manifest {input.manifest:q}"
+        "amae tabulate-results --published {input.published:q} --manifest {input.manifest:q} --index {input.index:q}"
         " --methods {params.methods:q} {params.ratio} --reference {params.reference:q}"
         " --dataset {wildcards.dataset:q} --kind {params.kind} {params.every} --caveats={params.caveats:q}"
         " --table {output.table:q} --markdown {output.markdown:q} --latex {output.latex:q} 2>&1 | tee {log:q}"
@@ -44,6 +45,7 @@ rule plot_sweep:
     input:
         published=PUBLISHED,
         manifest=f"{DATA}/manifest.csv",
+        index=f"{DATA}/images.csv",
         scores=scores_files("figure3a"),
     output:
         figure=report(
@@ -64,8 +66,8 @@ rule plot_sweep:
         caveats=caption_caveats,
         code=code("experiments:plot_sweep"),
     shell:
-        "amae plot-sweep --published {input.published:q} --manifest {input.manifest:q} --methods {params.methods:q}"
-        " --kind {params.kind} --figure {output.figure:q} 2>&1 | tee {log:q}"
+        "amae plot-sweep --published {input.published:q} --manifest {input.manifest:q} --index {input.index:q}"
+        " --methods {params.methods:q} --kind {params.kind} --figure {output.figure:q} 2>&1 | tee {log:q}"
 
 
 rule plot_pseudo_label_effect:
@@ -73,6 +75,7 @@ rule plot_pseudo_label_effect:
     input:
         published=PUBLISHED,
         manifest=f"{DATA}/manifest.csv",
+        index=f"{DATA}/images.csv",
         scores=scores_files("figure3b"),
     output:
         figure=report(
@@ -94,14 +97,16 @@ rule plot_pseudo_label_effect:
         caveats=caption_caveats,
         code=code("experiments:plot_histogram_panels"),
     shell:
-        "amae plot-panels --published {input.published:q} --manifest {input.manifest:q} --methods {params.methods:q}"
-        " --kind {params.kind} {params.ratio} --figure {output.figure:q} 2>&1 | tee {log:q}"
+        "amae plot-panels --published {input.published:q} --manifest {input.manifest:q} --index {input.index:q}"
+        " --methods {params.methods:q} --kind {params.kind} {params.ratio} --figure {output.figure:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule plot_backbones:
     """Figure 3c: stage 1 with other backbones, with Welch tests."""
     input:
         manifest=f"{DATA}/manifest.csv",
+        index=f"{DATA}/images.csv",
         scores=scores_files("figure3c"),
     output:
         figure=report(
@@ -121,8 +126,8 @@ rule plot_backbones:
         caveats=caption_caveats,
         code=code("experiments:plot_comparison"),
     shell:
-        "amae plot-comparison --manifest {input.manifest:q} --methods {params.methods:q} --reference 'ViT-S MAE'"
-        " --figure {output.figure:q} 2>&1 | tee {log:q}"
+        "amae plot-comparison --manifest {input.manifest:q} --index {input.index:q} --methods {params.methods:q}"
+        " --reference 'ViT-S MAE' --figure {output.figure:q} 2>&1 | tee {log:q}"
 
 
 rule audit_scores:
@@ -199,7 +204,7 @@ rule plot_localisation:
     output:
         figure=report(
             f"{RUN}/localisation.png",
-            caption="../report/localisation.rst",
+            caption="../report/boxes_and_maps.rst",
             category="5 Experiments",
             labels={"data set": "{dataset}", "run": "{variant}seed{seed}", "figure": "boxes and maps"},
         ),

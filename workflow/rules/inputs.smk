@@ -1,6 +1,7 @@
 """Functions of wildcards: where a rule's files come from, and what its command is told."""
 
 import json
+from amae.data.manifest import given_splits
 from amae.sources.catalogue import catalogue
 
 PUBLISHED_KINDS = ("rsna", "vindr", "nih", "paediatric")
@@ -11,9 +12,9 @@ IMAGENET_WEIGHTS = SOURCE_WEIGHTS["weights-vit-s-imagenet"]
 
 
 def require_own_files(name):
-    """Refuse a data set whose table, boxes, folder or weights are not there."""
+    """Refuse a data set for which a file or folder that its keys name is not there."""
     dataset = config["datasets"][name]
-    for key in ("table", "boxes", "folder", "weights"):
+    for key in ("table", "root", "boxes", "folder", "repartition", "metadata", "weights"):
         given = dataset.get(key)
         if key == "weights" and given in ("embedded", "pretrain", *SOURCE_WEIGHTS):
             continue
@@ -24,9 +25,23 @@ def require_own_files(name):
 require_own_files(config["dataset"])
 
 
+@cache
+def named_splits(dataset):
+    """The splits that the table of own data names itself, calibration aside; none where they are drawn."""
+    configured = config["datasets"][dataset]
+    if configured["kind"] != "own" or not Path(configured["table"]).is_file():
+        return set()
+    try:
+        return given_splits(configured["table"]) - {"calibration"}
+    except InputError as error:
+        raise WorkflowError(str(error)) from None
+
+
 def has_unlabeled(dataset):
     """Whether a data set has unlabeled images, so that protocol Y can be followed."""
     configured = config["datasets"][dataset]
+    if named := named_splits(dataset):
+        return "train_unlabeled" in named
     return configured["kind"] not in ("rsna", "vindr", "nih") or configured["anomaly_ratio"] is not None
 
 
@@ -81,7 +96,7 @@ def source_options(wildcards):
         splits = splits_of_variant(wildcards) if "variant" in wildcards.keys() else dataset["splits"]
         return shlex.join([*words, "--splits", json.dumps(splits)])
     ratio = dataset["anomaly_ratio"]
-    if ratio is not None and "variant" in wildcards.keys():
+    if "variant" in wildcards.keys():
         ratio = ratio_of_variant(wildcards).get("anomaly_ratio", ratio)
     return shlex.join(words if ratio is None else [*words, "--anomaly-ratio", str(ratio)])
 
@@ -92,13 +107,10 @@ def index_options(ratio_counts):
     def words(wildcards):
         dataset = dataset_of(wildcards)
         found = ["--root", dataset["root"]] if dataset.get("root") else []
-        if splits := dataset["splits"]:
-            if not ratio_counts and splits["anomaly_ratio"] is not None:
-                splits = splits | {"anomaly_ratio": 0}
-            elif ratio_counts:
-                splits = splits_of_variant(wildcards)
-            found += ["--splits", json.dumps(splits)]
-        return shlex.join(found)
+        splits = splits_of_variant(wildcards) if ratio_counts else dataset["splits"]
+        if splits and not ratio_counts and splits["anomaly_ratio"] is not None:
+            splits = splits | {"anomaly_ratio": 0}
+        return shlex.join([*found, "--splits", json.dumps(splits)] if splits else found)
 
     return words
 
@@ -106,12 +118,21 @@ def index_options(ratio_counts):
 def splits_of_variant(wildcards):
     """Splits of a data set at a variant's anomaly ratio; another one may need the images kept for calibration."""
     ratio = ratio_of_variant(wildcards)
-    return dataset_of(wildcards)["splits"] | (ratio | {"calibration": 0} if ratio else {})
+    splits = dataset_of(wildcards)["splits"]
+    return splits | ratio | {"calibration": 0} if ratio else splits
 
 
 def ratio_of_variant(wildcards):
-    """The anomaly ratio that a variant changes, if it does."""
-    changes = VARIANTS[variant_of(wildcards)]
+    """The anomaly ratio that a variant changes, if it does; refused where the unlabeled images are not drawn."""
+    name, variant, dataset = wildcards.dataset, variant_of(wildcards), dataset_of(wildcards)
+    changes = VARIANTS[variant]
+    drawn = dataset.get("splits") or dataset.get("anomaly_ratio") is not None
+    if "anomaly_ratio" in changes and (named_splits(name) or not drawn):
+        why = "its table names the splits" if named_splits(name) else "its splits or its anomaly_ratio is null"
+        raise WorkflowError(
+            f"variant {variant}: anomaly_ratio {changes['anomaly_ratio']:g} contradicts datasets.{name}, whose "
+            f"unlabeled images are not drawn ({why}); leave out this variant and figure3a"
+        )
     return {key: value for key, value in changes.items() if key == "anomaly_ratio"}
 
 
@@ -142,6 +163,11 @@ def sizes_of_weights(wildcards):
     except InputError as error:
         raise WorkflowError(f"data set {wildcards.dataset}: {error}") from None
     return options(SETTINGS[""]["mae"])
+
+
+def name_of_weights(wildcards):
+    """The name in the catalogue of a file of published weights."""
+    return next(name for name, file in SOURCE_WEIGHTS.items() if file == wildcards.file)
 
 
 def weights_source(wildcards):

@@ -37,6 +37,11 @@ def comparator_settings(method=None):
 
 def unlabeled_scores(wildcards):
     """The probabilities that rank T_u for pseudo-labels: of stage 1, as in the paper, or of the probe."""
+    if not has_unlabeled(wildcards.dataset):
+        raise WorkflowError(
+            f"data set {wildcards.dataset} has no unlabeled images, so stage 2 and what needs it (the trained model, "
+            "predictions, localisation) cannot be made; give it some, or ask for other targets"
+        )
     source = SETTINGS[variant_of(wildcards)]["pseudo_labels"].source
     stage = {"stage1": "stage1_scores", "probe": "comparators"}[source]
     return made(stage, f"{RUN}/{source}/scores.csv")(wildcards)

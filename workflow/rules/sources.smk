@@ -24,6 +24,8 @@ rule fetch_source:
 
 rule fetch_weights:
     """Fetch published weights; the checksum of the first download must hold afterwards."""
+    input:
+        catalogue=f"{PACKAGE}/sources/sources.csv",
     output:
         weights=f"{RESULTS}/sources/weights/{{file}}",
     log:
@@ -36,7 +38,7 @@ rule fetch_weights:
         "../../environment.yml"
     params:
         folder=subpath(output.weights, parent=True),
-        name=lambda wildcards: next(name for name, file in SOURCE_WEIGHTS.items() if file == wildcards.file),
+        name=name_of_weights,
         code=code("sources:fetch_source"),
     shell:
         "amae fetch-source --dataset {params.name} --folder {params.folder:q} 2>&1 | tee {log:q}"

@@ -185,7 +185,7 @@ def _describe_pixels(dataset: Dataset, image: SimulatedImage) -> None:
     if facts.window == "linear":
         dataset.WindowCenter, dataset.WindowWidth = centre, width
     elif facts.window == "narrow":
-        dataset.WindowCenter, dataset.WindowWidth = round(centre * 1.0, 1), round(0.85 * width, 1)
+        dataset.WindowCenter, dataset.WindowWidth = round(centre, 1), round(0.85 * width, 1)
     elif facts.window == "several":
         dataset.WindowCenter = [centre, round(centre, 1), round(centre, 1)]
         dataset.WindowWidth = [width, round(0.8 * width, 1), round(1.25 * width, 1)]

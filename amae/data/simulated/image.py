@@ -49,23 +49,16 @@ class SimulatedImage:
         """Name of the finding, "" if there is none."""
         return self.facts.finding
 
-    @property
-    def displayed(self) -> np.ndarray:
-        """Grey from 0 (black, air) to 1 (white, bone) that the stored values stand for, float32 (H, W)."""
-        grey = self.pixels.astype(np.float32) / (2**self.facts.bits_stored - 1)
-        return 1 - grey if self.facts.photometric == "MONOCHROME1" else grey
 
-
-def simulate_image(seed: int, index: int, abnormal: float = 0.4, without_finding: bool = False) -> SimulatedImage:
+def simulate_image(seed: int, index: int, abnormal: float = 0.4) -> SimulatedImage:
     """Simulate image `index` of the data set of `seed`; the same arguments give the same image, always.
 
-    abnormal: probability of a finding. without_finding: the same exposure with the finding taken out of the patient
-    (the facts still name it), for comparison.
+    abnormal: probability of a finding.
     """
-    return render(draw_facts(seed, index, abnormal), without_finding)
+    return render(draw_facts(seed, index, abnormal))
 
 
-def render(facts: Facts, without_finding: bool = False) -> SimulatedImage:
+def render(facts: Facts) -> SimulatedImage:
     """Draw, project and store the image that the facts describe."""
     body = draw_body(facts)
     frame = make_frame(facts, body.size)
@@ -76,7 +69,7 @@ def render(facts: Facts, without_finding: bool = False) -> SimulatedImage:
     bones, metal = draw_bones(body, frame), draw_metal(facts, frame)
     before = line_integral(water + np.float32(VESSEL_WATER) * vessels, bones, metal)
     line, mask, boxes = before, np.zeros(before.shape, dtype=bool), ()
-    if facts.finding and not without_finding:
+    if facts.finding:
         change = apply_finding(facts.finding, Scene(body, frame, chest), facts.severity, finding_stream(facts))
         parts = [line_integral(part, np.float32(0)).astype(np.float32) for part in change.water]
         boxes, mask = outline(parts)
