@@ -1,7 +1,43 @@
-"""Targets of the paper: tables, figures, and what the benchmarks hide.
+"""Targets: of the configured data set, and of the paper.
 
 Data sets without unlabeled images have no stage 2, and are left out where a target needs it.
 """
+
+IMAGES = ["images.npy", "contact_sheet.png", "lungs.png"]
+OVER_SEEDS = ["summary.csv", "roc.png", "precision_recall.png"]
+PER_SEED = ["training.png", "histograms.png"]
+# What only T_u makes possible; without it, stage 1 is compared with the other methods of protocol N.
+PER_SEED += (
+    ["pseudo_labels.png", "gallery.png", "model.safetensors"]
+    if has_unlabeled(config["dataset"])
+    else ["comparison.csv"]
+)
+MAIN = dict(dataset=config["dataset"], variant="", seed=config["seeds"])
+
+
+rule data:
+    """Manifest, packed images and lung masks of the configured data set."""
+    input:
+        expand(f"{DATA}/{{name}}", name=IMAGES + ["manifest.csv"], **MAIN),
+
+
+rule pretrain:
+    """The pre-trained autoencoder of the configured data set."""
+    input:
+        expand(f"{DATA}/pretraining/mae.safetensors", **MAIN),
+
+
+rule model:
+    """The trained model as one file."""
+    input:
+        expand(f"{RUN}/model.safetensors", **MAIN),
+
+
+rule predictions:
+    """The radiographs of the configured folder, scored."""
+    input:
+        folder_to_predict,  # asked for even where there are predictions already
+        expand(f"{RUN}/predictions", **MAIN),
 
 
 rule table2:

@@ -1,0 +1,84 @@
+"""Metrics of a run, over seeds, and of its pseudo-labels."""
+
+
+rule compute_metrics:
+    """AUC and average precision of every score, with intervals, for all test images and by view."""
+    input:
+        manifest=MANIFEST,
+        index=f"{DATA}/images.csv",
+        stage1=made("stage1_scores", f"{RUN}/stage1/scores.csv"),
+        reconstruction=with_unlabeled(f"{RUN}/reconstruction/scores.csv"),
+    output:
+        scores=f"{RUN}/scores.csv",
+        metrics=report(
+            f"{RUN}/metrics.csv",
+            caption="../report/metrics.rst",
+            category="4 Results",
+            labels={"data set": "{dataset}", "run": "{variant}seed{seed}", "figure": "metrics"},
+        ),
+    log:
+        f"{LOGS}/compute_metrics.log",
+    benchmark:
+        f"{LOGS}/compute_metrics.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        reconstruction=optional("reconstruction-scores", "reconstruction"),
+        code=code("evaluate:compute_metrics"),
+    shell:
+        "amae compute-metrics --manifest {input.manifest:q} --index {input.index:q}"
+        " --stage1-scores {input.stage1:q} {params.reconstruction} --scores {output.scores:q} --metrics {output.metrics:q}"
+        " --seed {wildcards.seed} 2>&1 | tee {log:q}"
+
+
+rule summarise_metrics:
+    """Mean, spread over the seeds and interval over the images of every score."""
+    input:
+        scores=of_every_seed(f"{RUN}/scores.csv"),
+    output:
+        summary=report(
+            f"{DATA}/{{variant}}summary.csv",
+            caption="../report/summary.rst",
+            category="4 Results",
+            labels={"data set": "{dataset}", "figure": "summary over seeds"},
+        ),
+    log:
+        f"{DATA}/logs/{{variant}}summarise_metrics.log",
+    benchmark:
+        f"{DATA}/logs/{{variant}}summarise_metrics.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code("evaluate:summarise_metrics"),
+    shell:
+        "amae summarise-metrics --scores-of-seeds {input.scores:q} --table {output.summary:q} 2>&1 | tee {log:q}"
+
+
+rule diagnose_pseudo_labels:
+    """Purity and counts of the pseudo-labels by the hidden labels: a diagnosis that no training reads."""
+    input:
+        pseudo_labels=f"{RUN}/pseudo_labels.csv",
+        hidden=f"{DATA}/{{variant}}hidden_labels.csv",
+    output:
+        table=f"{RUN}/pseudo_label_purity.csv",
+        figure=report(
+            f"{RUN}/pseudo_labels.png",
+            caption="../report/pseudo_labels.rst",
+            category="2 Training",
+            labels={
+                "data set": "{dataset}",
+                "run": "{variant}seed{seed}",
+                "figure": "pseudo-labels",
+            },
+        ),
+    log:
+        f"{LOGS}/diagnose_pseudo_labels.log",
+    benchmark:
+        f"{LOGS}/diagnose_pseudo_labels.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        code=code("evaluate:diagnose_pseudo_labels"),
+    shell:
+        "amae diagnose-pseudo-labels --pseudo-labels {input.pseudo_labels:q} --hidden-labels {input.hidden:q}"
+        " --table {output.table:q} --figure {output.figure:q} 2>&1 | tee {log:q}"
