@@ -122,25 +122,3 @@ def of_every_seed(pattern):
         return expand(pattern, seed=config["seeds"], **wildcards)
 
     return files
-
-
-hash_of = cache(sha256)
-
-
-def content_of(source):
-    """A param function: the hash of a file that a person may edit, which counts whatever the clock said then."""
-
-    def content(wildcards):
-        path = source(wildcards)
-        return hash_of(path) if path and Path(path).is_file() and not Path(path).is_relative_to(RESULTS) else ""
-
-    return content
-
-
-def optional(option, name):
-    """A param function: an input file as an option, where the job has that input."""
-
-    def words(wildcards, input):
-        return shlex.join([f"--{option}", str(input[name])]) if input[name] else ""
-
-    return words

@@ -38,11 +38,6 @@ rule export_model:
         " --seed {wildcards.seed} --device {resources.device} --gpus {resources.gpu} 2>&1 | tee {log:q}"
 
 
-def folder_to_predict(wildcards):
-    """The folder of new radiographs; where there is none, a file name that Snakemake misses and so tells what to do."""
-    return config["predict"]["folder"] or "key predict.folder: null, expected the folder of the radiographs to score"
-
-
 rule predict_radiographs:
     """Score the radiographs of the configured folder."""
     input:

@@ -22,11 +22,6 @@ rule fetch_source:
         "amae fetch-source --dataset {wildcards.source} --folder {params.folder:q} 2>&1 | tee {log:q}"
 
 
-def name_of_weights(wildcards):
-    """The name in the catalogue of a file of published weights."""
-    return next(name for name, file in SOURCE_WEIGHTS.items() if file == wildcards.file)
-
-
 rule fetch_weights:
     """Fetch published weights; the checksum of the first download must hold afterwards."""
     input:

@@ -1,40 +1,6 @@
 """The pre-trained autoencoder that everything starts from."""
 
 
-def weights_of(wildcards):
-    """The weights that are configured: a name or a path."""
-    return VARIANTS[variant_of(wildcards)].get("weights") or dataset_of(wildcards)["weights"]
-
-
-def sizes_of_weights(wildcards):
-    """The configured sizes as options; named weights of other sizes are refused.
-
-    A param function: Snakemake overlooks what an input function raises wherever the output is there already.
-    """
-    try:
-        check_weights(weights_of(wildcards), SETTINGS[""]["mae"])
-    except InputError as error:
-        raise WorkflowError(f"data set {wildcards.dataset}: {error}") from None
-    return options(SETTINGS[""]["mae"])
-
-
-def weights_source(wildcards):
-    """The file that f_0 and g_0 are read from."""
-    weights = weights_of(wildcards)
-    if weights == "embedded":
-        return PACKAGE / "mae" / "embedded.safetensors"
-    if weights in SOURCE_WEIGHTS:
-        return f"{RESULTS}/sources/weights/{SOURCE_WEIGHTS[weights]}"
-    return f"{RESULTS}/{wildcards.dataset}/pretraining/mae.safetensors" if weights == "pretrain" else weights
-
-
-def normalisation(wildcards):
-    """What published weights were trained with: ImageNet's are known by their file; a variant tells it of another."""
-    if Path(weights_source(wildcards)).name == IMAGENET_WEIGHTS:
-        return "imagenet"
-    return VARIANTS[variant_of(wildcards)].get("normalisation", "chest")
-
-
 rule pretrain_mae:
     """Pre-train a masked autoencoder on the normal and the unlabeled training images."""
     input:
