@@ -11,9 +11,10 @@ import yaml
 from conftest import ROOT
 
 from amae import configuration
-from amae.cli import COMMANDS, make_parser
+from amae.cli import make_parser
 from amae.errors import InputError
 from amae.settings import SECTIONS, ModuleSettings, from_options
+from amae.subcommands import COMMANDS
 
 CONFIG = yaml.safe_load((ROOT / "config/config.yaml").read_text())
 
