@@ -543,7 +543,7 @@ def test_rsna_archive_is_fetched_unpacked_and_indexed(tmp_path: Path, rows, caps
         for _ in range(2):
             commands.fetch_source(Namespace(dataset="rsna", folder=source))
     assert len(asked) == 2
-    assert json.loads((source / "fetched.json").read_text()) == {"RSNA.tar.gz": hashlib.sha256(body).hexdigest()}
+    assert json.loads((source / "checksums.json").read_text()) == {"RSNA.tar.gz": hashlib.sha256(body).hexdigest()}
     assert "rsna-kaggle: https://kaggle, 4.0 GB, log in; terms: none; goes to" in capsys.readouterr().err
     tables_in(tmp_path / "tables", lists)
     manifest, _, boxes = indexed(tmp_path, "rsna", source, anomaly_ratio=0.6, metadata=tmp_path / "tables")
@@ -563,13 +563,13 @@ def test_checksums_of_weights_fetched_side_by_side_are_all_kept(tmp_path: Path, 
 
     monkeypatch.setattr(commands, "_fetch", fetch)
     monkeypatch.setattr("amae.files.write_json", lambda *given: time.sleep(0.05) or write_json(*given))
-    (tmp_path / "fetched.json").write_text('{"before.pth": "kept"}')
+    (tmp_path / "checksums.json").write_text('{"before.pth": "kept"}')
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda name: commands.fetch_source(Namespace(dataset=name, folder=tmp_path)), names))
     expected = {f"{name}.pth": f"sum of {name}" for name in names} | {"before.pth": "kept"}
-    assert json.loads((tmp_path / "fetched.json").read_text()) == expected
-    (tmp_path / "fetched.json").write_text('{"before.pth"')
-    with pytest.raises(InputError, match=r"fetched\.json: not a readable record \("):
+    assert json.loads((tmp_path / "checksums.json").read_text()) == expected
+    (tmp_path / "checksums.json").write_text('{"before.pth"')
+    with pytest.raises(InputError, match=r"checksums\.json: not a readable record \("):
         commands.fetch_source(Namespace(dataset="weights", folder=tmp_path))
 
 
@@ -697,6 +697,11 @@ def test_paediatric_zip_is_fetched_and_split_by_patient(tmp_path: Path, rows) ->
         rows(row(name="zip", dataset="paediatric", file="ChestXRay2017.zip", url=url))
         with pytest.raises(InputError, match=r"sha256 is .*, expected"):  # of the first use
             commands.fetch_source(Namespace(dataset="paediatric", folder=tmp_path / "raw"))
+
+
+def test_the_record_of_first_uses_is_no_output_of_a_rule() -> None:
+    """Snakemake deletes outputs before a job; a new download would then be held against nothing."""
+    assert commands.RECORD not in "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
 
 
 def test_paediatric_folder_with_a_table(shared: Path) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from amae.data.splits import SplitSettings
     from amae.sources.catalogue import Source
 
-RECORD = "fetched.json"
+RECORD = "checksums.json"  # no output of a rule: Snakemake would delete it before a new download is held against it
 # the images are compressed already: an archive that unpacks to more than this many times its size is not of images
 EXPANSION = 5
 
@@ -24,7 +24,7 @@ def fetch_source(options: Namespace) -> None:
     """Fetch every open file of a source into a folder, verify and unpack; say what a person has to get.
 
     options: dataset (rsna, vindr, nih, paediatric, weights, metadata, or one name of sources.csv) and folder. Files
-    put into the folder by hand are verified and used. fetched.json, written last, holds the SHA-256 of each file; a
+    put into the folder by hand are verified and used. checksums.json, written last, holds the SHA-256 of each file; a
     file for which none is published must keep the one recorded at its first use.
     """
     from amae.files import write_json

@@ -81,7 +81,7 @@ def boxes_of(wildcards):
 def fetched(wildcards):
     """The record of what was fetched for a published data set; nothing where a folder is given."""
     dataset = dataset_of(wildcards)
-    return [] if dataset["folder"] else f"{RESULTS}/sources/{dataset['kind']}/fetched.json"
+    return [] if dataset["folder"] else f"{RESULTS}/sources/{dataset['kind']}/fetched"
 
 
 def source_options(wildcards):

@@ -6,7 +6,7 @@ rule fetch_source:
     input:
         catalogue=f"{PACKAGE}/sources/sources.csv",
     output:
-        record=f"{RESULTS}/sources/{{source}}/fetched.json",
+        done=touch(f"{RESULTS}/sources/{{source}}/fetched"),
     log:
         f"{RESULTS}/sources/logs/fetch_{{source}}.log",
     benchmark:
@@ -16,7 +16,7 @@ rule fetch_source:
     conda:
         "../../environment.yml"
     params:
-        folder=subpath(output.record, parent=True),
+        folder=subpath(output.done, parent=True),
         code=code("sources:fetch_source"),
     shell:
         "amae fetch-source --dataset {wildcards.source} --folder {params.folder:q} 2>&1 | tee {log:q}"
