@@ -74,6 +74,11 @@ def test_ties_favour_no_class(source):
     count = 3 if source == "stage1" else 4
     assert table["pseudo_label"].value_counts()[["normal", "abnormal"]].tolist() == [count, count]
     assert table["pseudo_label"][8] == "abnormal"
+    first = dict(zip(table["image_id"], table["pseudo_label"], strict=True))
+    turned = pseudo_label(scores([0.0] * 8 + [1.0] + [0.0] * 3)[::-1], settings)
+    assert dict(zip(turned["image_id"], turned["pseudo_label"], strict=True)) == first  # rows in another order
+    normal = table.index[table["pseudo_label"] == "normal"].tolist()
+    assert normal not in (list(range(count)), list(range(12 - count, 12)))  # nor do names in order say who is normal
 
 
 def test_what_cannot_be_ranked_is_refused(tmp_path):
