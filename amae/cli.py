@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import amae
-from amae.errors import InputError
 from amae.failures import explain
 from amae.options import ARGUMENTS, FILES, OPTIONS
-from amae.running import join
+from amae.runtime.errors import InputError
+from amae.runtime.lock import join
 from amae.settings import add_options
 from amae.subcommands import COMMANDS
 

@@ -4,7 +4,7 @@ import re
 from argparse import Namespace
 from textwrap import shorten
 
-from amae.errors import InputError
+from amae.runtime.errors import InputError
 
 # What torch and the GPU's libraries say when memory runs out.
 MEMORY = "out of memory|can't allocate memory|ALLOC_FAILED|CUBLAS_STATUS_NOT_INITIALIZED"

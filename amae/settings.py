@@ -1,7 +1,7 @@
 """Every setting of the method: its type, default, range and meaning, in one place.
 
 The defaults are the paper's values. The command line builds its options from these classes, the workflow its
-configuration schema (`python -m amae.schema > workflow/schemas/config.schema.yaml`), so the three cannot drift
+configuration schema (`python -m amae.plan.schema > workflow/schemas/config.schema.yaml`), so the three cannot drift
 apart.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from amae.errors import InputError
+from amae.runtime.errors import InputError
 
 Settings = TypeVar("Settings")
 
@@ -189,6 +189,38 @@ class ReconstructionSettings(Checked):
                 f"mask_scheme complementary contradicts images of {patches} patches: at mask_ratio {self.mask_ratio} "
                 f"a mask shows {visible} of them, and {parts} such masks do not share them out evenly"
             )
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """Sizes in images. `anomaly_ratio` is the abnormal fraction of the unlabeled set; None: images without a label.
+
+    `calibration`: normal images that nothing is trained or tested on, to tell how normal images score.
+    """
+
+    train_normal: int
+    unlabeled: int
+    anomaly_ratio: float | None
+    test_normal: int
+    test_abnormal: int
+    seed: int
+    calibration: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("train_normal", "unlabeled", "test_normal", "test_abnormal", "seed", "calibration"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}; expected 0 or more")
+        if self.anomaly_ratio is not None and not 0 <= self.anomaly_ratio <= 1:
+            raise InputError(
+                f"anomaly_ratio is {self.anomaly_ratio}; expected 0 to 1, or none for images without a label"
+            )
+
+    def unlabeled_counts(self) -> dict[str, int]:
+        """Images of T_u by label; round(unlabeled * anomaly_ratio) of them are abnormal (method, section 1)."""
+        if self.anomaly_ratio is None:
+            return {"": self.unlabeled}
+        abnormal = round(self.unlabeled * self.anomaly_ratio)
+        return {"normal": self.unlabeled - abnormal, "abnormal": abnormal}
 
 
 SECTIONS: dict[str, type] = {

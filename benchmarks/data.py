@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, JPEG2000Lossless, JPEGBaseline8Bit
 
-from amae.data.simulated import simulate_image
+from amae.sources.simulated import simulate_image
 
 
 def radiographs(count: int, size: int, bits: int = 8) -> list[np.ndarray]:

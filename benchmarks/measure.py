@@ -17,8 +17,8 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from amae.device import keep_memory
-from amae.provenance import describe_device
+from amae.runtime.device import keep_memory
+from amae.runtime.provenance import describe_device
 
 MATRIX = {"cpu": 2048, "cuda": 8192}  # side of the matrices whose product is the machine's rate
 PRODUCTS = 4  # in one measurement
@@ -75,7 +75,7 @@ def on_device(sides: Mapping[str, Callable[[], object]], device: torch.device, r
 
 
 def usual_memory(side: Callable[[], object]) -> Callable[[], object]:
-    """A side run with glibc's usual memory, as a program has it that does not call `amae.device.keep_memory`.
+    """A side run with glibc's usual memory, as a program has it that does not call `amae.runtime.device.keep_memory`.
 
     The thresholds are those that glibc arrives at by itself once a program has freed large blocks.
     """

@@ -13,8 +13,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader
 
-from amae.device import keep_memory
-from amae.modules import adaptation_loss
+from amae.method.modules import adaptation_loss
+from amae.runtime.device import keep_memory
 from amae.settings import ModuleSettings
 from benchmarks import straightforward
 from benchmarks.data import write_png

@@ -11,7 +11,7 @@ import dataclasses
 from functools import partial
 from pathlib import Path
 
-from amae.device import choose_device
+from amae.runtime.device import choose_device
 from benchmarks import pipeline, training
 from benchmarks.measure import circumstances
 

@@ -19,19 +19,19 @@ import pandas as pd
 import torch
 from matplotlib.axes import Axes
 
+from amae.data.lungs import segment_lungs
 from amae.data.pack import convert
 from amae.data.packed import MASK_SIZE, Geometry
 from amae.data.stored import stored_images, stored_masks
-from amae.device import choose_device
 from amae.figures.style import DASHES, LINES, PAGE, page
-from amae.lungs import segment_lungs
 from amae.mae.architecture import Architecture
 from amae.mae.model import MAE
-from amae.modules import train_autoencoder
-from amae.reconstruct import draw_orders, reconstruct
+from amae.method.modules import train_autoencoder
+from amae.method.reconstruct import draw_orders, reconstruct
+from amae.method.stage1 import train_stage1
+from amae.method.training import Resume
+from amae.runtime.device import choose_device
 from amae.settings import ModuleSettings, ReconstructionSettings, Stage1Settings
-from amae.stage1 import train_stage1
-from amae.training import Resume
 from benchmarks.data import write_manifest, write_png
 from benchmarks.pipeline import repeated
 from benchmarks.training import packed
@@ -71,7 +71,7 @@ def pack(folder: Path, count: int, size: int) -> np.ndarray:
 def lungs(folder: Path, count: int, size: int) -> Callable[[], object]:
     """Packed images to lung masks, which are made at 256 px whatever the size."""
     pack(folder, count, MASK_SIZE)
-    names = (NAMES[0], NAMES[2], "lungs.npy", "lungs.csv", "sheet.png")
+    names = (NAMES[0], NAMES[2], "lungs.npy", "lungs.csv")
     return lambda: segment_lungs(*(folder / name for name in names))
 
 

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 from torch import Tensor, nn
 from torchvision import transforms
 
-from amae.lungs import lung_mask  # its recipe is scikit-image, image by image, as here
+from amae.data.lungs import lung_mask  # its recipe is scikit-image, image by image, as here
 from amae.mae.architecture import Architecture
 from amae.mae.model import sincos_positions
 

@@ -15,17 +15,17 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
-from amae.anatpaste import anatpaste
 from amae.data.images import make_square, read_image
-from amae.lungs import lung_mask
+from amae.data.lungs import lung_mask
 from amae.mae.architecture import Architecture
 from amae.mae.model import MAE
-from amae.modules import adaptation_loss
-from amae.reconstruct import draw_orders, reconstruct
-from amae.scores import discrepancy_map
+from amae.method.anatpaste import anatpaste
+from amae.method.modules import adaptation_loss
+from amae.method.reconstruct import draw_orders, reconstruct
+from amae.method.scores import discrepancy_map
+from amae.method.stage1 import detection_loss, make_head
+from amae.method.training import LossOf, Schedule, make_optimiser
 from amae.settings import ModuleSettings, ReconstructionSettings, Stage1Settings
-from amae.stage1 import detection_loss, make_head
-from amae.training import LossOf, Schedule, make_optimiser
 from benchmarks import straightforward
 from benchmarks.data import radiographs, write_png
 from benchmarks.measure import (
@@ -65,7 +65,7 @@ def describe(a: Architecture) -> str:
 
 
 def our_step(model: torch.nn.Module, loss_of: LossOf, batch: int = BATCH) -> Callable[[], None]:
-    """A side that takes one step on a batch, the first images of their data, as `amae.training` does."""
+    """A side that takes one step on a batch, the first images of their data, as `amae.method.training` does."""
     device = next(model.parameters()).device
     optimiser = make_optimiser(model, Schedule(1, 0, batch, 1e-4, 0.05))
     generator, ids = torch.Generator(device).manual_seed(0), torch.arange(batch, device=device)

@@ -8,10 +8,10 @@ import torch
 
 from amae.mae.architecture import Architecture
 from amae.mae.model import MAE
-from amae.portable import Portable, save_portable
-from amae.scores import DESCRIPTIONS
+from amae.method.scores import DESCRIPTIONS
+from amae.method.stage1 import make_head
+from amae.predict.model import Portable, save_portable
 from amae.settings import ReconstructionSettings
-from amae.stage1 import make_head
 
 
 def write_model(path: Path, size: int, conversion: str) -> Path:

@@ -13,7 +13,7 @@ from skimage.draw import ellipse as ellipse_pixels
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision.transforms.v2 import functional as tv
 
-from amae.anatpaste import (
+from amae.method.anatpaste import (
     PasteParameters,
     anatpaste,
     draw_parameters,

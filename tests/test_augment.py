@@ -8,7 +8,7 @@ from torch.nn.functional import interpolate
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.v2 import functional as tv
 
-from amae.augment import crop_resize_flip, draw_boxes, random_resized_crop_flip
+from amae.method.augment import crop_resize_flip, draw_boxes, random_resized_crop_flip
 
 
 def generator(seed=0):

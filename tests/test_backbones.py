@@ -13,15 +13,15 @@ from torchvision import models
 
 from amae.cli import main
 from amae.commands.compare import compare
-from amae.errors import InputError
 from amae.mae.architecture import Architecture
 from amae.mae.checkpoints import read_description, read_safetensors, write_tensors
 from amae.mae.densenet import DenseNet
 from amae.mae.model import MAE
 from amae.mae.weights import CHEST_MEAN, CHEST_STD, IMAGENET_MEAN, IMAGENET_STD, convert_weights, load_encoder
+from amae.method.stage1 import score_stage1, train_stage1
+from amae.method.training import Resume
+from amae.runtime.errors import InputError
 from amae.settings import Stage1Settings
-from amae.stage1 import score_stage1, train_stage1
-from amae.training import Resume
 
 VIT_SIZES = {"image_size": 32, "patch_size": 8, "width": 32, "depth": 1, "heads": 2}
 VIT = Architecture(SIDE, 16, 32, 1, 2, 16, 1, 2)

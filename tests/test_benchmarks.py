@@ -6,7 +6,7 @@ import torch
 
 from amae.mae.architecture import Architecture
 from amae.mae.model import masked_loss
-from amae.reconstruct import draw_orders
+from amae.method.reconstruct import draw_orders
 from amae.settings import ReconstructionSettings
 from benchmarks import straightforward
 from benchmarks.measure import operations

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from amae.calibration import operating_point, percentiles
-from amae.errors import InputError
+from amae.predict.calibration import operating_point, percentiles
+from amae.runtime.errors import InputError
 
 
 def test_percentiles_by_hand():

@@ -6,9 +6,9 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from amae.captions import caveats, departures
 from amae.comparators import METHODS, load_method
-from amae.files import read_csv
+from amae.plan.captions import caveats, departures
+from amae.runtime.files import read_csv
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_easy_and_simulated_sets_show_no_disease(paper):
 
 
 def test_what_the_paper_does_not_have_says_so():
-    printed = set(read_csv(ROOT / "amae/data/published.csv")["method"])
+    printed = set(read_csv(ROOT / "amae/evaluation/published.csv")["method"])
     for name in METHODS:
         method = load_method(name)
         assert (method.TITLE in printed) != getattr(method, "NOTE", "").startswith("not in the paper"), name

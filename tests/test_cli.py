@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from amae.cli import main, make_parser
-from amae.errors import InputError
+from amae.runtime.errors import InputError
 from amae.subcommands import COMMANDS
 
 SPLITS = {"train_normal": 2, "unlabeled": 2, "anomaly_ratio": 0.5, "test_normal": 1, "test_abnormal": 1, "seed": 0}

@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torchvision.transforms.v2 import functional as vision
 
-import amae.training
+import amae.method.training
 from amae.commands.compare import fit_comparator, read_settings, score_comparator, score_probe
 from amae.comparators import (
     METHODS,
@@ -42,12 +42,12 @@ from amae.comparators import (
     pu_probe,
 )
 from amae.comparators._shared import prefixed, resize, resize_masks
-from amae.errors import InputError
 from amae.mae.architecture import Architecture
 from amae.mae.model import MAE
 from amae.mae.weights import save_weights
-from amae.stage1 import frozen_features
-from amae.training import Resume, Schedule, train
+from amae.method.stage1 import frozen_features
+from amae.method.training import Resume, Schedule, train
+from amae.runtime.errors import InputError
 
 SIDE = 64
 TRAINED = {
@@ -461,7 +461,7 @@ class Interrupted(Exception):
 def test_an_interrupted_training_ends_with_the_same_weights(method, few, tmp_path, monkeypatch):
     module, settings = load_method(method), settings_of(method, epochs=2, batch_size=8)
     state, history = module.fit(few, settings, 3, Resume(tmp_path / "whole" / "x.pt", "id"))
-    save = amae.training._save
+    save = amae.method.training._save
 
     def save_and_stop(*arguments):
         save(*arguments)
@@ -469,7 +469,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(method, few, tmp_pat
 
     resume = Resume(tmp_path / "cut" / "x.pt", "id")
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(amae.training, "_save", save_and_stop)
+        patch.setattr(amae.method.training, "_save", save_and_stop)
         module.fit(few, settings, 3, resume)
     assert list(resume.path.parent.iterdir())
     again, history_again = module.fit(few, settings, 3, resume)

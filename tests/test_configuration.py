@@ -10,9 +10,9 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from amae import configuration
 from amae.cli import make_parser
-from amae.errors import InputError
+from amae.plan import check as configuration
+from amae.runtime.errors import InputError
 from amae.settings import SECTIONS, ModuleSettings, from_options
 from amae.subcommands import COMMANDS
 
@@ -130,5 +130,5 @@ def test_the_manual_explains_every_key():
 
 
 def test_the_schema_file_is_up_to_date():
-    made = subprocess.run([sys.executable, "-m", "amae.schema"], capture_output=True, text=True, check=True)
+    made = subprocess.run([sys.executable, "-m", "amae.plan.schema"], capture_output=True, text=True, check=True)
     assert (ROOT / "workflow/schemas/config.schema.yaml").read_text() == made.stdout

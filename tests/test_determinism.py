@@ -10,8 +10,8 @@ from project import ROOT
 
 from amae.cli import main, make_parser
 from amae.commands.compare import fit_comparator, score_comparator
-from amae.reconstruct import reconstruct
-from amae.stage1 import frozen_features
+from amae.method.reconstruct import reconstruct
+from amae.method.stage1 import frozen_features
 
 TOLERANCE = 1e-5
 set_threads = torch.set_num_threads

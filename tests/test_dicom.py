@@ -30,7 +30,7 @@ from scipy.special import expit
 from amae.data import dicom
 from amae.data.decode import DECODERS, _decoding_process, decode
 from amae.data.dicom import read_grey
-from amae.errors import InputError
+from amae.runtime.errors import InputError
 
 RAMP = np.arange(1024, dtype=np.uint16).reshape(32, 32)
 SECRET = "Doe^Jane"

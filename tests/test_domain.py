@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.covariance import LedoitWolf
 
-from amae.domain import distance_limit, distances, drift_warnings, fit_features, held_out_distances, image_flags
+from amae.predict.domain import distance_limit, distances, drift_warnings, fit_features, held_out_distances, image_flags
 
 SHARES = {"empty": 0.0, "implausible": 0.2}
 

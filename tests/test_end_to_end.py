@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors import safe_open
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from amae.files import read_csv, sha256
+from amae.runtime.files import read_csv, sha256
 
 SCORES = ["stage1", "inter", "mask_rec", "error_ratio", "error_ratio_patch"]
 PER_SEED = [

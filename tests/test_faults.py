@@ -17,10 +17,10 @@ from project import start, workers
 from test_resume import wait_for, with_options
 
 from amae.cli import main
-from amae.errors import InputError
-from amae.files import HOST, atomic, open_sealed, seal
 from amae.mae.checkpoints import read_safetensors, write_tensors
-from amae.running import LOCK, check_folder, claim
+from amae.runtime.errors import InputError
+from amae.runtime.files import HOST, atomic, open_sealed, seal
+from amae.runtime.lock import LOCK, check_folder, claim
 from amae.sources.unpack import unpack
 
 OUTPUTS = {  # of a command, by option
@@ -242,10 +242,10 @@ def test_what_a_killed_process_left_is_deleted(tmp_path):
 @pytest.mark.parametrize(
     ("command", "step", "advice"),
     [
-        ("pretrain", "amae.training._epoch", "lower the key pretrain.batch_size (--batch-size), 8 now"),
-        ("train-stage1", "amae.training._epoch", "lower the key stage1.batch_size (--batch-size), 8 now"),
-        ("train-module", "amae.training._epoch", "lower the key modules.batch_size (--batch-size), 8 now"),
-        ("reconstruct", "amae.reconstruct.reconstruct", "--device cpu"),
+        ("pretrain", "amae.method.training._epoch", "lower the key pretrain.batch_size (--batch-size), 8 now"),
+        ("train-stage1", "amae.method.training._epoch", "lower the key stage1.batch_size (--batch-size), 8 now"),
+        ("train-module", "amae.method.training._epoch", "lower the key modules.batch_size (--batch-size), 8 now"),
+        ("reconstruct", "amae.method.reconstruct.reconstruct", "--device cpu"),
     ],
 )
 @pytest.mark.usefixtures("one_thread")
@@ -278,7 +278,7 @@ def die(*arguments):
 
 def test_a_dead_worker_is_told_in_one_line(finished, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(finished.folder)
-    monkeypatch.setattr("amae.lungs._segment_chunk", die)
+    monkeypatch.setattr("amae.data.lungs._segment_chunk", die)
     words = with_options(finished.commands("segment-lungs")[0], workers=2, lungs=tmp_path / "lungs.npy")
     assert main(words) == 2
     assert "a worker process was ended from outside" in said(capsys, "segment-lungs")
@@ -289,7 +289,7 @@ def test_an_error_that_only_a_programmer_can_put_right_keeps_its_traceback(finis
     def fail(*arguments, **options):
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr("amae.lungs.segment_lungs", fail)
+    monkeypatch.setattr("amae.data.lungs.segment_lungs", fail)
     with pytest.raises(RuntimeError, match="shapes differ"):
         main(finished.commands("segment-lungs")[0])
 

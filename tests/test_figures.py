@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 from scipy.integrate import trapezoid
 
-from amae.errors import InputError
 from amae.figures import (
     choose_examples,
     plot_gallery,
@@ -22,6 +21,7 @@ from amae.figures import (
 )
 from amae.figures.curves import GRID, _precision_on_grid, _roc_on_grid
 from amae.figures.gallery import BACKGROUND, BOX, HIDDEN_GREY, _masked
+from amae.runtime.errors import InputError
 
 IMAGES = 40
 

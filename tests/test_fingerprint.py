@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from amae.fingerprint import fingerprint
+from amae.runtime.fingerprint import fingerprint
 
 PACKAGE = {
     "p/__init__.py": '''
@@ -201,7 +201,7 @@ def test_what_is_not_found_is_named(tmp_path: Path, name: str, missing: str) -> 
 
 def test_this_project_resolves_and_is_fast() -> None:
     started = time.process_time()  # whatever else the machine does
-    first = fingerprint("amae.fingerprint:fingerprint")
+    first = fingerprint("amae.runtime.fingerprint:fingerprint")
     assert len(first) == 16 and int(first, 16) >= 0
     assert time.process_time() - started < 1
-    assert fingerprint("amae.files:write_csv") != fingerprint("amae.files:write_json")
+    assert fingerprint("amae.runtime.files:write_csv") != fingerprint("amae.runtime.files:write_json")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from amae.cli import main
-from amae.files import read_csv, write_csv
+from amae.runtime.files import read_csv, write_csv
 
 TRAINING = (
     "pretrain",

@@ -22,8 +22,8 @@ from amae.data.images import make_square, read_image
 from amae.data.manifest import read_manifest
 from amae.data.pack import convert
 from amae.data.packed import open_images, select
-from amae.data.sheet import OUTLINE, contact_sheet
-from amae.errors import InputError
+from amae.figures.contact_sheet import OUTLINE, contact_sheet
+from amae.runtime.errors import InputError
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (40, 60), dtype=np.uint8)

@@ -11,10 +11,10 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from amae.commands.experiments import localise, plot_localisation
 from amae.data.boxes import packed_boxes, read_boxes
 from amae.data.images import make_square
-from amae.errors import InputError
 from amae.evaluation import localisation
 from amae.evaluation.localisation import anomaly_map, box_pixels, localisation_metrics, quantise
-from amae.scores import discrepancy_map, reconstruction_scores
+from amae.method.scores import discrepancy_map, reconstruction_scores
+from amae.runtime.errors import InputError
 
 SIZE = 16
 

@@ -6,10 +6,11 @@ import pytest
 from PIL import Image, ImageOps
 
 from amae.cli import main
+from amae.data.lungs import lung_mask, mask_flag, segment_lungs
 from amae.data.packed import load_lung_masks
-from amae.errors import InputError
-from amae.lungs import lung_mask, mask_flag, segment_lungs
-from amae.prepare import prepare
+from amae.figures.lung_outlines import draw_outlines
+from amae.predict.prepare import prepare
+from amae.runtime.errors import InputError
 
 ROW, COLUMN = np.mgrid[:256, :256]
 
@@ -105,7 +106,9 @@ def packed(tmp_path):
 def run(folder, name, workers):
     """Segment the images of a folder; paths of masks, table and sheet."""
     paths = [folder / f"{name}.npy", folder / f"{name}.csv", folder / f"{name}.png"]
-    segment_lungs(folder / "lung_images.npy", folder / "images.csv", *paths, workers=workers)
+    images = folder / "lung_images.npy", folder / "images.csv"
+    segment_lungs(*images, *paths[:2], workers=workers)
+    draw_outlines(*images, *paths)
     return paths
 
 
@@ -174,7 +177,7 @@ def test_masks_at_the_size_of_a_model(tmp_path, size, repeat, block):
 
 
 def test_missing_images_and_those_of_another_size_leave_nothing_behind(packed, tmp_path):
-    outputs = [tmp_path / "l.npy", tmp_path / "l.csv", tmp_path / "l.png"]
+    outputs = [tmp_path / "l.npy", tmp_path / "l.csv"]
     with pytest.raises(InputError, match=r"none\.npy: no such file"):
         segment_lungs(tmp_path / "none.npy", packed / "images.csv", *outputs)
     np.save(tmp_path / "small.npy", np.zeros((18, 128, 128), np.uint8))

@@ -11,7 +11,7 @@ from small import write_model
 from variants import variants
 
 from amae.cli import main
-from amae.data.simulated import simulate_dataset
+from amae.sources.simulated import simulate_dataset
 
 FILES = int(os.environ.get("AMAE_FILES", 200))
 BAD = [

@@ -9,7 +9,6 @@ from scipy.stats import t as student
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from amae.commands.evaluate import compute_metrics, measure_scores
-from amae.errors import InputError
 from amae.evaluation.metrics import (
     _resampled_auc,
     _resampled_average_precision,
@@ -20,6 +19,7 @@ from amae.evaluation.metrics import (
 )
 from amae.evaluation.statistics import mean_and_spread, stars, welch_test
 from amae.evaluation.tables import diagnose_pseudo_labels, metrics_of_scores, summarise
+from amae.runtime.errors import InputError
 
 
 def scores_with_ties(rng: np.random.Generator, images: int = 40) -> tuple[np.ndarray, np.ndarray]:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from amae.errors import InputError
 from amae.mae.architecture import Architecture
 from amae.mae.block import Block
 from amae.mae.model import MAE, gather_tokens, masked_loss, sincos_positions
+from amae.runtime.errors import InputError
 
 TINY = Architecture(64, 8, width=64, depth=2, heads=4, decoder_width=48, decoder_depth=2, decoder_heads=4, channels=3)
 

@@ -17,16 +17,16 @@ from PIL import Image
 from pydicom.dataset import Dataset
 from safetensors.torch import load_file, save_file
 
-from amae import predict as module
 from amae.cli import main
 from amae.commands.predict import _picture_name, list_files
 from amae.data.dicom import read_grey
 from amae.data.images import make_square
-from amae.errors import InputError
 from amae.figures.prediction import POLICY, draw_sheet, full_overlay, shown_of, write_page
-from amae.files import atomic, read_csv
 from amae.mae.checkpoints import read_safetensors, write_tensors
-from amae.portable import FORMAT, load_portable
+from amae.predict import score as module
+from amae.predict.model import FORMAT, load_portable
+from amae.runtime.errors import InputError
+from amae.runtime.files import atomic, read_csv
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 SCORES = ["stage1", "inter", "mask_rec", "error_ratio", "error_ratio_patch"]
@@ -444,7 +444,7 @@ def test_the_card_is_what_inspect_prints(exported, finished, capsys):
         assert text in card
     point = np.sort(load_portable(exported).group("calibration")["inter"])[-1]
     assert f"{point:.5g} | 0.692 to 0.997" in card
-    from amae.files import sha256
+    from amae.runtime.files import sha256
 
     for name in ("manifest.csv", "images.npy", "mae.safetensors"):
         assert sha256(finished.results / name) in card
@@ -576,7 +576,7 @@ def test_the_map_lies_where_it_belongs(square):
 
 
 def test_dicom_needs_its_package(exported, files, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("amae.data.dicom_out.find_spec", lambda name: None)
+    monkeypatch.setattr("amae.predict.dicom_out.find_spec", lambda name: None)
     words = ["predict", files[0], "--model", exported, "--output", tmp_path / "out", "--device", "cpu", "--dicom"]
     assert main([str(word) for word in words]) == 2
     assert "--dicom: needs the optional package highdicom (pip install highdicom)" in capsys.readouterr().err

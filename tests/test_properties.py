@@ -15,15 +15,15 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import percentileofscore
 from sklearn.metrics import average_precision_score
 
-from amae.anatpaste import PasteParameters, draw_parameters, paste
-from amae.calibration import operating_point, percentiles
 from amae.data.dicom import by_level, minmax, voi
 from amae.data.images import SQUARES, make_square
+from amae.data.lungs import PLAUSIBLE_COVERAGE, mask_flag
 from amae.data.packed import MASK_SIZE, load_lung_masks
-from amae.errors import InputError
 from amae.evaluation.metrics import auc, average_precision, bootstrap_interval, chi_square_distance
-from amae.lungs import PLAUSIBLE_COVERAGE, mask_flag
-from amae.scores import discrepancy_map, reconstruction_scores
+from amae.method.anatpaste import PasteParameters, draw_parameters, paste
+from amae.method.scores import discrepancy_map, reconstruction_scores
+from amae.predict.calibration import operating_point, percentiles
+from amae.runtime.errors import InputError
 
 same_each_run = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 stored_values = arrays(np.uint16, (5, 7), elements=st.integers(0, 4095)).filter(lambda values: np.ptp(values) > 0)

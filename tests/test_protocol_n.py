@@ -6,7 +6,7 @@ from project import Project, copy_sources
 from safetensors import safe_open
 
 from amae.cli import main, make_parser
-from amae.files import read_csv, write_csv
+from amae.runtime.files import read_csv, write_csv
 
 COMMANDS = (
     "pretrain",

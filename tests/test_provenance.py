@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import amae
-from amae.provenance import code_revision, recording, versions
+from amae.runtime.provenance import code_revision, recording, versions
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def test_a_failure_leaves_no_record(tmp_path: Path) -> None:
 
 def test_recording_does_not_load_torch(tmp_path: Path) -> None:
     code = (
-        "import sys, amae.provenance as p\n"
+        "import sys, amae.runtime.provenance as p\n"
         "with p.recording(sys.argv[1], settings={}) as record: pass\n"
         "assert 'torch' not in sys.modules and record['device']['threads'] == 3"
     )
@@ -68,7 +68,7 @@ def test_recording_does_not_load_torch(tmp_path: Path) -> None:
 
 
 def test_versions_of_what_is_missing_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("amae.provenance.PACKAGES", ("numpy", "no-such-package"))
+    monkeypatch.setattr("amae.runtime.provenance.PACKAGES", ("numpy", "no-such-package"))
     assert versions()["numpy"] and versions()["no-such-package"] is None
 
 

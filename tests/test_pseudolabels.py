@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from amae.commands.pseudolabels import export_pseudo_labels
-from amae.errors import InputError
-from amae.pseudolabels import pseudo_label
+from amae.method.pseudolabels import pseudo_label
+from amae.runtime.errors import InputError
 from amae.settings import PseudoLabelSettings
 
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from amae.errors import InputError
 from amae.mae.architecture import Architecture
 from amae.mae.model import MAE
-from amae.reconstruct import draw_orders, hidden_counts, reconstruct
+from amae.method.reconstruct import draw_orders, hidden_counts, reconstruct
+from amae.runtime.errors import InputError
 from amae.settings import ReconstructionSettings
 
 SMALL = Architecture(32, 8, width=16, depth=1, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2)

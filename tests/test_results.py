@@ -13,7 +13,6 @@ from scipy.stats import ttest_ind
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from amae.commands import experiments
-from amae.errors import InputError
 from amae.evaluation.audit import audit_table
 from amae.evaluation.metrics import chi_square_distance
 from amae.evaluation.results import (
@@ -28,6 +27,7 @@ from amae.evaluation.results import (
 )
 from amae.evaluation.tables import CLASSES, metrics_of_scores, summarise
 from amae.figures.sweep import plot_comparison, plot_histogram_panels, plot_sweep
+from amae.runtime.errors import InputError
 
 AUCS = {"AMAE stage 1": [0.86, 0.87, 0.88, 0.87], "AMAE stage 2": [0.91, 0.92, 0.90, 0.93], "Own_1 & 2": [0.5]}
 PUBLISHED = """source,method,protocol,taxonomy,dataset,metric,anomaly_ratio,value

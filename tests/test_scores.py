@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from amae.scores import DESCRIPTIONS, discrepancy_map, reconstruction_scores
+from amae.method.scores import DESCRIPTIONS, discrepancy_map, reconstruction_scores
 
 
 def test_known_answers():

@@ -16,12 +16,12 @@ from pydicom.uid import (
 )
 from scipy.stats import chi2_contingency
 
-from amae.data.simulated import FINDINGS, Facts, draw_facts, simulate_dataset, simulate_image
-from amae.data.simulated.files import write_dicom
-from amae.data.simulated.geometry import Frame, ellipsoid, splat
-from amae.data.simulated.image import SimulatedImage, render
-from amae.data.simulated.projection import BONE, WATER, Exposure, expose, line_integral
-from amae.errors import InputError
+from amae.runtime.errors import InputError
+from amae.sources.simulated import FINDINGS, Facts, draw_facts, simulate_dataset, simulate_image
+from amae.sources.simulated.files import write_dicom
+from amae.sources.simulated.geometry import Frame, ellipsoid, splat
+from amae.sources.simulated.image import SimulatedImage, render
+from amae.sources.simulated.projection import BONE, WATER, Exposure, expose, line_integral
 
 SYNTAXES = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless, JPEG2000Lossless, JPEGLSLossless)
 

@@ -24,8 +24,8 @@ from PIL import Image
 
 from amae.commands import sources as commands
 from amae.data.manifest import read_manifest
-from amae.errors import InputError
-from amae.files import read_csv, write_json
+from amae.runtime.errors import InputError
+from amae.runtime.files import read_csv, write_json
 from amae.sources import catalogue, metadata, nih, paediatric, rsna, vindr
 from amae.sources.download import download
 from amae.sources.layout import find_images
@@ -562,7 +562,7 @@ def test_checksums_of_weights_fetched_side_by_side_are_all_kept(tmp_path: Path, 
         return f"sum of {source.name}"
 
     monkeypatch.setattr(commands, "_fetch", fetch)
-    monkeypatch.setattr("amae.files.write_json", lambda *given: time.sleep(0.05) or write_json(*given))
+    monkeypatch.setattr("amae.runtime.files.write_json", lambda *given: time.sleep(0.05) or write_json(*given))
     (tmp_path / "checksums.json").write_text('{"before.pth": "kept"}')
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda name: commands.fetch_source(Namespace(dataset=name, folder=tmp_path)), names))
@@ -799,7 +799,7 @@ def test_real_nih_tables(lists: Path, xrv: list[Path], monkeypatch: pytest.Monke
 
 
 def test_published_figures(shared: Path) -> None:
-    table = pd.read_csv(ROOT / "amae/data/published.csv", dtype={"anomaly_ratio": float, "value": float})
+    table = pd.read_csv(ROOT / "amae/evaluation/published.csv", dtype={"anomaly_ratio": float, "value": float})
     keys = ["method", "protocol", "dataset", "metric", "anomaly_ratio"]
     assert (table.groupby(keys, dropna=False)["value"].nunique() == 1).all()  # no two papers contradict each other here
     assert set(table.loc[table["note"].notna(), "dataset"]) == {"nih"}

@@ -12,14 +12,22 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from amae.anatpaste import paste_batch
-from amae.errors import InputError
 from amae.mae.architecture import Architecture
 from amae.mae.model import MAE, masked_loss
-from amae.modules import adaptation_loss, equal_epochs, module_lr, train_autoencoder, training_images
+from amae.method.anatpaste import paste_batch
+from amae.method.modules import adaptation_loss, equal_epochs, module_lr, train_autoencoder, training_images
+from amae.method.stage1 import (
+    detection_loss,
+    frozen_features,
+    load_head,
+    make_head,
+    save_head,
+    score_stage1,
+    train_stage1,
+)
+from amae.method.training import Resume, Schedule, make_optimiser
+from amae.runtime.errors import InputError
 from amae.settings import ModuleSettings, Stage1Settings
-from amae.stage1 import detection_loss, frozen_features, load_head, make_head, save_head, score_stage1, train_stage1
-from amae.training import Resume, Schedule, make_optimiser
 
 SMALL = Architecture(32, 8, width=32, depth=1, heads=2, decoder_width=16, decoder_depth=1, decoder_heads=2)
 MANIFEST = pd.DataFrame(
@@ -110,7 +118,7 @@ def test_an_autoencoder_learns_to_fill_in(tmp_path):
 
 def test_no_value_is_read_back_from_the_device_in_a_step(monkeypatch):
     """Fake tensors have no values: whatever waits for one fails. A GPU is then never kept waiting."""
-    monkeypatch.setattr("amae.anatpaste.paste", paste_batch)  # what a GPU has
+    monkeypatch.setattr("amae.method.anatpaste.paste", paste_batch)  # what a GPU has
     with FakeTensorMode():
         model, head = MAE(SMALL), make_head(32)
         images, lungs = torch.zeros(8, 32, 32, dtype=torch.uint8), torch.ones(8, 32, 32, dtype=torch.bool)
@@ -141,7 +149,7 @@ class OfTheHost(TorchDispatchMode):
 
 def test_a_step_on_a_gpu_stays_on_it(monkeypatch):
     """As far as a machine without one can tell: the tensors claim to be on CUDA, and have no values."""
-    monkeypatch.setattr("amae.modules.precision", nullcontext)  # autocast warns without a GPU
+    monkeypatch.setattr("amae.method.modules.precision", nullcontext)  # autocast warns without a GPU
     monkeypatch.setattr("torch.rand", partial(without_generator, torch.rand))
     gpu = torch.device("cuda")
     with FakeTensorMode():

@@ -10,10 +10,10 @@ from amae.data.packed import load_lung_masks
 from amae.data.stored import Stored, stored_images, stored_masks
 from amae.mae.architecture import Architecture
 from amae.mae.model import MAE
-from amae.modules import train_autoencoder
+from amae.method.modules import train_autoencoder
+from amae.method.stage1 import score_stage1, train_stage1
+from amae.method.training import Resume
 from amae.settings import ModuleSettings, Stage1Settings
-from amae.stage1 import score_stage1, train_stage1
-from amae.training import Resume
 
 CPU = torch.device("cpu")
 

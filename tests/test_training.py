@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from amae import training
-from amae.errors import InputError
-from amae.training import Resume, Schedule, epoch_generator, finish, make_optimiser, train
+from amae.method import training
+from amae.method.training import Resume, Schedule, epoch_generator, finish, make_optimiser, train
+from amae.runtime.errors import InputError
 
 SCHEDULE = Schedule(epochs=6, warmup_epochs=2, batch_size=4, lr=0.1, weight_decay=0.05)
 

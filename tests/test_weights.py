@@ -17,11 +17,11 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
-from amae.errors import InputError
 from amae.mae import weights as w
 from amae.mae.architecture import Architecture
 from amae.mae.checkpoints import read_description
 from amae.mae.model import MAE
+from amae.runtime.errors import InputError
 from amae.settings import WEIGHTS_SIZES
 
 TINY = Architecture(

@@ -61,9 +61,9 @@ def change_comments(path):
     ("file", "function", "expected"),
     [
         ("amae/mae/model.py", "patchify", TRAINING),
-        ("amae/stage1.py", "train_stage1", STAGE1),
-        ("amae/modules.py", "training_images", MODULES),
-        ("amae/reconstruct.py", "reconstruct", RECONSTRUCTION),
+        ("amae/method/stage1.py", "train_stage1", STAGE1),
+        ("amae/method/modules.py", "training_images", MODULES),
+        ("amae/method/reconstruct.py", "reconstruct", RECONSTRUCTION),
         ("amae/figures/gallery.py", "plot_gallery", {"plot_gallery": 1}),
     ],
 )
@@ -78,7 +78,7 @@ def test_comments_and_docstrings_rerun_nothing(finished, tmp_path):
     files = sorted((project.folder / "amae").rglob("*.py"))
     for path in files:
         change_comments(path)
-    assert "Reworded" in (project.folder / "amae/stage1.py").read_text()
+    assert "Reworded" in (project.folder / "amae/method/stage1.py").read_text()
     assert project.planned() == {}
 
 
@@ -284,7 +284,7 @@ def test_every_wildcard_is_constrained():
 )
 def test_a_job_on_a_gpu_leaves_cores_to_others(tmp_path, driver, gpus, config, threads):
     project = copy_sources(tmp_path)
-    project.edit("amae/running.py", "/dev/nvidiactl", driver)
+    project.edit("amae/runtime/lock.py", "/dev/nvidiactl", driver)
     words = [*project.command("--dry-run", config=(config,)), "--cores", "8", "--resources", f"gpu={gpus}"]
     status, output = run(words, project.folder)
     assert status == 0, output

@@ -17,15 +17,15 @@ from torch import Tensor
 from amae.commands.train import load_model, load_split, to_device
 from amae.comparators import TestData, TrainingData, column, load_method
 from amae.data.splits import patients_of
-from amae.device import choose_device
-from amae.errors import InputError
-from amae.files import write_csv
-from amae.fingerprint import fingerprint
 from amae.mae.checkpoints import is_safetensors, read_safetensors, write_tensors
 from amae.mae.weights import load_encoder
-from amae.provenance import recording
+from amae.method.training import Resume
+from amae.runtime.device import choose_device
+from amae.runtime.errors import InputError
+from amae.runtime.files import write_csv
+from amae.runtime.fingerprint import fingerprint
+from amae.runtime.provenance import recording
 from amae.settings import from_mapping
-from amae.training import Resume
 
 _MEANING = {
     "lungs": "lung masks (--lungs, made by `amae segment-lungs`)",
@@ -76,7 +76,7 @@ def score_probe(options: Namespace) -> None:
     pu_probe.
     """
     from amae.comparators.pu_probe import Settings, out_of_fold
-    from amae.stage1 import frozen_features
+    from amae.method.stage1 import frozen_features
 
     settings = read_settings(Settings, options.settings or "{}")
     device = choose_device(options.device, options.gpus)

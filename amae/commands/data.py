@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from amae.errors import InputError
+from amae.runtime.errors import InputError
 
 if TYPE_CHECKING:
-    from amae.data.splits import SplitSettings
+    from amae.settings import SplitSettings
 
 SHEET_IMAGES = 60
 
 
 def simulate(options: Namespace) -> None:
     """Write simulated radiographs as DICOM files, with labels.csv and boxes.csv."""
-    from amae.data.simulated import simulate_dataset
+    from amae.sources.simulated import simulate_dataset
 
     simulate_dataset(
         options.folder, options.count, options.seed, options.abnormal, options.calibration, options.workers
@@ -40,7 +40,7 @@ def index(options: Namespace) -> None:
 
 def _splits(options: Namespace) -> "SplitSettings | None":
     """The splits to draw, if any."""
-    from amae.data.splits import SplitSettings
+    from amae.settings import SplitSettings
 
     if not options.splits:
         return None
@@ -54,7 +54,7 @@ def convert(options: Namespace) -> None:
     """Pack the images of a manifest, and show some of them on a contact sheet."""
     from amae.data.pack import convert as pack
     from amae.data.packed import open_images
-    from amae.data.sheet import contact_sheet
+    from amae.figures.contact_sheet import contact_sheet
 
     pack(
         options.manifest,
@@ -76,6 +76,8 @@ def convert(options: Namespace) -> None:
 
 def segment_lungs(options: Namespace) -> None:
     """Find the lungs of every packed image."""
-    from amae.lungs import segment_lungs as segment
+    from amae.data.lungs import segment_lungs as segment
+    from amae.figures.lung_outlines import draw_outlines
 
-    segment(options.lung_images, options.index, options.lungs, options.table, options.sheet, options.workers)
+    segment(options.lung_images, options.index, options.lungs, options.table, options.workers)
+    draw_outlines(options.lung_images, options.index, options.lungs, options.table, options.sheet)

@@ -2,9 +2,9 @@
 
 from argparse import Namespace
 
-from amae.errors import naming
 from amae.evaluation import tables
-from amae.files import load_arrays, read_csv, rows_of, write_csv
+from amae.runtime.errors import naming
+from amae.runtime.files import load_arrays, read_csv, rows_of, write_csv
 
 PSEUDO_LABELS = ["image_id", "p_normal", "p_abnormal", "predicted", "threshold", "kept", "pseudo_label"]
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from amae.errors import InputError, naming
-from amae.files import atomic, load_arrays, read_csv, read_record, rows_of, write_csv
+from amae.runtime.errors import InputError, naming
+from amae.runtime.files import atomic, load_arrays, read_csv, read_record, rows_of, write_csv
 
 
 def localise(options: Namespace) -> None:

@@ -13,15 +13,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from amae.calibration import CONFIDENCE, OperatingPoint, operating_point
 from amae.data.dicom import is_dicom, read_grey
-from amae.data.dicom_out import require_highdicom, write_capture
 from amae.data.manifest import read_manifest
 from amae.data.packed import open_images, select
 from amae.data.splits import patients_of
-from amae.device import choose_device
-from amae.domain import MASKS, drift_warnings, fit_features, held_out_distances
-from amae.errors import InputError, naming
 from amae.figures.prediction import (
     draw_sheet,
     full_overlay,
@@ -31,14 +26,19 @@ from amae.figures.prediction import (
     write_page,
     write_picture,
 )
-from amae.files import atomic, read_csv, rows_of, sha256, write_csv
 from amae.mae.weights import load_weights
-from amae.portable import Portable, card, load_portable, save_portable
-from amae.predict import BATCH, SCORES, judge, predict, score_images
-from amae.provenance import code_revision, versions
-from amae.scores import DESCRIPTIONS
+from amae.method.scores import DESCRIPTIONS
+from amae.method.stage1 import frozen_features, load_head
+from amae.predict.calibration import CONFIDENCE, OperatingPoint, operating_point
+from amae.predict.dicom_out import require_highdicom, write_capture
+from amae.predict.domain import MASKS, drift_warnings, fit_features, held_out_distances
+from amae.predict.model import Portable, card, load_portable, save_portable
+from amae.predict.score import BATCH, SCORES, judge, predict, score_images
+from amae.runtime.device import choose_device
+from amae.runtime.errors import InputError, naming
+from amae.runtime.files import atomic, read_csv, rows_of, sha256, write_csv
+from amae.runtime.provenance import code_revision, versions
 from amae.settings import ReconstructionSettings, from_options
-from amae.stage1 import frozen_features, load_head
 
 LIMIT_IMAGES = 64  # of T_n, which say where the colours of the maps end
 LIMIT_PERCENTILE = 99.8

@@ -2,9 +2,9 @@
 
 from argparse import Namespace
 
-from amae.errors import naming
-from amae.files import read_csv, write_csv
-from amae.pseudolabels import pseudo_label
+from amae.method.pseudolabels import pseudo_label
+from amae.runtime.errors import naming
+from amae.runtime.files import read_csv, write_csv
 from amae.settings import PseudoLabelSettings, from_options
 
 

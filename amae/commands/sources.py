@@ -7,12 +7,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from amae.errors import InputError
+from amae.runtime.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from amae.data.splits import SplitSettings
+    from amae.settings import SplitSettings
     from amae.sources.catalogue import Source
 
 RECORD = "checksums.json"  # no output of a rule: Snakemake would delete it before a new download is held against it
@@ -27,8 +27,8 @@ def fetch_source(options: Namespace) -> None:
     put into the folder by hand are verified and used. checksums.json, written last, holds the SHA-256 of each file; a
     file for which none is published must keep the one recorded at its first use.
     """
-    from amae.files import write_json
-    from amae.running import in_turn
+    from amae.runtime.files import write_json
+    from amae.runtime.lock import in_turn
     from amae.sources.catalogue import sources_of
 
     folder, record = Path(options.folder), {}
@@ -49,7 +49,7 @@ def fetch_source(options: Namespace) -> None:
 
 def _recorded(folder: Path) -> dict[str, str]:
     """SHA-256 of each file that has been fetched into a folder."""
-    from amae.files import read_record
+    from amae.runtime.files import read_record
 
     return read_record(folder / RECORD) if (folder / RECORD).is_file() else {}
 
@@ -79,7 +79,7 @@ def index_source(options: Namespace) -> None:
     test images).
     """
     from amae.data.manifest import build_manifest
-    from amae.files import write_csv
+    from amae.runtime.files import write_csv
 
     table, boxes, splits = _index(options)
     write_csv(table, options.table)
@@ -94,7 +94,7 @@ def index_source(options: Namespace) -> None:
 def list_source(options: Namespace) -> None:
     """List every image that a benchmark data set uses at any anomaly ratio (as `amae list-images` for a table)."""
     from amae.data.manifest import list_candidates
-    from amae.files import write_csv
+    from amae.runtime.files import write_csv
 
     table, _, splits = _index(options, every_ratio=True)
     write_csv(table, options.table)
@@ -105,7 +105,7 @@ def _index(
     options: Namespace, every_ratio: bool = False
 ) -> tuple["pd.DataFrame", "pd.DataFrame", "SplitSettings | None"]:
     """Table of images, boxes, and settings to draw splits with (None where they are published)."""
-    from amae.data.splits import SplitSettings
+    from amae.settings import SplitSettings
     from amae.sources import nih, paediatric, rsna, vindr
     from amae.sources.metadata import no_boxes, table_folders
 

@@ -16,14 +16,15 @@ from torch import Tensor
 from amae.data.manifest import read_manifest
 from amae.data.packed import open_images, select
 from amae.data.stored import Stored, stored_images, stored_masks
-from amae.device import choose_device
-from amae.errors import InputError, naming
-from amae.files import atomic, read_csv, rows_of, write_csv
-from amae.fingerprint import fingerprint
 from amae.mae.architecture import Architecture
 from amae.mae.model import MAE
 from amae.mae.weights import NORMALISATIONS, convert_weights, load_encoder, load_weights, save_weights
-from amae.provenance import recording
+from amae.method.training import Resume, finish
+from amae.runtime.device import choose_device
+from amae.runtime.errors import InputError, naming
+from amae.runtime.files import atomic, read_csv, rows_of, write_csv
+from amae.runtime.fingerprint import fingerprint
+from amae.runtime.provenance import recording
 from amae.settings import (
     ModelSettings,
     ModuleSettings,
@@ -32,7 +33,6 @@ from amae.settings import (
     Stage1Settings,
     from_options,
 )
-from amae.training import Resume, finish
 
 PART = 512  # test images reconstructed at a time
 Model = TypeVar("Model", bound=torch.nn.Module)
@@ -83,7 +83,7 @@ def _files(options: Namespace, *names: str) -> dict[str, Path]:
 
 def pretrain(options: Namespace) -> None:
     """Pre-train f_0 and g_0 from scratch on T_n and, where there is one, T_u; their labels play no part."""
-    from amae.modules import train_autoencoder
+    from amae.method.modules import train_autoencoder
 
     sizes, settings = from_options(ModelSettings, options), from_options(PretrainSettings, options)
     device = choose_device(options.device, options.gpus)
@@ -125,8 +125,8 @@ def import_weights(options: Namespace) -> None:
 
 def train_stage1(options: Namespace) -> None:
     """Train the stage 1 head on T_n."""
-    from amae.stage1 import save_head
-    from amae.stage1 import train_stage1 as train
+    from amae.method.stage1 import save_head
+    from amae.method.stage1 import train_stage1 as train
 
     settings = from_options(Stage1Settings, options)
     device = choose_device(options.device, options.gpus)
@@ -146,8 +146,8 @@ def train_stage1(options: Namespace) -> None:
 
 def score_stage1(options: Namespace) -> None:
     """Score T_u and the test images with stage 1."""
-    from amae.stage1 import load_head
-    from amae.stage1 import score_stage1 as score
+    from amae.method.stage1 import load_head
+    from amae.method.stage1 import score_stage1 as score
 
     device = choose_device(options.device, options.gpus)
     chosen, images = load_split(options, *_unlabeled(options), "test")
@@ -161,7 +161,7 @@ def train_module(options: Namespace) -> None:
     """Adapt f_0 and g_0 as module A or B, or as the baseline Mask Rec. on T_n and T_u pooled."""
     from dataclasses import replace
 
-    from amae.modules import equal_epochs, module_lr, train_autoencoder, training_images
+    from amae.method.modules import equal_epochs, module_lr, train_autoencoder, training_images
 
     settings = from_options(ModuleSettings, options)
     device = choose_device(options.device, options.gpus)
@@ -210,8 +210,8 @@ def _pseudo_labels(options: Namespace) -> pd.DataFrame:
 
 def score_pooled(options: Namespace) -> None:
     """Score the test images with the baseline Mask Rec.: the masked error of one autoencoder."""
-    from amae.reconstruct import draw_orders
-    from amae.reconstruct import reconstruct as run
+    from amae.method.reconstruct import draw_orders
+    from amae.method.reconstruct import reconstruct as run
 
     settings = from_options(ReconstructionSettings, options)
     device = choose_device(options.device, options.gpus)
@@ -234,9 +234,9 @@ def _parts(
 
 def reconstruct(options: Namespace) -> None:
     """Reconstruct the test images with both modules, and score them."""
-    from amae.reconstruct import draw_orders, hidden_counts
-    from amae.reconstruct import reconstruct as run
-    from amae.scores import reconstruction_scores
+    from amae.method.reconstruct import draw_orders, hidden_counts
+    from amae.method.reconstruct import reconstruct as run
+    from amae.method.scores import reconstruction_scores
 
     settings = from_options(ReconstructionSettings, options)
     device = choose_device(options.device, options.gpus)

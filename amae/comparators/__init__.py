@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Optional
 
-from amae.errors import InputError
+from amae.runtime.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd

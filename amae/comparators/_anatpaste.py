@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from amae.anatpaste import JITTER, anatpaste, uniform
 from amae.comparators._shared import in_batches, prefixed, resize, resize_masks, signed, under
 from amae.comparators.anatpaste import Settings
-from amae.device import precision
-from amae.training import Resume, Schedule, train
+from amae.method.anatpaste import JITTER, anatpaste, uniform
+from amae.method.training import Resume, Schedule, train
+from amae.runtime.device import precision
 
 HEAD = (512, 128)
 

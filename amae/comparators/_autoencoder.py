@@ -15,8 +15,8 @@ from amae.comparators import TrainingData
 from amae.comparators._shared import BATCH, in_batches, prefixed, resize, resume_of, seed_of, signed, under
 from amae.comparators.ae import Settings
 from amae.comparators.ddad import Settings as ModulesSettings
-from amae.errors import InputError
-from amae.training import Resume, Schedule, train
+from amae.method.training import Resume, Schedule, train
+from amae.runtime.errors import InputError
 
 CHANNELS = (16, 32, 64, 64)  # after each halving of the image
 HIDDEN, LATENT = 2048, 16

@@ -12,8 +12,8 @@ from torchvision.models import resnet18
 
 from amae.comparators._shared import in_batches, resize, signed
 from amae.comparators.cutpaste import Settings
-from amae.device import precision
-from amae.training import Resume, Schedule, train
+from amae.method.training import Resume, Schedule, train
+from amae.runtime.device import precision
 
 LOADED, CROPPED, INPUT = 256, 230, 224  # sides as published; others keep their ratios
 ROTATION = 3  # degrees to either side

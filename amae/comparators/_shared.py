@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from amae.training import Resume
+from amae.method.training import Resume
 
 BATCH = 64  # images at a time where nothing is trained
 

@@ -6,14 +6,14 @@ Source: Cai et al. 2022, "Dual-distribution discrepancy for anomaly detection in
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from amae.errors import InputError
+from amae.runtime.errors import InputError
 from amae.settings import Checked, setting
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from amae.comparators import Fitted, Scores, TestData, TrainingData
-    from amae.training import Resume
+    from amae.method.training import Resume
 
 TITLE = "AE"
 NEEDS: frozenset[str] = frozenset()

@@ -8,14 +8,14 @@ sampler of patches.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from amae.errors import InputError
+from amae.runtime.errors import InputError
 from amae.settings import Checked, setting
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from amae.comparators import Fitted, Scores, TestData, TrainingData
-    from amae.training import Resume
+    from amae.method.training import Resume
 
 TITLE = "CutPaste-e2e"
 NEEDS: frozenset[str] = frozenset()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from amae.comparators import Fitted, Scores, TestData, TrainingData
-    from amae.training import Resume
+    from amae.method.training import Resume
 
 TITLE = "DDAD-AE"
 NEEDS: frozenset[str] = frozenset()

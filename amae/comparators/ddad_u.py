@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from amae.comparators import Fitted, Scores, TestData, TrainingData
-    from amae.training import Resume
+    from amae.method.training import Resume
 
 TITLE = "DDAD-AE-U"
 TAXONOMY = "Rec."

@@ -6,14 +6,14 @@ A reference that the paper does not report.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from amae.errors import InputError
+from amae.runtime.errors import InputError
 from amae.settings import Checked, setting
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from amae.comparators import Fitted, Scores, TestData, TrainingData
-    from amae.training import Resume
+    from amae.method.training import Resume
 
 TITLE = "Nearest neighbours"
 TAXONOMY = "ours"
@@ -32,7 +32,7 @@ class Settings(Checked):
 def fit(data: "TrainingData", settings: Settings, seed: int, resume: "Resume") -> "Fitted":
     """Keep the features of T_n; nothing is random."""
     from amae.comparators._shared import no_history
-    from amae.stage1 import frozen_features
+    from amae.method.stage1 import frozen_features
 
     if len(data.normal) < settings.neighbours:
         raise InputError(f"neighbours: found {settings.neighbours}, but T_n has {len(data.normal)} images")
@@ -44,7 +44,7 @@ def score(state: dict[str, "Tensor"], data: "TestData", settings: Settings) -> "
     from torch import cdist
 
     from amae.comparators._shared import in_batches
-    from amae.stage1 import frozen_features
+    from amae.method.stage1 import frozen_features
 
     normal = state["normal"].double()
     features = frozen_features(data.encoder, data.images).double()

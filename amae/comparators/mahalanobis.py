@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from amae.comparators import Fitted, Scores, TestData, TrainingData
-    from amae.training import Resume
+    from amae.method.training import Resume
 
 TITLE = "Mahalanobis distance"
 TAXONOMY = "ours"
@@ -32,7 +32,7 @@ def fit(data: "TrainingData", settings: Settings, seed: int, resume: "Resume") -
     from sklearn.covariance import LedoitWolf
 
     from amae.comparators._shared import no_history
-    from amae.stage1 import frozen_features
+    from amae.method.stage1 import frozen_features
 
     features = frozen_features(data.encoder, data.normal).double().cpu().numpy()
     estimate = LedoitWolf().fit(features)
@@ -43,7 +43,7 @@ def fit(data: "TrainingData", settings: Settings, seed: int, resume: "Resume") -
 
 def score(state: dict[str, "Tensor"], data: "TestData", settings: Settings) -> "Scores":
     """Mahalanobis distance, float64 `(N,)`."""
-    from amae.stage1 import frozen_features
+    from amae.method.stage1 import frozen_features
 
     features = frozen_features(data.encoder, data.images).double()
     mean, precision = (state[name].to(features.device) for name in ("mean", "precision"))

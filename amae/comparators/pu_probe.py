@@ -8,7 +8,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from amae.errors import InputError
+from amae.runtime.errors import InputError
 from amae.settings import Checked, setting
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from amae.comparators import Fitted, Scores, TestData, TrainingData
-    from amae.training import Resume
+    from amae.method.training import Resume
 
 TITLE = "Positive-unlabeled probe"
 TAXONOMY = "ours"
@@ -39,7 +39,7 @@ def fit(data: "TrainingData", settings: Settings, seed: int, resume: "Resume") -
     import torch
 
     from amae.comparators._shared import no_history
-    from amae.stage1 import frozen_features
+    from amae.method.stage1 import frozen_features
 
     normal, unlabeled = (frozen_features(data.encoder, x).cpu().numpy() for x in (data.normal, data.unlabeled))
     scaler, probe = _fit(normal, unlabeled, settings)
@@ -49,7 +49,7 @@ def fit(data: "TrainingData", settings: Settings, seed: int, resume: "Resume") -
 
 def score(state: dict[str, "Tensor"], data: "TestData", settings: Settings) -> "Scores":
     """Log-odds of T_u against T_n, float64 `(N,)`: they rank as the probability does, but do not saturate."""
-    from amae.stage1 import frozen_features
+    from amae.method.stage1 import frozen_features
 
     features = frozen_features(data.encoder, data.images).double()
     state = {name: value.to(features.device) for name, value in state.items()}

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from amae.comparators import Fitted, Scores, TestData, TrainingData
-    from amae.training import Resume
+    from amae.method.training import Resume
 
 TITLE = "View only"
 NOTE = "not in the paper; exactly 50 where views are unknown or all alike"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from amae.errors import InputError
-from amae.files import read_csv
+from amae.runtime.errors import InputError
+from amae.runtime.files import read_csv
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in packed pixels, edges at integers
 CORNERS = ["x_min", "y_min", "x_max", "y_max"]

@@ -40,8 +40,8 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from amae.data.processes import clean_context
-from amae.errors import InputError
+from amae.runtime.errors import InputError
+from amae.runtime.processes import clean_context
 
 MOST_PIXELS = 2**25  # of up to 16 bits: 34 million; a radiograph of the chest has at most 20 million
 DECODERS = {

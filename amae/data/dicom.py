@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
 from amae.data.decode import MOST_PIXELS, check_size, decode
-from amae.errors import InputError
+from amae.runtime.errors import InputError
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
 CONVERSIONS = ("minmax", "voi")

@@ -14,8 +14,8 @@ from PIL import Image, ImageOps
 from amae.data.decode import MOST_PIXELS, MOST_RATIO
 from amae.data.dicom import CONVERSIONS, minmax, read_grey
 from amae.data.packed import MASK_SIZE, Geometry
-from amae.data.processes import clean_context, end_with_parent
-from amae.errors import InputError
+from amae.runtime.errors import InputError
+from amae.runtime.processes import clean_context, end_with_parent
 
 Task = tuple[str, str, str, int]  # path, conversion, square, size
 SQUARES = ("squash", "pad", "crop")

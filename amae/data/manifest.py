@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from amae.data.splits import SplitSettings, draw_splits
-from amae.errors import InputError, naming
-from amae.files import read_csv, write_csv
+from amae.data.splits import draw_splits
+from amae.runtime.errors import InputError, naming
+from amae.runtime.files import read_csv, write_csv
+from amae.settings import SplitSettings
 
 SPLITS = ("train_normal", "train_unlabeled", "test", "calibration")
 LABELS = ("normal", "abnormal", "")

@@ -18,9 +18,9 @@ import pandas as pd
 from amae.data.images import in_order, read_image
 from amae.data.manifest import overlap_warning, read_manifest
 from amae.data.packed import MASK_SIZE, Geometry
-from amae.errors import InputError
-from amae.files import atomic, seal, sha256, write_csv
-from amae.fingerprint import fingerprint
+from amae.runtime.errors import InputError
+from amae.runtime.files import atomic, seal, sha256, write_csv
+from amae.runtime.fingerprint import fingerprint
 
 PART = 64  # files whose results a kill may cost
 REJECTED_COLUMNS = ["image_id", "path", "reason"]

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from amae.data.manifest import SPLITS
-from amae.errors import InputError
-from amae.files import open_sealed, read_csv
+from amae.runtime.errors import InputError
+from amae.runtime.files import open_sealed, read_csv
 
 MASK_SIZE = 256  # pixels of a lung mask, and of the image that it is found in
 

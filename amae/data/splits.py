@@ -1,37 +1,12 @@
 """Draw training and test sets from a pool of images by seed, with no patient on both sides."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from amae.errors import InputError
-
-
-@dataclass(frozen=True)
-class SplitSettings:
-    """Sizes in images. `anomaly_ratio` is the abnormal fraction of the unlabeled set; None: images without a label.
-
-    `calibration`: normal images that nothing is trained or tested on, to tell how normal images score.
-    """
-
-    train_normal: int
-    unlabeled: int
-    anomaly_ratio: float | None
-    test_normal: int
-    test_abnormal: int
-    seed: int
-    calibration: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("train_normal", "unlabeled", "test_normal", "test_abnormal", "seed", "calibration"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} is {getattr(self, name)}; expected 0 or more")
-        if self.anomaly_ratio is not None and not 0 <= self.anomaly_ratio <= 1:
-            raise InputError(
-                f"anomaly_ratio is {self.anomaly_ratio}; expected 0 to 1, or none for images without a label"
-            )
+from amae.runtime.errors import InputError
+from amae.settings import SplitSettings
 
 
 def draw_splits(table: pd.DataFrame, settings: SplitSettings, every_ratio: bool = False) -> pd.Series:
@@ -60,7 +35,7 @@ def draw_splits(table: pd.DataFrame, settings: SplitSettings, every_ratio: bool 
     split = np.full(len(table), "", dtype=object)
     split[test] = "test"
     split[order["normal"][: settings.train_normal]] = "train_normal"
-    counts = unlabeled_counts(settings)
+    counts = settings.unlabeled_counts()
     for name, count in (dict.fromkeys(counts, settings.unlabeled) if every_ratio else counts).items():
         skip = settings.train_normal if name == "normal" else 0
         split[order[name][skip : skip + count]] = "train_unlabeled"
@@ -72,14 +47,6 @@ def patients_of(table: pd.DataFrame) -> list[str]:
     """Patient of each row of a table; one without patient_id is a patient of its own."""
     # no table can hold the name that begins with \0; a sum with pandas' text would drop it
     return [patient or f"\0{image}" for patient, image in zip(table["patient_id"], table["image_id"], strict=True)]
-
-
-def unlabeled_counts(settings: SplitSettings) -> dict[str, int]:
-    """Images of each label in the unlabeled set: round(unlabeled * anomaly_ratio) are abnormal (method, section 1)."""
-    if settings.anomaly_ratio is None:
-        return {"": settings.unlabeled}
-    abnormal = round(settings.unlabeled * settings.anomaly_ratio)
-    return {"normal": settings.unlabeled - abnormal, "abnormal": abnormal}
 
 
 def _draw_test(label: np.ndarray, patient: np.ndarray, settings: SplitSettings) -> np.ndarray:
@@ -125,7 +92,7 @@ def _check_test(label: np.ndarray, settings: SplitSettings) -> None:
 
 def _check_pool(pool: dict[str, int], settings: SplitSettings) -> None:
     """Refuse sizes that the images of non-test patients cannot fill."""
-    counts = unlabeled_counts(settings)
+    counts = settings.unlabeled_counts()
     ratio, unlabeled, normal = settings.anomaly_ratio, settings.unlabeled, settings.train_normal
     after = "the pool after the test patients are taken out has"
     if normal > pool["normal"]:

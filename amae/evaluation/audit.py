@@ -16,8 +16,8 @@ import pandas as pd
 from scipy.fft import fft2
 
 from amae.data.manifest import VIEWS
-from amae.errors import InputError
 from amae.evaluation.tables import CLASSES, SMALLEST_GROUP, is_abnormal, measure, stack_scores
+from amae.runtime.errors import InputError
 
 # Each property is a score as it is, "more of it" = higher. What an image has of it says nothing about lungs.
 PROPERTIES = {

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from amae.data.boxes import Box
-from amae.errors import InputError
 from amae.evaluation.tables import SMALLEST_GROUP
-from amae.scores import discrepancy_map
+from amae.method.scores import discrepancy_map
+from amae.runtime.errors import InputError
 
 MAPS = {
     "inter": "|mu_A - mu_B| (Eq. 4)",

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from amae.errors import InputError
 from amae.evaluation.metrics import bootstrap_interval, chi_square_distance
 from amae.evaluation.statistics import mean_and_spread, stars, welch_test
 from amae.evaluation.tables import RANKING, is_abnormal, score_columns, stack_scores
-from amae.files import atomic
+from amae.runtime.errors import InputError
+from amae.runtime.files import atomic
 
 METRICS = {"auc": ("AUC, %", 100), "ap": ("AP, %", 100), "chi2": ("χ²", 1)}  # heading, factor to the printed unit
 METHOD = ["method", "protocol", "taxonomy"]  # protocol N: T_n only; Y: T_n and T_u

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from amae.errors import InputError
+from amae.runtime.errors import InputError
 
 
 def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:

@@ -8,10 +8,10 @@ import pandas as pd
 
 from amae.data.manifest import read_manifest
 from amae.data.packed import select
-from amae.errors import InputError, naming
 from amae.evaluation.metrics import auc, average_precision, bootstrap_interval, chi_square_distance
 from amae.evaluation.statistics import mean_and_spread
-from amae.files import read_csv, rows_of
+from amae.runtime.errors import InputError, naming
+from amae.runtime.files import read_csv, rows_of
 
 CLASSES = ("normal", "abnormal")
 NOT_SCORES = ("image_id", "label", "view")

@@ -8,11 +8,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from amae.errors import InputError
 from amae.evaluation.metrics import auc, average_precision, bootstrap_interval
 from amae.evaluation.statistics import mean_and_spread
 from amae.evaluation.tables import is_abnormal, read_scores, score_columns
 from amae.figures.style import COLUMN, DASHES, LINES, PAGE, page, score_name
+from amae.runtime.errors import InputError
 
 GRID = np.linspace(0, 1, 501)
 

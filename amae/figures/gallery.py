@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from amae.data.boxes import Box
-from amae.errors import InputError
 from amae.evaluation.tables import read_scores, score_columns
 from amae.figures.style import PAGE, page, score_name
+from amae.runtime.errors import InputError
 
 HEADINGS = ("image", "masked input", "$\\mu_A$", "$\\mu_B$", "$|\\mu_A-\\mu_B|$", "overlay")
 BACKGROUND = "#D9D4E3"  # neither a grey of a radiograph nor a colour of the map: "no value here"

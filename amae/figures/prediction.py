@@ -14,10 +14,10 @@ from matplotlib import colormaps
 from PIL import Image
 
 from amae.data.packed import Geometry
-from amae.data.sheet import Colour, contact_sheet
+from amae.figures.contact_sheet import Colour, contact_sheet
 from amae.figures.gallery import MAP
 from amae.figures.style import SCORES
-from amae.files import atomic
+from amae.runtime.files import atomic
 
 SHOWN = 200  # pictures on the contact sheet and on the page
 FULL = 1024  # pixels of the longer side of a full overlay, where the radiograph has more

@@ -8,7 +8,7 @@ from matplotlib import style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from amae.files import atomic
+from amae.runtime.files import atomic
 
 COLUMN = 3.5  # inches, one column of a journal page
 PAGE = 7.0  # inches, both columns

@@ -9,12 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from amae.errors import InputError
 from amae.evaluation.metrics import auc, chi_square_distance
 from amae.evaluation.statistics import mean_and_spread, stars, welch_test
 from amae.evaluation.tables import is_abnormal, read_scores, score_columns, stack_scores
 from amae.figures.distributions import class_handles, two_densities
 from amae.figures.style import COLUMN, DASHES, LINES, PAGE, page, score_name
+from amae.runtime.errors import InputError
 
 MARKERS = ("o", "s", "D", "^", "v", "P")
 GREY = "#555555"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from amae.errors import InputError
+from amae.runtime.errors import InputError
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from amae.errors import InputError
-from amae.files import atomic, sha256
+from amae.runtime.errors import InputError
+from amae.runtime.files import atomic, sha256
 
 _METADATA = "amae"  # one entry: safetensors writes several in random order
 

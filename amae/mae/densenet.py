@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from amae.errors import InputError
 from amae.mae.checkpoints import (
     describe_source,
     differing_shapes,
@@ -24,6 +23,7 @@ from amae.mae.checkpoints import (
     read_safetensors,
     write_safetensors,
 )
+from amae.runtime.errors import InputError
 
 BACKBONE = "densenet121"
 

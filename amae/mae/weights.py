@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from amae.errors import InputError
 from amae.mae.architecture import Architecture
 from amae.mae.checkpoints import (
     describe_source,
@@ -27,6 +26,7 @@ from amae.mae.checkpoints import (
 )
 from amae.mae.densenet import DenseNet, convert_densenet, is_densenet, load_densenet
 from amae.mae.model import MAE
+from amae.runtime.errors import InputError
 
 Encoder = MAE | DenseNet  # frozen, in stage 1
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from amae.errors import InputError
-from amae.files import read_csv
+from amae.runtime.errors import InputError
+from amae.runtime.files import read_csv
 
 TABLE = Path(__file__).with_name("sources.csv")
 

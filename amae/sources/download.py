@@ -10,7 +10,7 @@ from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from amae.errors import InputError
+from amae.runtime.errors import InputError
 
 CHUNK = 1 << 20  # bytes
 ATTEMPTS = 5

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from amae.errors import InputError
+from amae.runtime.errors import InputError
 from amae.sources.catalogue import missing
 
 DEPTH = 3  # folders that an archive, or a person, may put around the published one

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
-from amae.errors import InputError
+from amae.runtime.errors import InputError
 from amae.sources.layout import find_file
 
 BOX_COLUMNS = ["image_id", "finding", "x_min", "y_min", "x_max", "y_max"]

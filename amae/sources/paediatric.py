@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from amae.errors import InputError
-from amae.files import read_csv
+from amae.runtime.errors import InputError
+from amae.runtime.files import read_csv
 from amae.sources.catalogue import missing
 
 SUFFIX = ".jpeg"

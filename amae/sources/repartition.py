@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from amae.data.splits import SplitSettings, unlabeled_counts
-from amae.errors import InputError
+from amae.runtime.errors import InputError
+from amae.settings import SplitSettings
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def compose(
     if anomaly_ratio is not None:
         p = published
         size = SplitSettings(p.train_normal, p.unlabeled, anomaly_ratio, p.test_normal, p.test_abnormal, seed=0)
-        for label, count in unlabeled_counts(size).items():
+        for label, count in size.unlabeled_counts().items():
             pool = lists[f"pool_{label}"]
             if count > len(pool):
                 raise InputError(_beyond(anomaly_ratio, label, count, len(pool), published, source))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from amae.errors import InputError
+from amae.runtime.errors import InputError
 from amae.sources.layout import add_paths, find_images
 from amae.sources.metadata import (
     TABLES,

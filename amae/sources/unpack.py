@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from amae.errors import InputError
-from amae.files import delete_leftovers, temporary_beside
+from amae.runtime.errors import InputError
+from amae.runtime.files import delete_leftovers, temporary_beside
 
 MEMBERS = 1_000_000  # no benchmark has a fifth of it
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)

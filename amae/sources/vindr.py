@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from amae.errors import InputError
+from amae.runtime.errors import InputError
 from amae.sources.layout import add_paths, find_images
 from amae.sources.metadata import BOX_COLUMNS, join, no_boxes, read_table
 from amae.sources.repartition import Published, compose, read_repartition

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import amae
 from amae.comparators import METHODS, column, load_method
-from amae.configuration import all_variants, check, check_weights, options, resolve, typed
-from amae.errors import InputError
-from amae.files import sha256
-from amae.fingerprint import fingerprint
-from amae.running import check_folder, claim, has_nvidia
+from amae.plan.check import all_variants, check, check_weights, options, resolve, typed
+from amae.runtime.errors import InputError
+from amae.runtime.files import sha256
+from amae.runtime.fingerprint import fingerprint
+from amae.runtime.lock import check_folder, claim, has_nvidia
 from snakemake.exceptions import WorkflowError
 
 config.update(typed(config))

@@ -1,9 +1,9 @@
 """Functions that say which scores a table or figure of the paper shows, and what its caption has to say."""
 
 import csv
-from amae.captions import caveats
+from amae.plan.captions import caveats
 
-PUBLISHED = f"{PACKAGE}/data/published.csv"
+PUBLISHED = f"{PACKAGE}/evaluation/published.csv"
 with open(PUBLISHED, encoding="utf-8") as file:
     TAXONOMY = {row["method"]: row["taxonomy"] for row in csv.DictReader(file)}
 

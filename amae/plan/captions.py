@@ -1,0 +1,51 @@
+"""What a caption has to say about a run: where it departs from the paper, and what its figures do not show."""
+
+from pathlib import Path
+from typing import Any
+
+from amae.plan.check import resolve
+from amae.settings import SECTIONS
+
+BENCHMARKS = ("rsna", "vindr", "nih")  # kinds of data sets for which the papers print values
+# What the paper does with a data set, where a key allows something else.
+PAPER = {"weights": "weights-vit-s-cxr", "conversion": "minmax", "square": "squash", "patient_disjoint": False}
+PAPER_WEIGHTS = ("weights-vit-s-cxr", "vit-s_CXR_0.3M_mae.pth")  # by name, or as a file of one's own
+RATIOS = {"rsna": 0.6, "vindr": 0.6, "nih": None}  # anomaly ratio of T_u in Table 2; NIH has no T_u
+SEEDS = 4
+NOT_DISEASE = {
+    "paediatric": "No figure on this set shows how well disease is seen: it has a strong shortcut.",
+    "simulated": "No figure on simulated radiographs shows how well disease is seen.",
+}
+
+
+def departures(config: dict[str, Any], dataset: str) -> list[str]:
+    """Each setting of the main run on a data set that is not the paper's: "preset demo", "weights pretrain"."""
+    about, preset = config["datasets"][dataset], config["presets"][config["preset"]]
+    kind, paper = about["kind"], config["preset"] == "paper"
+    found = [] if kind in BENCHMARKS else [f"data set of kind {kind}"]
+    found += [] if paper else [f"preset {config['preset']}"]
+    for name, settings in resolve(config, {}).items():
+        base = SECTIONS[name]() if paper else SECTIONS[name](**preset[name])
+        found += [f"{name}.{key} {value}" for key, value in vars(settings).items() if value != getattr(base, key)]
+    found += [f"comparators.{name}" for name in preset.get("comparators", {}) if paper]
+    for key, value in PAPER.items():
+        if about.get(key, value) != value and not (key == "weights" and Path(about[key]).name in PAPER_WEIGHTS):
+            found.append(f"{key} {Path(about[key]).name if key == 'weights' else str(about[key]).lower()}")
+    found += [f"sexes {sex}" for sex in about.get("sexes", []) if len(about["sexes"]) == 1]
+    if kind in RATIOS and (ratio := about["anomaly_ratio"]) != RATIOS[kind]:
+        found.append("no unlabeled images" if ratio is None else f"anomaly ratio {ratio:g}")
+    count = len(config["seeds"])
+    return found if count == SEEDS else [*found, f"{count} seed{'s' if count > 1 else ''} instead of {SEEDS}"]
+
+
+def caveats(config: dict[str, Any], dataset: str, unlabeled: bool) -> str:
+    """Sentences for the caption of every table on a data set, "" for the paper's run; unlabeled: has it T_u?"""
+    about, sentences = config["datasets"][dataset], []
+    if about["weights"] == "pretrain":
+        seen = "Under protocol N too, f_0 was pre-trained on T_n and T_u" if unlabeled else "f_0 was pre-trained on T_n"
+        once = "without labels, and once for all seeds and anomaly ratios: ± leaves its variance out."
+        sentences.append(f"{seen}, {once}")
+    if found := departures(config, dataset):
+        sentences.append(f"Not the paper's settings: {', '.join(found)}.")
+        sentences += ["Printed values are for orientation."] if about["kind"] in BENCHMARKS else []
+    return " ".join([*sentences, *([NOT_DISEASE[about["kind"]]] if about["kind"] in NOT_DISEASE else [])])

@@ -1,0 +1,189 @@
+"""The workflow's configuration: its check, and the settings that follow from preset, overrides and variants."""
+
+import dataclasses
+import difflib
+import json
+import math
+import shlex
+from collections.abc import Iterator
+from typing import Any
+
+from amae.plan.schema import schema
+from amae.runtime.errors import InputError
+from amae.settings import SECTIONS, WEIGHTS_SIZES, ModelSettings, from_mapping
+
+NULLABLE = ("root", "boxes", "folder", "repartition", "metadata")
+TEXT = ("results", "dataset", "preset", "table", "weights", *NULLABLE)
+
+
+def typed(value: Any) -> Any:
+    """Numbers and truth values that arrive as text, as they are; keys whose value is a name or a path stay text.
+
+    Snakemake reads nested values of --config as text ("seeds=[0,1]"), and YAML takes 1e-4 for text. A whole number
+    written as 3.0 is 3. A path that may be null is None where it arrives as the text "null".
+    """
+    if isinstance(value, dict):
+        return {key: _text(key, each) if key in TEXT else typed(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [typed(each) for each in value]
+    try:
+        value = json.loads(value.lower()) if isinstance(value, str) else value
+    except ValueError:
+        return value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _text(key: str, value: Any) -> Any:
+    return None if key in NULLABLE and value in ("null", "~") else value
+
+
+def check(config: dict[str, Any], source: str = "config/config.yaml") -> None:
+    """Raise InputError for the first key of a configuration that is unknown, missing, of a wrong kind or contradictory.
+
+    `source` is what the message calls the configuration.
+    """
+    from jsonschema import Draft202012Validator
+
+    errors = sorted(Draft202012Validator(schema()).iter_errors(config), key=lambda error: len(error.absolute_path))
+    if errors:
+        raise InputError(f"{source}: {_explain(errors[0])}")
+    for key, value in _values(config):
+        if wrong := _wrong(key, value):
+            raise InputError(f"{source}: key {key}: {wrong}")
+    for table in ("datasets", "variants", "presets"):
+        for name in config[table]:
+            if not isinstance(name, str):
+                raise InputError(f"{source}: key {table}.{name}: found {name!r}, expected a name; write it in quotes")
+    for key, table in [("dataset", "datasets"), ("preset", "presets")]:
+        if config[key] not in config[table]:
+            names = ", ".join(sorted(config[table]))
+            raise InputError(f"{source}: key {key}: found {config[key]!r}, expected one of {table}: {names}")
+    _check_experiments(config, source)
+    for name, changes in all_variants(config).items():
+        try:
+            resolve(config, changes)
+        except InputError as error:
+            raise InputError(f"{source}: {f'variant {name}: ' if name else ''}{error}") from None
+
+
+def _values(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value below a key, with its own dotted key; those of a list share the list's."""
+    if isinstance(value, dict):
+        for name, each in value.items():
+            yield from _values(each, f"{key}.{name}".lstrip("."))
+    elif isinstance(value, list):
+        for each in value:
+            yield from _values(each, key)
+    else:
+        yield key, value
+
+
+def _wrong(key: str, value: Any) -> str | None:
+    """What is wrong with a value that the schema accepts."""
+    if isinstance(value, str) and value.startswith("-") and key.rpartition(".")[2] in TEXT:
+        return "begins with a dash, as options do; write ./ before it"
+    if key == "results" and set("{}") & set(value):
+        return f"found {value!r}, expected a folder without braces, which Snakemake takes for wildcards"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"found {value}, expected a finite number"
+    return None
+
+
+def _check_experiments(config: dict[str, Any], source: str) -> None:
+    """Raise InputError for a name in experiments that stands for nothing, or settings that a comparator refuses."""
+    from amae.comparators import METHODS, load_method
+
+    known = dict.fromkeys(("table2", "figure3", "audit", "localisation"), config["datasets"])
+    known |= dict.fromkeys(("backbones", "masks", "decisions"), config["variants"]) | {"comparators": METHODS}
+    for key, names in known.items():
+        for name in config["experiments"][key]:
+            if name not in names:
+                raise InputError(
+                    f"{source}: key experiments.{key}: found {name!r}, expected some of {', '.join(sorted(names))}"
+                )
+    if config["experiments"]["figure3"] and "without_pseudo_labels" not in config["variants"]:
+        raise InputError(
+            f"{source}: key variants.without_pseudo_labels: missing; figure 3b (experiments.figure3) shows it"
+        )
+    for preset, settings in config["presets"].items():
+        for name, given in settings.get("comparators", {}).items():
+            key = f"presets.{preset}.comparators.{name}"
+            if name not in METHODS:
+                raise InputError(f"{source}: key {key}: expected some of {', '.join(METHODS)}")
+            try:
+                from_mapping(load_method(name).Settings, given)
+            except InputError as error:
+                raise InputError(f"{source}: key {key}.{error}") from None
+
+
+def _explain(error: Any) -> str:
+    """One sentence for a schema error: the key, what was found, what was expected."""
+    path = ".".join(str(part) for part in error.absolute_path)
+    if error.validator == "additionalProperties":
+        known = list(error.schema["properties"])
+        unknown = next(key for key in error.instance if key not in known)
+        close = difflib.get_close_matches(str(unknown), known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(known)}"
+        return f"key {path + '.' if path else ''}{unknown}: unknown; {hint}"
+    if error.validator == "required":
+        missing = next(key for key in error.schema["required"] if key not in error.instance)
+        return f"key {path + '.' if path else ''}{missing}: missing"
+    expected = {
+        "type": lambda v: f"a value of type {' or '.join(v) if isinstance(v, list) else v}",
+        "enum": lambda v: f"one of {', '.join(map(str, v))}",
+        "const": lambda v: str(v),
+        "minimum": lambda v: f"at least {v}",
+        "maximum": lambda v: f"at most {v}",
+        "exclusiveMinimum": lambda v: f"more than {v}",
+        "exclusiveMaximum": lambda v: f"less than {v}",
+        "minItems": lambda v: f"at least {v} item",
+        "uniqueItems": lambda v: "no value twice",
+        "pattern": lambda v: "a name of letters, digits, _, . and -, the first a letter or digit",
+    }.get(error.validator, lambda v: f"{error.validator} {v}")
+    return f"key {path or 'configuration'}: found {error.instance!r}, expected {expected(error.validator_value)}"
+
+
+def all_variants(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What each variant changes, by name; the main run, "", changes nothing."""
+    sweep = {f"ar{ratio:g}": {"anomaly_ratio": ratio} for ratio in config["experiments"]["anomaly_ratios"]}
+    return {"": {}, **config["variants"], **sweep}
+
+
+def resolve(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Settings by section: the preset, the overrides, then a variant's changes.
+
+    Raises InputError, naming the keys, on contradiction.
+    """
+    from amae.mae.architecture import Architecture
+
+    preset, overrides = config["presets"][config["preset"]], config["overrides"]
+    settings = {}
+    for name, kind in SECTIONS.items():
+        try:
+            settings[name] = kind(**preset[name] | overrides.get(name, {}) | changes.get(name, {}))
+        except InputError as error:
+            raise InputError(f"key {name}.{error}") from None
+    sizes, reconstruction = Architecture(**dataclasses.asdict(settings["mae"])), settings["reconstruction"]
+    try:
+        reconstruction.check_patches(sizes.patches, sizes.visible(reconstruction.mask_ratio))
+    except InputError as error:
+        raise InputError(f"key reconstruction.{error}") from None
+    return settings
+
+
+def check_weights(weights: str, sizes: ModelSettings) -> None:
+    """Raise InputError where weights that have a name are of other sizes than those that are configured."""
+    if (own := WEIGHTS_SIZES.get(weights, sizes)) == sizes:
+        return
+    pairs = zip(dataclasses.asdict(own).items(), dataclasses.asdict(sizes).values(), strict=True)
+    wrong = ", ".join(f"mae.{name} {size} (configured: {found})" for (name, size), found in pairs if size != found)
+    raise InputError(f"weights {weights}: they have {wrong}; choose the preset that fits, or weights: pretrain")
+
+
+def options(settings: Any) -> str:
+    """Settings as command-line options, quoted for a shell: `--epochs 30 --lr 0.00025`."""
+    words = []
+    for name, value in dataclasses.asdict(settings).items():
+        option = name.replace("_", "-")
+        words += [f"--{'' if value else 'no-'}{option}"] if isinstance(value, bool) else [f"--{option}", str(value)]
+    return shlex.join(words)

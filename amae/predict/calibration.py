@@ -1,0 +1,48 @@
+"""How a score compares with those of normal images that nothing was trained on (not in the paper).
+
+Nothing here knows a test label: the operating point follows from normal images alone.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import beta
+
+from amae.runtime.errors import InputError
+
+SPECIFICITY = 0.95
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """Images that score above `threshold` are called abnormal.
+
+    `low` and `high`: interval for the share of all such normal images that is called normal (the specificity reached).
+    """
+
+    threshold: float
+    low: float
+    high: float
+
+
+def percentiles(reference: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """For each score `(N,)` the share of the reference `(M,)`, in percent, that is no higher."""
+    return 100 * np.searchsorted(np.sort(reference), scores, side="right") / len(reference)
+
+
+def operating_point(reference: np.ndarray, specificity: float = SPECIFICITY) -> OperatingPoint:
+    """The threshold at a specificity in (0, 1) by the scores `(M,)` of normal images.
+
+    It is their k-th smallest, k = ceil(specificity * M). The share of all normal images below it has, whatever their
+    distribution, the law Beta(k, M + 1 - k) (order statistics; Wilks 1941); the interval holds 95 % of it. Few images
+    give a wide one: with 10, the threshold at 0.95 is the largest score, and the interval 0.69 to 1.
+    """
+    if not 0 < specificity < 1:
+        raise InputError(f"--specificity: found {specificity}, expected more than 0 and less than 1")
+    count = len(reference)
+    k = math.ceil(round(specificity * count, 9))  # 0.95 * 20 is 19, not a little more
+    tail = (1 - CONFIDENCE) / 2
+    low, high = beta.ppf([tail, 1 - tail], k, count + 1 - k)
+    return OperatingPoint(float(np.sort(reference)[k - 1]), float(low), float(high))

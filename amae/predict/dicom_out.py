@@ -1,0 +1,73 @@
+"""An anomaly map as a DICOM file that a viewer shows beside its radiograph: a secondary capture (PS3.3 A.8).
+
+Needs the optional package highdicom (`dicom-out`). The file belongs to the source's study, so it holds what identifies
+patient and study there: name, id, birth date, sex, accession number, study date, referring physician. It is made only
+where a person asks for it.
+"""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.uid import RLELossless, generate_uid
+
+from amae.runtime.errors import InputError
+from amae.runtime.files import atomic
+
+SERIES = 9001
+DESCRIPTION = "AMAE anomaly map, research only, not for diagnosis"
+
+
+def require_highdicom() -> None:
+    """Raise InputError where the package is not installed."""
+    if find_spec("highdicom") is None:
+        raise InputError("--dicom: needs the optional package highdicom (pip install highdicom)")
+
+
+def write_capture(source: Path, picture: np.ndarray, made_by: str, path: Path) -> None:
+    """Write a picture, uint8 `(h, w, 3)`, that refers to the DICOM file that it was made from.
+
+    `made_by`: what tells one model from another, for UIDs that are the same on every run. Raises InputError for a
+    source without what a DICOM file of the same study needs.
+    """
+    from highdicom.sc import SCImage
+
+    reference = pydicom.dcmread(source, stop_before_pixels=True)
+    try:
+        uid = reference.SOPInstanceUID
+        orientation = reference.get("PatientOrientation") or []
+        capture = SCImage.from_ref_dataset(
+            reference,
+            picture,
+            photometric_interpretation="RGB",
+            bits_allocated=8,
+            coordinate_system="PATIENT",
+            patient_orientation=tuple(orientation) if len(orientation) == 2 else ("L", "F"),
+            series_instance_uid=generate_uid(entropy_srcs=["series", reference.StudyInstanceUID, made_by]),
+            sop_instance_uid=generate_uid(entropy_srcs=["instance", uid, made_by]),
+            series_number=SERIES,
+            instance_number=1,
+            manufacturer="amae",
+            series_description=DESCRIPTION,
+            transfer_syntax_uid=RLELossless,
+        )
+        if len(orientation) != 2:
+            capture.PatientOrientation = None  # not known, and not to be made up
+        capture.DerivationDescription, capture.BurnedInAnnotation = DESCRIPTION, "NO"
+        capture.SourceImageSequence = [_reference(reference)]
+        with atomic(path) as temporary:
+            capture.save_as(temporary, enforce_file_format=True)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"{source}: no DICOM file can refer to it ({type(error).__name__})") from None
+
+
+def _reference(source: Dataset) -> Dataset:
+    """The source as an item of SourceImageSequence (PS3.3 C.7.6.1.1.4)."""
+    purpose, item = Dataset(), Dataset()
+    purpose.CodeValue, purpose.CodingSchemeDesignator = "121322", "DCM"
+    purpose.CodeMeaning = "Source image for image processing operation"
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = source.SOPClassUID, source.SOPInstanceUID
+    item.PurposeOfReferenceCodeSequence = [purpose]
+    return item

@@ -1,0 +1,191 @@
+"""Files that are either whole or absent: written under a temporary name, then renamed.
+
+Packed arrays and unfinished trainings are sealed: they end with the SHA-256 of all before, at which numpy and torch do
+not look.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import socket
+import zipfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from amae.runtime.errors import InputError
+
+HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]  # what a process number means is known here only
+
+
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`, with its suffix; rename it to `path` on success, delete it on failure.
+
+    What killed processes of this host left in the folder is deleted first. An OSError names the file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    delete_leftovers(path.parent)
+    temporary = temporary_beside(path)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(path)) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def temporary_beside(path: Path) -> Path:
+    """A hidden name beside `path`, with its suffix, that is this process's own; at most 20 bytes longer."""
+    return path.with_name(f".{path.stem}.{HOST}-{os.getpid()}.tmp{path.suffix}")
+
+
+@lru_cache  # once: a folder may hold many files
+def delete_leftovers(folder: Path) -> None:
+    """Delete what killed processes of this host left under temporary names in a folder."""
+    for path in folder.glob(".*.tmp*"):
+        named = re.fullmatch(rf"\..+\.{HOST}-(\d+)\.tmp(\..+)?", path.name)
+        if named and not _runs(int(named[1])):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # of another user
+        pass
+    return True
+
+
+def sha256(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
+    """Write a table without its index. Floats keep the digits that identify them."""
+    with atomic(path) as temporary:
+        frame.to_csv(temporary, index=False)
+
+
+def write_json(value: Any, path: str | Path) -> None:
+    """Write a value as indented JSON."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_record(path: str | Path) -> dict[str, Any]:
+    """Read a JSON object that `write_json` wrote. Raises InputError when it is missing or damaged."""
+    try:
+        record = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a readable record ({error}); delete it and make it again") from None
+    if not isinstance(record, dict):
+        raise InputError(f"{path}: not a readable record (found {str(record)[:80]}, expected an object)")
+    return record
+
+
+def seal(path: str | Path) -> None:
+    """Append the SHA-256 of a file, 32 bytes, to it."""
+    digest = bytes.fromhex(sha256(path))
+    with open(path, "ab") as file:
+        file.write(digest)
+
+
+def open_sealed(path: str | Path) -> np.ndarray:
+    """Open a .npy as a read-only memory map; one that was sealed is read through once, to see that it is unchanged.
+
+    Raises InputError when it is missing, no array, or not what was written.
+    """
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; make it again") from None
+    except Exception as error:  # a damaged header can raise nearly anything
+        raise InputError(f"{path}: not a packed array ({error}); delete it and make it again") from None
+    about = os.stat(path)
+    if about.st_size != array.offset + array.nbytes and not _seal_holds(str(path), about.st_size, about.st_mtime_ns):
+        raise InputError(f"{path}: damaged: not the bytes that were written; delete it, and run the same command again")
+    return array
+
+
+def is_sealed(path: str | Path) -> bool:
+    """Whether a file ends with the SHA-256 of all before."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        left = os.fstat(file.fileno()).st_size - digest.digest_size
+        while left > 0 and (part := file.read(min(left, 1 << 20))):
+            digest.update(part)
+            left -= len(part)
+        return file.read() == digest.digest()
+
+
+@lru_cache
+def _seal_holds(path: str, _size: int, _time: int) -> bool:
+    """As `is_sealed`; the file is read once, and again when it has another size or time."""
+    return is_sealed(path)
+
+
+def load_arrays(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Arrays of a .npz by name, pickles refused. Raises InputError when the file lacks one, or holds a damaged one."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in names}
+    except (KeyError, ValueError, EOFError, TypeError, zipfile.BadZipFile):
+        raise InputError(f"{path}: not a file of numpy arrays, or a damaged one; delete it and make it again") from None
+
+
+def read_csv(path: str | Path, columns: Sequence[str] = ()) -> pd.DataFrame:
+    """Read a table with every cell as text and empty cells as "" (an id such as 007 or NA stays what it is);
+    a byte-order mark, as Excel writes it, is skipped, and so are empty cells behind those that the header names.
+
+    Raises InputError when the file is missing, empty or not a table, or lacks one of `columns`.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise InputError(f"{path}: not a readable CSV table ({error})") from None
+    if len(table) and not isinstance(table.index, pd.RangeIndex):  # pandas took the first cells for an index
+        names, table = table.columns, table.reset_index()
+        if (table.iloc[:, len(names) :] != "").any(axis=None):
+            raise InputError(f"{path}: not a readable CSV table (rows have more cells than the header has names)")
+        table = table.iloc[:, : len(names)].set_axis(names, axis=1)
+    missing = [column for column in columns if column not in table]
+    if missing:
+        raise InputError(f"{path}: missing column {', '.join(missing)} (found: {', '.join(map(str, table.columns))})")
+    return table
+
+
+def rows_of(table: pd.DataFrame, image_ids: Iterable[str], path: str | Path) -> pd.DataFrame:
+    """The rows of a table for these images, in their order.
+
+    Raises InputError, naming the table's file, where it has two rows or none for an image.
+    """
+    twice = table["image_id"][table["image_id"].duplicated()]
+    if len(twice):
+        raise InputError(f"{path}: image_id {twice.iloc[0]!r} appears more than once; expected one row each")
+    places = pd.Series(np.arange(len(table)), index=table["image_id"]).reindex(list(image_ids))
+    missing = places.index[places.isna()]
+    if len(missing):
+        raise InputError(
+            f"{path}: no row for {len(missing)} of {len(places)} images, the first is {missing[0]!r}; expected all "
+            "images of this data set"
+        )
+    return table.iloc[places.astype(int)].reset_index(drop=True)

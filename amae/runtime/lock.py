@@ -1,0 +1,119 @@
+"""What the workflow runs on: a folder of results, for one run at a time and with no file from the future, and a GPU.
+
+Also: one command at a time where commands side by side add to the same file.
+"""
+
+import os
+import shlex
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from amae.runtime.errors import InputError
+
+LOCK = "AMAE_LOCK"  # environment variable: the lock file of the run that a command belongs to
+SKEW = 60.0  # seconds that clocks may differ
+UNWATCHED = ("raw", "sources")  # folders of images, which are many
+
+_held: list[int] = []  # file descriptors: a lock goes when they are closed, which the end of the process does
+
+
+def claim(results: str | Path) -> None:
+    """Hold the folder of results until this process and every `amae` command that it starts have ended.
+
+    Raises InputError where another run, or a command that a killed run left behind, is at work there, and where the
+    folder cannot be written to.
+    """
+    import fcntl
+
+    path = Path(results, ".lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise InputError(f"key results: {results}: cannot be written to ({error.strerror}: {error.filename})") from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared with the commands of this run
+    except BlockingIOError:
+        at_work = " ".join(map(str, _holders(file)))
+        os.close(file)
+        raise InputError(
+            f"{results}: another run is at work in this folder, or a killed one left a command behind"
+            f"{f' (process {at_work})' if at_work else ''}. Wait until it has ended, or end it; then run the same "
+            "command again. Nothing was changed"
+        ) from None
+    except OSError as error:
+        os.close(file)
+        print(f"warning: {path} cannot be locked ({error.strerror}): start one run at a time", file=sys.stderr)
+        return
+    _held.append(file)
+    os.environ[LOCK] = str(path.absolute())
+
+
+def join() -> None:
+    """Hold the folder of results together with the run that started this process, if one did."""
+    if path := os.environ.get(LOCK):
+        import fcntl
+
+        file = os.open(path, os.O_RDWR)
+        fcntl.flock(file, fcntl.LOCK_SH)
+        _held.append(file)
+
+
+@contextmanager
+def in_turn(path: Path) -> Iterator[None]:
+    """Wait until no other process is in such a block for this file; hold it until the end of the block."""
+    import fcntl
+
+    with path.with_name(f".{path.name}.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _holders(file: int) -> list[int]:
+    """Processes that hold a lock on an open file, where the system tells (Linux)."""
+    inode = os.fstat(file).st_ino
+    try:
+        locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    except OSError:
+        return []
+    return sorted({int(each[-4]) for each in locks if each[1] == "FLOCK" and each[-3].endswith(f":{inode}")})
+
+
+def has_nvidia() -> bool:
+    """Whether the driver of an NVIDIA GPU is at work here, told without torch, which takes seconds to load."""
+    return Path("/dev/nvidiactl").exists()
+
+
+def check_folder(results: str | Path) -> None:
+    """Raise InputError where a file is in the place of the folder, and for a result whose time has not come yet.
+
+    By times it is told what must be made again.
+    """
+    for folder in (Path(results), *Path(results).parents):
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"key results: {results}: cannot be written to (Not a directory: {folder})")
+    now = time.time()
+    spared = " ".join(f"-not -path '*/{name}/*'" for name in UNWATCHED)
+    for folder, folders, names in os.walk(results):
+        folders[:] = [name for name in folders if name not in UNWATCHED]
+        for path in (Path(folder, name) for name in names):
+            if (made := _time_of(path)) > now + SKEW:
+                raise InputError(
+                    f"{path}: made at {datetime.fromtimestamp(made):%Y-%m-%d %H:%M:%S}, and it is "
+                    f"{datetime.fromtimestamp(now):%Y-%m-%d %H:%M:%S} now: the clock was set back. What must be made "
+                    "again cannot be told. Put the clock right; or, if it is right now, delete such files: "
+                    f"find {shlex.quote(str(results))} -type f -newermt now {spared} -delete. They are made again"
+                )
+
+
+def _time_of(path: Path) -> float:
+    """When a file was last changed; 0 for one that has just gone."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
