@@ -192,6 +192,25 @@ class ReconstructionSettings(Checked):
 
 
 @dataclass(frozen=True)
+class DetectorSettings(_Trained):
+    """The detector (ours): networks that tell T_u from T_n, each trained without one fold of patients."""
+
+    image_size: int = setting(96, "side of the network's input in pixels, a multiple of 16", 16)
+    folds: int = setting(3, "folds of patients, and networks", 2)
+    epochs: int = setting(15, "passes over a network's images", 1)
+    warmup_epochs: int = setting(1, "epochs of linear warm-up", 0)
+    batch_size: int = setting(32, "images in a step", 2)
+    lr: float = setting(1e-3, "learning rate", 0)
+    weight_decay: float = setting(0.05, "AdamW's weight decay (not on biases and norms)", 0)
+
+    def __post_init__(self) -> None:
+        """Also refuse sizes that four halvings do not divide."""
+        super().__post_init__()
+        if self.image_size % 16:
+            raise InputError(f"image_size: found {self.image_size}, expected a multiple of 16")
+
+
+@dataclass(frozen=True)
 class SplitSettings:
     """Sizes in images. `anomaly_ratio` is the abnormal fraction of the unlabeled set; None: images without a label.
 

@@ -1,4 +1,4 @@
-"""RandomResizedCrop and horizontal flip with one draw per image, in batches on the device of the images.
+"""Random crops, rotations and flips with one draw per image, in batches on the device of the images.
 
 torchvision's transforms draw one box for a whole batch; a loop over images would keep the processor busy and a GPU
 waiting.
@@ -8,7 +8,7 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import affine_grid, grid_sample, pad
 
 TRIES = 10  # candidate boxes per image before the fallback, as in torchvision
 
@@ -105,3 +105,33 @@ def _centred_box(height: int, width: int, ratio: tuple[float, float]) -> tuple[i
     elif width / height > ratio[1]:
         box_width = round(height * ratio[1])
     return (height - box_height) // 2, (width - box_width) // 2, box_height, box_width
+
+
+def random_affine_flip(
+    images: Tensor,
+    generator: torch.Generator,
+    outside: float,
+    scale: float = 0.15,
+    degrees: float = 10.0,
+    shift: float = 0.04,
+    contrast: float = 0.2,
+) -> Tensor:
+    """Zoom, rotate, shift and flip each image, and change its brightness and contrast, by independent uniform draws.
+
+    `images`: float32 (B, 1, H, W), normalised; the result has the same shape. `outside`: the value beyond the image's
+    edge. `scale`: largest relative change of size; `degrees`: largest rotation; `shift`: largest shift, as a share of
+    the side; `contrast`: largest relative change of contrast around the image's mean, and largest change of brightness.
+    Bilinear. Numbers are drawn on the generator's device.
+    """
+    batch = len(images)
+    draws = torch.rand(7, batch, generator=generator, device=generator.device).to(images.device) * 2 - 1
+    angle, zoom = draws[0] * math.radians(degrees), 1 + scale * draws[1]
+    flip = torch.where(draws[2] > 0, 1.0, -1.0)
+    cos, sin = zoom * angle.cos(), zoom * angle.sin()
+    across = torch.stack([cos * flip, -sin, 2 * shift * draws[3]], 1)
+    down = torch.stack([sin * flip, cos, 2 * shift * draws[4]], 1)
+    grid = affine_grid(torch.stack([across, down], 1), list(images.shape), align_corners=False)
+    moved = grid_sample(images - outside, grid, align_corners=False) + outside
+    mean = moved.mean((1, 2, 3), keepdim=True)
+    draws = draws[:, :, None, None, None]
+    return (moved - mean) * (1 + contrast * draws[5]) + mean + contrast * draws[6]

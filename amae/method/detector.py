@@ -1,0 +1,166 @@
+"""The detector: a residual network that tells unlabeled images (T_u) from normal ones (T_n); this project's own.
+
+T_u holds the same normal images as T_n and abnormal ones besides, so the odds of T_u against T_n grow with the odds of
+abnormal against normal, whatever the anomalies are and whatever their share is (Blanchard, Lee and Scott 2010,
+"Semi-supervised novelty detection", JMLR 11). No label is needed. All else that differs between T_n and T_u is learned
+as well; `balanced_weights` takes out what a column of the table knows, such as the view.
+
+K networks are trained, each without the images of one fold of patients. So every training image has logits of a network
+that never saw its patient, and a new image is scored by the mean of all K.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from amae.method.augment import random_affine_flip
+from amae.method.training import Resume, Schedule, train
+from amae.settings import DetectorSettings
+
+WIDTHS = (24, 48, 96, 128)  # channels after the stem and after each block; every step halves the image
+PIXEL = (0.25, 0.25)  # mean and std that intensities in [0, 1] are normalised by
+BATCH = 256  # images at a time where nothing is trained
+
+
+class Block(nn.Module):
+    """A residual block that halves the image: `(B, C_in, H, W)` to `(B, C_out, H / 2, W / 2)` (He et al. 2016)."""
+
+    def __init__(self, before: int, after: int):
+        """Build with torch's initialisation."""
+        super().__init__()
+        self.residual = nn.Sequential(
+            nn.Conv2d(before, after, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(after),
+            nn.ReLU(),
+            nn.Conv2d(after, after, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(after),
+        )
+        self.shortcut = nn.Sequential(nn.AvgPool2d(2), nn.Conv2d(before, after, 1, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The halved image."""
+        return F.relu(self.shortcut(x) + self.residual(x))
+
+
+def make_network() -> nn.Sequential:
+    """Normalised images `(B, 1, S, S)`, S a multiple of 16, to logits of T_u of each place `(B, 1, S / 16, S / 16)`."""
+    stem = nn.Sequential(nn.Conv2d(1, WIDTHS[0], 5, 2, 2, bias=False), nn.BatchNorm2d(WIDTHS[0]), nn.ReLU())
+    blocks = [Block(before, after) for before, after in pairwise(WIDTHS)]
+    parts = OrderedDict(stem=stem, blocks=nn.Sequential(*blocks), head=nn.Conv2d(WIDTHS[-1], 1, 1))
+    return nn.Sequential(parts).to(memory_format=torch.channels_last)
+
+
+def normalise(images: Tensor) -> Tensor:
+    """Grey levels 0 to 255, `(B, S, S)`, as network input: float32 `(B, 1, S, S)`."""
+    return (images[:, None].float() / 255 - PIXEL[0]) / PIXEL[1]
+
+
+def balanced_weights(unlabeled: np.ndarray, groups: Sequence[str]) -> np.ndarray:
+    """Weights, float64 `(N,)`, under which a group is as frequent in T_u as in T_n; their mean is 1.
+
+    `unlabeled`, bool `(N,)`: which images are of T_u. `groups`: the value of a column for each image, such as its view.
+    A group that only one of the two sets contains is left out (weight 0), since it gives away the set. Weights are
+    P(group) P(set) / P(group, set) over the other images (reweighing; Kamiran and Calders 2012).
+    """
+    table = pd.crosstab(np.asarray(groups), unlabeled)
+    shared = table[(table > 0).all(axis=1)] if table.shape[1] == 2 else table[:0]
+    total = shared.to_numpy().sum()
+    expected = np.outer(shared.sum(axis=1), shared.sum(axis=0)) / max(total, 1)
+    weight = pd.DataFrame(expected / shared.to_numpy(), shared.index, shared.columns)
+    known = np.isin(groups, shared.index)
+    weights = np.zeros(len(unlabeled))
+    weights[known] = [weight.at[g, u] for g, u in zip(np.asarray(groups)[known], unlabeled[known], strict=True)]
+    return weights * (len(weights) / total) if total else np.ones(len(weights))
+
+
+def train_network(
+    images: Tensor, unlabeled: Tensor, weights: Tensor, settings: DetectorSettings, seed: int, resume: Resume
+) -> tuple[nn.Sequential, pd.DataFrame]:
+    """Train one network to tell T_u (1) from T_n (0) by weighted cross-entropy; return it with its history.
+
+    `images` uint8 `(N, S, S)`, `unlabeled` and `weights` float32 `(N,)`.
+    """
+    torch.manual_seed(seed)
+    network = make_network().to(images.device)
+
+    def loss_of(ids: Tensor, generator: torch.Generator) -> Tensor:
+        batch = random_affine_flip(normalise(images[ids]), generator, outside=-PIXEL[0] / PIXEL[1])
+        logits = network(batch.contiguous(memory_format=torch.channels_last)).mean((1, 2, 3))
+        return (F.binary_cross_entropy_with_logits(logits, unlabeled[ids], reduction="none") * weights[ids]).mean()
+
+    schedule = Schedule(
+        settings.epochs,
+        settings.warmup_epochs,
+        settings.batch_size,
+        settings.lr,
+        settings.weight_decay,
+        betas=(0.9, 0.999),
+        drop_last=True,
+    )
+    return network, train(network, loss_of, len(images), schedule, seed, resume)
+
+
+@torch.no_grad()
+def logit_maps(network: nn.Sequential, images: Tensor) -> Tensor:
+    """Logits of T_u of each place, mean of an image and its mirror image: float32 `(N, S / 16, S / 16)`.
+
+    `images` uint8 `(N, S, S)`. The image's logit is the mean of its map.
+    """
+    network.eval()
+    maps = []
+    for part in images.split(BATCH):
+        batch = normalise(part).contiguous(memory_format=torch.channels_last)
+        maps.append((network(batch) + network(batch.flip(3)).flip(3))[:, 0] / 2)
+    return torch.cat(maps)
+
+
+def seed_of_fold(seed: int, fold: int) -> int:
+    """An independent seed for the network of one fold."""
+    return int(np.random.SeedSequence([seed, fold]).generate_state(1)[0])
+
+
+def fold_resume(resume: Resume, fold: int) -> Resume:
+    """Where the unfinished training of one fold is kept."""
+    return Resume(resume.path.with_name(f"fold{fold}{resume.path.suffix}"), resume.identity)
+
+
+def fit_folds(
+    images: Tensor,
+    unlabeled: np.ndarray,
+    folds: np.ndarray,
+    groups: Sequence[str] | None,
+    settings: DetectorSettings,
+    seed: int,
+    resume: Resume,
+) -> tuple[list[nn.Sequential], np.ndarray, pd.DataFrame]:
+    """Train a network without each fold: the networks, the logits out of fold float64 `(N,)`, and the history.
+
+    `images` uint8 `(N, S, S)` of T_n and T_u; `unlabeled` bool `(N,)`; `folds` int `(N,)`, 0 to K - 1; `groups`: the
+    values of a column to balance, None for none.
+    """
+    device = images.device
+    networks, histories, out_of_fold = [], [], np.empty(len(unlabeled))
+    for fold in range(int(folds.max()) + 1):
+        kept = folds != fold
+        weights = np.ones(kept.sum())
+        if groups is not None:
+            weights = balanced_weights(unlabeled[kept], np.asarray(groups)[kept])
+        target, weight = (torch.tensor(a, dtype=torch.float32, device=device) for a in (unlabeled[kept], weights))
+        own = seed_of_fold(seed, fold), fold_resume(resume, fold)
+        network, history = train_network(images[torch.from_numpy(kept).to(device)], target, weight, settings, *own)
+        left_out = torch.from_numpy(folds == fold).to(device)
+        out_of_fold[folds == fold] = logit_maps(network, images[left_out]).mean((1, 2)).double().cpu().numpy()
+        networks.append(network)
+        histories.append(history.assign(network=f"fold{fold}"))
+    return networks, out_of_fold, pd.concat(histories, ignore_index=True)
+
+
+def score_maps(networks: Sequence[nn.Sequential], images: Tensor) -> Tensor:
+    """Mean of the networks' logit maps, float32 `(N, S / 16, S / 16)`, of images uint8 `(N, S, S)`."""
+    return torch.stack([logit_maps(network, images) for network in networks]).mean(0)

@@ -1,0 +1,152 @@
+"""The detector: it learns what T_u has and T_n has not, without a label, and not by a column that is balanced."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from amae.method.augment import random_affine_flip
+from amae.method.detector import balanced_weights, fit_folds, logit_maps, make_network, score_maps
+from amae.method.training import Resume
+from amae.settings import DetectorSettings
+
+SETTINGS = DetectorSettings(image_size=32, folds=2, epochs=6, warmup_epochs=1, batch_size=16, lr=3e-3)
+
+
+def radiographs(count: int, planted: np.ndarray, seed: int) -> torch.Tensor:
+    """Noise images uint8 (N, 32, 32), with a bright square where `planted`."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(60, 120, (count, 32, 32))
+    for row in np.flatnonzero(planted):
+        y, x = rng.integers(2, 22, 2)
+        images[row, y : y + 8, x : x + 8] += 100
+    return torch.from_numpy(images.astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def sets():
+    """T_n, a T_u of which 60 % have a square, folds, and the truth, which training is not given."""
+    unlabeled = np.repeat([False, True], [60, 100])
+    planted = np.concatenate([np.zeros(60, bool), np.arange(100) < 60])
+    return radiographs(160, planted, 0), unlabeled, np.arange(160) % 2, planted
+
+
+def fit(sets, folder, settings=SETTINGS):
+    """The networks, the logits out of fold and the history."""
+    images, unlabeled, folds, _ = sets
+    return fit_folds(images, unlabeled, folds, None, settings, 0, Resume(folder / "detector.pt", "same"))
+
+
+@pytest.fixture(scope="module")
+def fitted(sets, tmp_path_factory):
+    """Trained once for the tests that only look."""
+    return fit(sets, tmp_path_factory.mktemp("detector"))
+
+
+def test_it_ranks_new_images_and_the_unlabeled_ones_by_what_is_planted(sets, fitted):
+    networks, out_of_fold, history = fitted
+    planted = np.arange(80) < 40
+    scores = score_maps(networks, radiographs(80, planted, 1)).mean((1, 2)).numpy()
+    assert roc_auc_score(planted, scores) >= 0.95
+    _, unlabeled, _, truth = sets
+    assert roc_auc_score(truth[unlabeled], out_of_fold[unlabeled]) >= 0.9
+    assert history.groupby("network").size().to_dict() == {"fold0": 6, "fold1": 6}
+
+
+def test_the_map_is_highest_at_the_square(fitted):
+    images = np.full((1, 32, 32), 90, np.uint8)
+    images[0, 18:26, 2:10] = 190
+    found = score_maps(fitted[0], torch.from_numpy(images))[0]
+    assert found.shape == (2, 2)
+    assert found.argmax() == 2  # lower left
+
+
+def test_logits_out_of_fold_are_of_the_network_that_saw_no_image_of_the_fold(sets, fitted):
+    images, _, folds, _ = sets
+    networks, out_of_fold, _ = fitted
+    for fold, network in enumerate(networks):
+        logits = logit_maps(network, images).mean((1, 2)).numpy()
+        assert np.allclose(out_of_fold[folds == fold], logits[folds == fold], atol=1e-5)
+        assert not np.allclose(out_of_fold[folds != fold], logits[folds != fold], atol=1e-2)
+
+
+def test_an_image_and_its_mirror_image_score_alike(fitted):
+    images = radiographs(4, np.ones(4, bool), 2)
+    maps, mirrored = (score_maps(fitted[0], each) for each in (images, images.flip(2)))
+    assert torch.allclose(maps, mirrored.flip(2), atol=1e-5)
+
+
+def test_an_interrupted_training_ends_with_the_same_weights(sets, tmp_path, monkeypatch, fitted):
+    from amae.method import training
+
+    run, calls = training._epoch, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 9:
+            raise KeyboardInterrupt
+        return run(*arguments)
+
+    monkeypatch.setattr(training, "_epoch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(sets, tmp_path)
+    networks, out_of_fold, _ = fit(sets, tmp_path)
+    assert np.array_equal(out_of_fold, fitted[1])
+    for network, other in zip(networks, fitted[0], strict=True):
+        for name, value in network.state_dict().items():
+            assert torch.equal(value, other.state_dict()[name]), name
+
+
+def test_balanced_weights_make_a_column_independent_of_the_set():
+    rng = np.random.default_rng(0)
+    unlabeled = np.repeat([False, True], [300, 500])
+    views = np.where(rng.random(800) < np.where(unlabeled, 0.7, 0.2), "AP", "PA").astype(object)
+    views[:5] = "LL"  # in T_n alone
+    weights = balanced_weights(unlabeled, views)
+    assert weights.mean() == pytest.approx(1)
+    assert (weights[:5] == 0).all()
+    share = {
+        u: weights[(unlabeled == u) & (views == "AP")].sum() / weights[unlabeled == u].sum() for u in (False, True)
+    }
+    assert share[False] == pytest.approx(share[True])
+    assert weights[unlabeled].sum() / weights.sum() == pytest.approx(500 / 795)
+
+
+def test_weights_are_one_where_the_column_says_nothing():
+    unlabeled = np.array([False, False, True])
+    assert (balanced_weights(unlabeled, ["", "", ""]) == 1).all()
+    assert (balanced_weights(unlabeled, ["PA", "PA", "AP"]) == 1).all()  # no group in both: nothing to balance
+
+
+def test_a_detector_that_could_win_by_the_view_does_not_when_it_is_balanced(tmp_path):
+    rng = np.random.default_rng(1)
+    unlabeled = np.repeat([False, True], [150, 150])
+    frame = rng.random(300) < np.where(unlabeled, 0.8, 0.2)  # a frame marks the view AP
+    images = radiographs(300, np.zeros(300, bool), 3)
+    images[torch.from_numpy(frame), :2] = 255
+    new = radiographs(60, np.zeros(60, bool), 4)
+    new[:30, :2] = 255
+    gap = {}
+    for name, groups in [("plain", None), ("balanced", frame)]:
+        resume = Resume(tmp_path / name / "detector.pt", name)
+        networks, _, _ = fit_folds(images, unlabeled, np.arange(300) % 2, groups, SETTINGS, 0, resume)
+        logits = score_maps(networks, new).mean((1, 2))
+        gap[name] = (logits[:30].mean() - logits[30:].mean()).item()
+    assert gap["plain"] > 1.5  # the truth is log(0.8 / 0.2) - log(0.2 / 0.8) = 2.8
+    assert abs(gap["balanced"]) < 0.3
+
+
+def test_an_affine_draw_without_range_only_flips():
+    images = torch.rand(8, 1, 16, 16)
+    moved = random_affine_flip(images, torch.Generator().manual_seed(0), 0.0, scale=0, degrees=0, shift=0, contrast=0)
+    same = [torch.allclose(a, b, atol=1e-5) for a, b in zip(images, moved, strict=True)]
+    flipped = [torch.allclose(a.flip(2), b, atol=1e-5) for a, b in zip(images, moved, strict=True)]
+    assert all(a != b for a, b in zip(same, flipped, strict=True))
+    assert any(same)
+    assert any(flipped)
+
+
+def test_the_network_is_small_and_its_map_has_a_place_for_every_sixteen_pixels():
+    network = make_network()
+    assert network(torch.zeros(2, 1, 96, 64)).shape == (2, 1, 6, 4)
+    assert 0.3e6 < sum(p.numel() for p in network.parameters()) < 0.5e6
