@@ -1,0 +1,63 @@
+"""Checks of the setting that need no label: do T_n and T_u suit each other, and how much of T_u is abnormal?
+
+All start from scores of images that their network was not trained on: of normal images, and of T_u out of fold, higher
+for T_u. Where T_u is a mixture of normal images like T_n's and of abnormal ones, with a share AR of the latter, the AUC
+of T_u against normal images (AUCp) is (1 - AR) / 2 + AR * AUC, AUC being that of abnormal against normal images. So
+AUCp orders scores as their AUC does (Mohammad et al. 2026), and beyond (1 + AR) / 2 the sets differ by more than
+disease.
+"""
+
+import math
+
+import numpy as np
+
+from amae.evaluation.metrics import auc
+
+CONFIDENCE = 0.1  # of the bound in `anomaly_ratio`: it fails with at most this probability
+MARGIN = 0.01  # by how much that bound discounts every bin; both as published
+RESAMPLES = 500
+
+
+def auc_of_unlabeled(normal: np.ndarray, unlabeled: np.ndarray) -> float:
+    """AUCp: probability that an image of T_u scores higher than a normal one, in [0, 1]. Scores `(N,)` and `(M,)`."""
+    return auc(np.repeat([0, 1], [len(normal), len(unlabeled)]), np.concatenate([normal, unlabeled]))
+
+
+def implied_auc(auc_p: float, ratio: float) -> float:
+    """AUC of abnormal against normal images that an AUCp implies at an anomaly ratio in (0, 1]; it may pass 1."""
+    return (auc_p - (1 - ratio) / 2) / ratio
+
+
+def greatest_auc_p(ratio: float) -> float:
+    """AUCp of a perfect score, (1 + AR) / 2, where abnormality is all that tells T_u from normal images."""
+    return (1 + ratio) / 2
+
+
+def anomaly_ratio(normal: np.ndarray, unlabeled: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
+    """Estimate of the anomaly ratio of T_u, with a 95 % bootstrap interval over images; each in [0, 1].
+
+    Best bin estimation (Garg et al. 2021, "Mixture proportion estimation and PU learning: a modern approach"): among
+    the images below a threshold, the share of T_u over the share of the normal images bounds the normal part of T_u
+    from above; the threshold whose bound with its error is least is taken. Where every bin contains abnormal images the
+    estimate is too low: it counts those that the score tells from normal ones. Scores `(N,)` and `(M,)`.
+
+    The interval is the percentile one, whose lower end is moved out to the basic one's: resampling makes the least of
+    many ratios smaller, and would exclude a ratio of 0.
+    """
+    rng = np.random.default_rng(seed)
+    drawn = [
+        _anomaly_ratio(rng.choice(normal, len(normal)), rng.choice(unlabeled, len(unlabeled))) for _ in range(RESAMPLES)
+    ]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    estimate = _anomaly_ratio(normal, unlabeled)
+    return estimate, max(0.0, min(float(low), 2 * estimate - float(high))), float(high)
+
+
+def _anomaly_ratio(normal: np.ndarray, unlabeled: np.ndarray) -> float:
+    thresholds = np.unique(normal)
+    of_normal, of_unlabeled = (
+        np.searchsorted(np.sort(scores), thresholds, side="right") / len(scores) for scores in (normal, unlabeled)
+    )
+    error = sum(math.sqrt(math.log(4 / CONFIDENCE) / (2 * len(scores))) for scores in (normal, unlabeled))
+    best = np.argmin((of_unlabeled + (1 + MARGIN) * error) / of_normal)
+    return float(1 - min(1.0, of_unlabeled[best] / of_normal[best]))
