@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from amae.data.manifest import SPLITS
-from amae.runtime.errors import InputError
+from amae.data.manifest import SPLITS, read_manifest
+from amae.runtime.errors import InputError, naming
 from amae.runtime.files import open_sealed, read_csv
 
 MASK_SIZE = 256  # pixels of a lung mask, and of the image that it is found in
@@ -61,6 +61,20 @@ def select(manifest: pd.DataFrame, index: pd.DataFrame, split: str) -> pd.DataFr
     if chosen.empty:
         raise InputError(f"split {split} is empty: no readable image of the manifest belongs to it")
     return chosen.assign(row=rows[chosen["image_id"]].to_numpy()).reset_index(drop=True)
+
+
+def load_splits(
+    manifest_path: str | Path, images_path: str | Path, index_path: str | Path, *splits: str
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Rows of these splits of a manifest, with the place of each image as `row`, and all images, memory-mapped.
+
+    Of the two training sets one may be absent: a data set of protocol N has no T_u.
+    """
+    manifest = read_manifest(manifest_path)
+    images, index = open_images(images_path, index_path)
+    present = [split for split in splits if split != "train_unlabeled" or (manifest["split"] == split).any()]
+    with naming(manifest_path):
+        return pd.concat([select(manifest, index, split) for split in present], ignore_index=True), images
 
 
 def load_lung_masks(lungs_path: str | Path, rows: np.ndarray, size: int) -> np.ndarray:

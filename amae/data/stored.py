@@ -41,6 +41,11 @@ class Stored:
         return torch.from_numpy(np.asarray(self._read(rows))).to(self.device)
 
 
+def on_device(images: np.ndarray, rows: np.ndarray, device: torch.device) -> Tensor:
+    """These packed images (a memory map) in one tensor, uint8 `(N, H, W)`."""
+    return torch.from_numpy(images[np.asarray(rows)]).to(device)
+
+
 def stored_images(images: np.ndarray, rows: np.ndarray, device: torch.device) -> Tensor | Stored:
     """These packed images (a memory map), uint8 `(N, H, W)`."""
     return _held(Stored(lambda some: images[some], rows, device), images[0].nbytes)

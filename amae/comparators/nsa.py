@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from amae.comparators._shared import in_batches, resize, signed
-from amae.comparators.cutpaste import Settings
+from amae.comparators.settings import SegmentationSettings
+from amae.comparators.shared import signed
+from amae.data.resize import in_batches, resize
 from amae.method.training import Resume, Schedule, train
 from amae.runtime.device import precision
 
@@ -83,7 +84,7 @@ def rotated_crop(images: Tensor, angle: Tensor, start: Tensor, size: int) -> Ten
 def fit(
     images: Tensor,
     make_anomalies: Callable[[Tensor, torch.Generator], tuple[Tensor, Tensor]],
-    settings: Settings,
+    settings: SegmentationSettings,
     seed: int,
     resume: Resume,
 ) -> tuple[dict[str, Tensor], pd.DataFrame]:
@@ -118,7 +119,7 @@ def fit(
     return network.state_dict(), history
 
 
-def score(state: dict[str, Tensor], images: Tensor, settings: Settings) -> Tensor:
+def score(state: dict[str, Tensor], images: Tensor, settings: SegmentationSettings) -> Tensor:
     """Mean of the predicted map of the middle of packed images uint8 `(N, H, W)`: float32 `(N,)`."""
     network = make_network()
     network.load_state_dict(state)
