@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from amae.plan.check import resolve
+from amae.plan.datasets import has_unlabeled
+from amae.plan.variants import resolve
 from amae.settings import SECTIONS
 
 BENCHMARKS = ("rsna", "vindr", "nih")  # kinds of data sets for which the papers print values
@@ -49,3 +50,8 @@ def caveats(config: dict[str, Any], dataset: str, unlabeled: bool) -> str:
         sentences.append(f"Not the paper's settings: {', '.join(found)}.")
         sentences += ["Printed values are for orientation."] if about["kind"] in BENCHMARKS else []
     return " ".join([*sentences, *([NOT_DISEASE[about["kind"]]] if about["kind"] in NOT_DISEASE else [])])
+
+
+def caption_of(config: dict[str, Any], dataset: str) -> str:
+    """`caveats` of a data set as the configuration has it."""
+    return caveats(config, dataset, has_unlabeled(config, dataset))

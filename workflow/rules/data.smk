@@ -1,5 +1,9 @@
 """From radiographs to packed images and lung masks."""
 
+from amae.plan import datasets, splits, variants
+
+TABLE = plan(datasets.images_table, "dataset")
+
 
 rule simulate_radiographs:
     """Simulate chest radiographs as DICOM files, with a table of labels and one of finding boxes."""
@@ -8,20 +12,20 @@ rule simulate_radiographs:
         labels=f"{DATA}/raw/labels.csv",
         boxes=f"{DATA}/raw/boxes.csv",
     log:
-        f"{DATA}/logs/simulate_radiographs.log",
+        log_of("simulate_radiographs", DATA_LOGS),
     benchmark:
-        f"{DATA}/logs/simulate_radiographs.benchmark.tsv"
+        benchmark_of("simulate_radiographs", DATA_LOGS)
     wildcard_constraints:
-        dataset=any_of(names_of_kind("simulated")),
+        dataset=any_of(datasets.names_of_kind(config, "simulated")),
     conda:
         "../../environment.yml"
     threads: 64
     params:
         folder=subpath(output.labels, parent=True),
-        images=quoted_setting("images"),
-        seed=quoted_setting("seed"),
-        abnormal=quoted_setting("abnormal"),
-        calibration=calibration_images,
+        images=quoted("images"),
+        seed=quoted("seed"),
+        abnormal=quoted("abnormal"),
+        calibration=plan(datasets.calibration_images, "dataset"),
         code=code("data:simulate"),
     shell:
         "amae simulate --folder {params.folder:q} --count {params.images} --seed {params.seed}"
@@ -31,20 +35,20 @@ rule simulate_radiographs:
 rule list_images:
     """List every image that the data set uses at any anomaly ratio, so that each is converted once."""
     input:
-        table=table_of_images,
+        table=unless_touched(TABLE),
     output:
         candidates=f"{DATA}/candidates.csv",
     log:
-        f"{DATA}/logs/list_images.log",
+        log_of("list_images", DATA_LOGS),
     benchmark:
-        f"{DATA}/logs/list_images.benchmark.tsv"
+        benchmark_of("list_images", DATA_LOGS)
     wildcard_constraints:
-        dataset=any_of(names_of_kind("simulated", "own")),
+        dataset=any_of(datasets.names_of_kind(config, "simulated", "own")),
     conda:
         "../../environment.yml"
     params:
-        options=index_options(ratio_counts=False),
-        content=content_of(table_of_images),
+        options=plan(splits.candidate_options, "dataset"),
+        content=content_of(TABLE),
         code=code("data:list_images"),
     shell:
         "amae list-images --table {input.table:q} --candidates {output.candidates:q} {params.options}"
@@ -54,21 +58,21 @@ rule list_images:
 rule index_images:
     """Make the manifest; the hidden labels of the unlabeled images go to a table of their own."""
     input:
-        table=table_of_images,
+        table=unless_touched(TABLE),
     output:
         manifest=f"{DATA}/{{variant}}manifest.csv",
         hidden=f"{DATA}/{{variant}}hidden_labels.csv",
     log:
-        f"{DATA}/logs/{{variant}}index_images.log",
+        log_of("{variant}index_images", DATA_LOGS),
     benchmark:
-        f"{DATA}/logs/{{variant}}index_images.benchmark.tsv"
+        benchmark_of("{variant}index_images", DATA_LOGS)
     wildcard_constraints:
-        dataset=any_of(names_of_kind("simulated", "own")),
+        dataset=any_of(datasets.names_of_kind(config, "simulated", "own")),
     conda:
         "../../environment.yml"
     params:
-        options=index_options(ratio_counts=True),
-        content=content_of(table_of_images),
+        options=plan(splits.index_options, "dataset", "variant"),
+        content=content_of(TABLE),
         code=code("data:index"),
     shell:
         "amae index --table {input.table:q} --manifest {output.manifest:q} --hidden-labels {output.hidden:q}"
@@ -79,7 +83,7 @@ rule convert_images:
     """Convert DICOM, PNG or JPEG files to packed square 8-bit images: at the model's size, and to find lungs in."""
     input:
         candidates=f"{DATA}/candidates.csv",
-        raw=raw_images,
+        raw=plan(datasets.raw_images, "dataset"),
     output:
         images=f"{DATA}/images.npy",
         lung_images=f"{DATA}/lung_images.npy",
@@ -91,17 +95,17 @@ rule convert_images:
             labels={"data set": "{dataset}", "figure": "contact sheet"},
         ),
     log:
-        f"{DATA}/logs/convert_images.log",
+        log_of("convert_images", DATA_LOGS),
     benchmark:
-        f"{DATA}/logs/convert_images.benchmark.tsv"
+        benchmark_of("convert_images", DATA_LOGS)
     conda:
         "../../environment.yml"
     threads: 64
     params:
-        size=SETTINGS[""]["mae"].image_size,
-        conversion=quoted_setting("conversion"),
-        square=quoted_setting("square"),
-        allowed=quoted_setting("allowed_failures"),
+        size=variants.settings_of(config, "")["mae"].image_size,
+        conversion=quoted("conversion"),
+        square=quoted("square"),
+        allowed=quoted("allowed_failures"),
         rejected=f"{DATA}/rejected.csv",
         code=code("data:convert"),
     shell:
@@ -126,9 +130,9 @@ rule segment_lungs:
             labels={"data set": "{dataset}", "figure": "lung outlines"},
         ),
     log:
-        f"{DATA}/logs/segment_lungs.log",
+        log_of("segment_lungs", DATA_LOGS),
     benchmark:
-        f"{DATA}/logs/segment_lungs.benchmark.tsv"
+        benchmark_of("segment_lungs", DATA_LOGS)
     conda:
         "../../environment.yml"
     threads: 64

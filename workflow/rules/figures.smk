@@ -5,7 +5,7 @@ rule plot_training:
     """Training curves of stage 1 and, where there is a T_u, of both modules."""
     input:
         stage1=f"{RUN}/stage1/history.csv",
-        modules=with_unlabeled(f"{RUN}/module_A/history.csv", f"{RUN}/module_B/history.csv"),
+        modules=of_stage2("module_A/history.csv", "module_B/history.csv"),
     output:
         figure=report(
             f"{RUN}/training.png",
@@ -18,9 +18,9 @@ rule plot_training:
             },
         ),
     log:
-        f"{LOGS}/plot_training.log",
+        log_of("plot_training"),
     benchmark:
-        f"{LOGS}/plot_training.benchmark.tsv"
+        benchmark_of("plot_training")
     conda:
         "../../environment.yml"
     params:
@@ -32,7 +32,7 @@ rule plot_training:
 rule plot_scores:
     """ROC and precision-recall curves of every score over all seeds."""
     input:
-        scores=of_every_seed(f"{RUN}/scores.csv"),
+        scores=SCORES,
     output:
         roc=report(
             f"{DATA}/{{variant}}roc.png",
@@ -47,9 +47,9 @@ rule plot_scores:
             labels={"data set": "{dataset}", "figure": "precision-recall curves"},
         ),
     log:
-        f"{DATA}/logs/{{variant}}plot_scores.log",
+        log_of("{variant}plot_scores", DATA_LOGS),
     benchmark:
-        f"{DATA}/logs/{{variant}}plot_scores.benchmark.tsv"
+        benchmark_of("{variant}plot_scores", DATA_LOGS)
     conda:
         "../../environment.yml"
     params:
@@ -76,9 +76,9 @@ rule plot_histograms:
             },
         ),
     log:
-        f"{LOGS}/plot_histograms.log",
+        log_of("plot_histograms"),
     benchmark:
-        f"{LOGS}/plot_histograms.benchmark.tsv"
+        benchmark_of("plot_histograms")
     conda:
         "../../environment.yml"
     params:
@@ -90,11 +90,10 @@ rule plot_histograms:
 rule plot_gallery:
     """Image, masked input, both reconstructions and the map for telling examples."""
     input:
-        images=f"{DATA}/images.npy",
-        index=f"{DATA}/images.csv",
+        **IMAGES,
         scores=f"{RUN}/scores.csv",
         maps=f"{RUN}/reconstruction/maps.npz",
-        boxes=boxes_of,
+        boxes=unless_touched(BOXES),
     output:
         figure=report(
             f"{RUN}/gallery.png",
@@ -103,16 +102,16 @@ rule plot_gallery:
             labels={"data set": "{dataset}", "run": "{variant}seed{seed}", "figure": "gallery"},
         ),
     log:
-        f"{LOGS}/plot_gallery.log",
+        log_of("plot_gallery"),
     benchmark:
-        f"{LOGS}/plot_gallery.benchmark.tsv"
+        benchmark_of("plot_gallery")
     conda:
         "../../environment.yml"
     params:
-        boxes=optional("boxes", "boxes"),
+        boxes=optional("boxes"),
         score=config["gallery"]["score"],
         rows=config["gallery"]["rows"],
-        content=content_of(boxes_of),
+        content=content_of(BOXES),
         code=code("evaluate:plot_gallery"),
     shell:
         "amae plot-gallery --images {input.images:q} --index {input.index:q} --scores {input.scores:q}"

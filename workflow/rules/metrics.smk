@@ -4,10 +4,9 @@
 rule compute_metrics:
     """AUC and average precision of every score, with intervals, for all test images and by view."""
     input:
-        manifest=MANIFEST,
-        index=f"{DATA}/images.csv",
+        **TESTED,
         stage1=made("stage1_scores", f"{RUN}/stage1/scores.csv"),
-        reconstruction=with_unlabeled(f"{RUN}/reconstruction/scores.csv"),
+        reconstruction_scores=of_stage2("reconstruction/scores.csv"),
     output:
         scores=f"{RUN}/scores.csv",
         metrics=report(
@@ -17,13 +16,13 @@ rule compute_metrics:
             labels={"data set": "{dataset}", "run": "{variant}seed{seed}", "figure": "metrics"},
         ),
     log:
-        f"{LOGS}/compute_metrics.log",
+        log_of("compute_metrics"),
     benchmark:
-        f"{LOGS}/compute_metrics.benchmark.tsv"
+        benchmark_of("compute_metrics")
     conda:
         "../../environment.yml"
     params:
-        reconstruction=optional("reconstruction-scores", "reconstruction"),
+        reconstruction=optional("reconstruction_scores"),
         code=code("evaluate:compute_metrics"),
     shell:
         "amae compute-metrics --manifest {input.manifest:q} --index {input.index:q}"
@@ -34,7 +33,7 @@ rule compute_metrics:
 rule summarise_metrics:
     """Mean, spread over the seeds and interval over the images of every score."""
     input:
-        scores=of_every_seed(f"{RUN}/scores.csv"),
+        scores=SCORES,
     output:
         summary=report(
             f"{DATA}/{{variant}}summary.csv",
@@ -43,9 +42,9 @@ rule summarise_metrics:
             labels={"data set": "{dataset}", "figure": "summary over seeds"},
         ),
     log:
-        f"{DATA}/logs/{{variant}}summarise_metrics.log",
+        log_of("{variant}summarise_metrics", DATA_LOGS),
     benchmark:
-        f"{DATA}/logs/{{variant}}summarise_metrics.benchmark.tsv"
+        benchmark_of("{variant}summarise_metrics", DATA_LOGS)
     conda:
         "../../environment.yml"
     params:
@@ -72,9 +71,9 @@ rule diagnose_pseudo_labels:
             },
         ),
     log:
-        f"{LOGS}/diagnose_pseudo_labels.log",
+        log_of("diagnose_pseudo_labels"),
     benchmark:
-        f"{LOGS}/diagnose_pseudo_labels.benchmark.tsv"
+        benchmark_of("diagnose_pseudo_labels")
     conda:
         "../../environment.yml"
     params:

@@ -1,18 +1,22 @@
 """Published data sets and weights: fetched where that is allowed, else from a folder."""
 
+from amae.plan import datasets, paths, splits, weights
+
+SOURCE_LOGS = f"{RESULTS}/sources/logs"
+
 
 rule fetch_source:
     """Fetch, verify and unpack what is open of a published data set; say what a person has to get."""
     input:
-        catalogue=f"{PACKAGE}/sources/sources.csv",
+        catalogue=paths.CATALOGUE,
     output:
         done=touch(f"{RESULTS}/sources/{{source}}/fetched"),
     log:
-        f"{RESULTS}/sources/logs/fetch_{{source}}.log",
+        log_of("fetch_{source}", SOURCE_LOGS),
     benchmark:
-        f"{RESULTS}/sources/logs/fetch_{{source}}.benchmark.tsv"
+        benchmark_of("fetch_{source}", SOURCE_LOGS)
     wildcard_constraints:
-        source=any_of(PUBLISHED_KINDS),
+        source=any_of(datasets.PUBLISHED_KINDS),
     conda:
         "../../environment.yml"
     params:
@@ -25,20 +29,20 @@ rule fetch_source:
 rule fetch_weights:
     """Fetch published weights; the checksum of the first download must hold afterwards."""
     input:
-        catalogue=f"{PACKAGE}/sources/sources.csv",
+        catalogue=paths.CATALOGUE,
     output:
         weights=f"{RESULTS}/sources/weights/{{file}}",
     log:
-        f"{RESULTS}/sources/logs/fetch_{{file}}.log",
+        log_of("fetch_{file}", SOURCE_LOGS),
     benchmark:
-        f"{RESULTS}/sources/logs/fetch_{{file}}.benchmark.tsv"
+        benchmark_of("fetch_{file}", SOURCE_LOGS)
     wildcard_constraints:
-        file=any_of(SOURCE_WEIGHTS.values()),
+        file=any_of(weights.CATALOGUED.values()),
     conda:
         "../../environment.yml"
     params:
         folder=subpath(output.weights, parent=True),
-        name=name_of_weights,
+        name=plan(weights.name_of_file, "file"),
         code=code("sources:fetch_source"),
     shell:
         "amae fetch-source --dataset {params.name} --folder {params.folder:q} 2>&1 | tee {log:q}"
@@ -47,20 +51,20 @@ rule fetch_weights:
 rule list_source:
     """List every image that a published data set uses at any anomaly ratio, so that each is converted once."""
     input:
-        fetched=fetched,
+        fetched=plan(datasets.fetched_record, "dataset"),
     output:
         table=f"{DATA}/candidate_labels.csv",
         candidates=f"{DATA}/candidates.csv",
     log:
-        f"{DATA}/logs/list_source.log",
+        log_of("list_source", DATA_LOGS),
     benchmark:
-        f"{DATA}/logs/list_source.benchmark.tsv"
+        benchmark_of("list_source", DATA_LOGS)
     wildcard_constraints:
-        dataset=any_of(names_of_kind(*PUBLISHED_KINDS)),
+        dataset=any_of(datasets.names_of_kind(config, *datasets.PUBLISHED_KINDS)),
     conda:
         "../../environment.yml"
     params:
-        options=source_options,
+        options=plan(splits.source_candidate_options, "dataset"),
         code=code("sources:list_source"),
     shell:
         "amae list-source --table {output.table:q} --candidates {output.candidates:q} {params.options}"
@@ -70,22 +74,22 @@ rule list_source:
 rule index_source:
     """Make manifest, hidden labels and boxes of a published data set for one anomaly ratio."""
     input:
-        fetched=fetched,
+        fetched=plan(datasets.fetched_record, "dataset"),
     output:
         table=f"{DATA}/{{variant}}labels.csv",
         manifest=f"{DATA}/{{variant}}manifest.csv",
         hidden=f"{DATA}/{{variant}}hidden_labels.csv",
         boxes=f"{DATA}/{{variant}}boxes.csv",
     log:
-        f"{DATA}/logs/{{variant}}index_source.log",
+        log_of("{variant}index_source", DATA_LOGS),
     benchmark:
-        f"{DATA}/logs/{{variant}}index_source.benchmark.tsv"
+        benchmark_of("{variant}index_source", DATA_LOGS)
     wildcard_constraints:
-        dataset=any_of(names_of_kind(*PUBLISHED_KINDS)),
+        dataset=any_of(datasets.names_of_kind(config, *datasets.PUBLISHED_KINDS)),
     conda:
         "../../environment.yml"
     params:
-        options=source_options,
+        options=plan(splits.source_index_options, "dataset", "variant"),
         code=code("sources:index_source"),
     shell:
         "amae index-source --table {output.table:q} --manifest {output.manifest:q}"

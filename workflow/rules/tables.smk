@@ -1,13 +1,15 @@
 """The paper's tables, what each method takes, and what the benchmarks hide."""
 
+from amae.plan import captions, compared, datasets, paths, rows, weights
+
 
 rule tabulate_results:
     """Methods beside what the papers print: Table 2, the number of masks, or the decisions of the method."""
     input:
-        published=PUBLISHED,
+        published=paths.PUBLISHED,
         manifest=f"{DATA}/manifest.csv",
         index=f"{DATA}/images.csv",
-        scores=scores_files(),
+        scores=plan(rows.score_files, "dataset", "name"),
     output:
         table=report(
             f"{DATA}/tables/{{name}}.csv",
@@ -18,20 +20,20 @@ rule tabulate_results:
         markdown=f"{DATA}/tables/{{name}}.md",
         latex=f"{DATA}/tables/{{name}}.tex",
     log:
-        f"{DATA}/logs/tabulate_{{name}}.log",
+        log_of("tabulate_{name}", DATA_LOGS),
     benchmark:
-        f"{DATA}/logs/tabulate_{{name}}.benchmark.tsv"
+        benchmark_of("tabulate_{name}", DATA_LOGS)
     wildcard_constraints:
         name="table2|masks_ablation|sensitivity",
     conda:
         "../../environment.yml"
     params:
-        methods=methods_param(),
-        ratio=main_ratio,
-        reference=reference,
-        kind=quoted_setting("kind"),
-        every=every_printed,
-        caveats=caption_caveats,
+        methods=plan(rows.rows_option, "dataset", "name"),
+        ratio=plan(datasets.ratio_option, "dataset"),
+        reference=plan(rows.reference, "dataset"),
+        kind=quoted("kind"),
+        every=plan(rows.every_printed_option, "name"),
+        caveats=plan(captions.caption_of, "dataset"),
         code=code("experiments:tabulate_results"),
     shell:
         "amae tabulate-results --published {input.published:q} --manifest {input.manifest:q} --index {input.index:q}"
@@ -43,7 +45,7 @@ rule tabulate_results:
 rule tabulate_costs:
     """What each method takes: jobs, hours by device, memory, disk."""
     input:
-        records=record_files,
+        records=plan(compared.record_files, "dataset"),
     output:
         table=report(
             f"{DATA}/tables/costs.csv",
@@ -54,14 +56,14 @@ rule tabulate_costs:
         markdown=f"{DATA}/tables/costs.md",
         latex=f"{DATA}/tables/costs.tex",
     log:
-        f"{DATA}/logs/tabulate_costs.log",
+        log_of("tabulate_costs", DATA_LOGS),
     benchmark:
-        f"{DATA}/logs/tabulate_costs.benchmark.tsv"
+        benchmark_of("tabulate_costs", DATA_LOGS)
     conda:
         "../../environment.yml"
     params:
-        records=records_param,
-        caveats=caption_caveats,
+        records=plan(compared.records_option, "dataset"),
+        caveats=plan(captions.caption_of, "dataset"),
         code=code("experiments:tabulate_costs"),
     shell:
         "amae tabulate-costs --records {params.records:q} --caveats={params.caveats:q} --table {output.table:q}"
@@ -71,10 +73,9 @@ rule tabulate_costs:
 rule audit_scores:
     """Shortcuts that need no lungs, and every method's scores by view, for unseen patients, by sex and age."""
     input:
+        **IMAGES,
         manifest=f"{DATA}/manifest.csv",
-        images=f"{DATA}/images.npy",
-        index=f"{DATA}/images.csv",
-        scores=audited_scores,
+        scores=plan(compared.audited_scores, "dataset"),
     output:
         table=report(
             f"{DATA}/tables/audit.csv",
@@ -84,15 +85,15 @@ rule audit_scores:
         ),
         text=f"{DATA}/tables/audit.md",
     log:
-        f"{DATA}/logs/audit_scores.log",
+        log_of("audit_scores", DATA_LOGS),
     benchmark:
-        f"{DATA}/logs/audit_scores.benchmark.tsv"
+        benchmark_of("audit_scores", DATA_LOGS)
     conda:
         "../../environment.yml"
     params:
         seeds=config["seeds"],
-        exposure=exposure,
-        caveats=caption_caveats,
+        exposure=plan(weights.exposure_option, "dataset"),
+        caveats=plan(captions.caption_of, "dataset"),
         code=code("experiments:audit"),
     shell:
         "amae audit --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
