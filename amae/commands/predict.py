@@ -42,6 +42,7 @@ from amae.settings import ReconstructionSettings, from_options
 
 LIMIT_IMAGES = 64  # of T_n, which say where the colours of the maps end
 LIMIT_PERCENTILE = 99.8
+REASONS = 5  # of files that cannot be scored, shown where none can
 LONGEST = 230  # bytes of a file's name that leave room for a suffix and a temporary name, of 255
 FILES = ("manifest", "images", "index", "lungs_table", "weights", "head", "model_a", "model_b")
 COLUMNS = ["file", *SCORES, *(f"{name}_percentile" for name in SCORES), "call", "flag", "reason", "map", "overlay"]
@@ -121,7 +122,7 @@ def inspect_model(options: Namespace) -> None:
 def predict_files(options: Namespace) -> None:
     """Score radiographs: a table, heat maps, overlays, a contact sheet and a page.
 
-    Raises InputError, with the reasons in the table, where not one file can be scored.
+    Raises InputError, with the first reasons, where not one file can be scored: the table may be gone with the job.
     """
     device = choose_device(options.device, options.gpus)
     model, files = load_portable(options.model, device), list_files(options.radiographs, options.output)
@@ -138,8 +139,9 @@ def predict_files(options: Namespace) -> None:
     columns = [*COLUMNS, "dicom"] if options.dicom else COLUMNS
     write_csv(table.reindex(columns=columns), options.output / "predictions.csv")
     if not scored.any():
-        first = f"{table['file'].iloc[0]}: {table['reason'].iloc[0]}"
-        raise InputError(f"none of {len(table)} files can be scored: {first}. Every reason: predictions.csv")
+        reasons = [f"{file}: {reason}" for file, reason in table[["file", "reason"]].head(REASONS).to_numpy()]
+        more = f"; and {len(table) - REASONS} more" if len(table) > REASONS else ""
+        raise InputError(f"none of {len(table)} files can be scored: {'; '.join(reasons)}{more}")
     warnings = drift_warnings(table[scored], model.group("training"))
     warnings = [f"Unlike the training images as a whole: {warning}." for warning in warnings]
     notes = _notes(table, model, options, point)

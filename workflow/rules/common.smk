@@ -4,15 +4,17 @@ import shlex
 from re import escape
 
 from amae.plan import InputError, check, compared, datasets, jobs, paths, stage2, variants, watched
-from snakemake.exceptions import WorkflowError
 
 
 def refusing(function, *given, **named):
-    """What a function of amae.plan answers; its InputError ends the run with one line, without a traceback."""
+    """What a function of amae.plan answers; its InputError ends Snakemake with one line.
+
+    No WorkflowError: Snakemake would print the lines of this file, and overlook it where the job's output is there.
+    """
     try:
         return function(*given, **named)
     except InputError as error:
-        raise WorkflowError(str(error)) from None
+        raise SystemExit(f"error: {error}") from None
 
 
 config.update(check.typed(config))
