@@ -117,6 +117,13 @@ def code(command):
     return refusing(jobs.code_of, command)
 
 
+def shown(file, caption, category, figure):
+    """A file of the report; `caption` is a file of workflow/report, `figure` the name that stands beside the file."""
+    run = {"run": "{variant}seed{seed}"} if "{seed}" in file else {}
+    labels = {"data set": "{dataset}", **run, "figure": figure}
+    return report(file, caption=f"../report/{caption}.rst", category=category, labels=labels)
+
+
 def log_of(job, folder=RUN_LOGS):
     """What a job prints; `job` is the rule's name, with the wildcards that the folder does not have."""
     return f"{folder}/{job}.log"

@@ -88,12 +88,7 @@ rule convert_images:
         images=f"{DATA}/images.npy",
         lung_images=f"{DATA}/lung_images.npy",
         index=f"{DATA}/images.csv",
-        sheet=report(
-            f"{DATA}/contact_sheet.png",
-            caption="../report/contact_sheet.rst",
-            category="1 Data",
-            labels={"data set": "{dataset}", "figure": "contact sheet"},
-        ),
+        sheet=shown(f"{DATA}/contact_sheet.png", "contact_sheet", "1 Data", "contact sheet"),
     log:
         log_of("convert_images", DATA_LOGS),
     benchmark:
@@ -123,12 +118,7 @@ rule segment_lungs:
     output:
         lungs=f"{DATA}/lungs.npy",
         table=f"{DATA}/lungs.csv",
-        sheet=report(
-            f"{DATA}/lungs.png",
-            caption="../report/lung_outlines.rst",
-            category="1 Data",
-            labels={"data set": "{dataset}", "figure": "lung outlines"},
-        ),
+        sheet=shown(f"{DATA}/lungs.png", "lung_outlines", "1 Data", "lung outlines"),
     log:
         log_of("segment_lungs", DATA_LOGS),
     benchmark:

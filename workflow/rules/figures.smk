@@ -7,16 +7,7 @@ rule plot_training:
         stage1=f"{RUN}/stage1/history.csv",
         modules=of_stage2("module_A/history.csv", "module_B/history.csv"),
     output:
-        figure=report(
-            f"{RUN}/training.png",
-            caption="../report/training_curves.rst",
-            category="2 Training",
-            labels={
-                "data set": "{dataset}",
-                "run": "{variant}seed{seed}",
-                "figure": "training curves",
-            },
-        ),
+        figure=shown(f"{RUN}/training.png", "training_curves", "2 Training", "training curves"),
     log:
         log_of("plot_training"),
     benchmark:
@@ -34,17 +25,9 @@ rule plot_scores:
     input:
         scores=SCORES,
     output:
-        roc=report(
-            f"{DATA}/{{variant}}roc.png",
-            caption="../report/roc.rst",
-            category="4 Results",
-            labels={"data set": "{dataset}", "figure": "ROC curves"},
-        ),
-        precision_recall=report(
-            f"{DATA}/{{variant}}precision_recall.png",
-            caption="../report/precision_recall.rst",
-            category="4 Results",
-            labels={"data set": "{dataset}", "figure": "precision-recall curves"},
+        roc=shown(f"{DATA}/{{variant}}roc.png", "roc", "4 Results", "ROC curves"),
+        precision_recall=shown(
+            f"{DATA}/{{variant}}precision_recall.png", "precision_recall", "4 Results", "precision-recall curves"
         ),
     log:
         log_of("{variant}plot_scores", DATA_LOGS),
@@ -65,16 +48,7 @@ rule plot_histograms:
     input:
         scores=f"{RUN}/scores.csv",
     output:
-        figure=report(
-            f"{RUN}/histograms.png",
-            caption="../report/histograms.rst",
-            category="4 Results",
-            labels={
-                "data set": "{dataset}",
-                "run": "{variant}seed{seed}",
-                "figure": "score histograms",
-            },
-        ),
+        figure=shown(f"{RUN}/histograms.png", "histograms", "4 Results", "score histograms"),
     log:
         log_of("plot_histograms"),
     benchmark:
@@ -95,12 +69,7 @@ rule plot_gallery:
         maps=f"{RUN}/reconstruction/maps.npz",
         boxes=unless_touched(BOXES),
     output:
-        figure=report(
-            f"{RUN}/gallery.png",
-            caption="../report/gallery.rst",
-            category="3 Reconstructions",
-            labels={"data set": "{dataset}", "run": "{variant}seed{seed}", "figure": "gallery"},
-        ),
+        figure=shown(f"{RUN}/gallery.png", "gallery", "3 Reconstructions", "gallery"),
     log:
         log_of("plot_gallery"),
     benchmark:

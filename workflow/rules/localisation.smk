@@ -8,12 +8,7 @@ rule measure_localisation:
         maps=f"{RUN}/reconstruction/maps.npz",
         boxes=unless_touched(BOXES),
     output:
-        table=report(
-            f"{RUN}/localisation.csv",
-            caption="../report/localisation.rst",
-            category="5 Experiments",
-            labels={"data set": "{dataset}", "run": "{variant}seed{seed}", "figure": "localisation"},
-        ),
+        table=shown(f"{RUN}/localisation.csv", "localisation", "5 Experiments", "localisation"),
     log:
         log_of("measure_localisation"),
     benchmark:
@@ -38,12 +33,7 @@ rule plot_localisation:
         scores=f"{RUN}/scores.csv",
         boxes=unless_touched(BOXES),
     output:
-        figure=report(
-            f"{RUN}/localisation.png",
-            caption="../report/boxes_and_maps.rst",
-            category="5 Experiments",
-            labels={"data set": "{dataset}", "run": "{variant}seed{seed}", "figure": "boxes and maps"},
-        ),
+        figure=shown(f"{RUN}/localisation.png", "boxes_and_maps", "5 Experiments", "boxes and maps"),
     log:
         log_of("plot_localisation"),
     benchmark:

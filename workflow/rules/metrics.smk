@@ -9,12 +9,7 @@ rule compute_metrics:
         reconstruction_scores=of_stage2("reconstruction/scores.csv"),
     output:
         scores=f"{RUN}/scores.csv",
-        metrics=report(
-            f"{RUN}/metrics.csv",
-            caption="../report/metrics.rst",
-            category="4 Results",
-            labels={"data set": "{dataset}", "run": "{variant}seed{seed}", "figure": "metrics"},
-        ),
+        metrics=shown(f"{RUN}/metrics.csv", "metrics", "4 Results", "metrics"),
     log:
         log_of("compute_metrics"),
     benchmark:
@@ -35,12 +30,7 @@ rule summarise_metrics:
     input:
         scores=SCORES,
     output:
-        summary=report(
-            f"{DATA}/{{variant}}summary.csv",
-            caption="../report/summary.rst",
-            category="4 Results",
-            labels={"data set": "{dataset}", "figure": "summary over seeds"},
-        ),
+        summary=shown(f"{DATA}/{{variant}}summary.csv", "summary", "4 Results", "summary over seeds"),
     log:
         log_of("{variant}summarise_metrics", DATA_LOGS),
     benchmark:
@@ -60,16 +50,7 @@ rule diagnose_pseudo_labels:
         hidden=f"{DATA}/{{variant}}hidden_labels.csv",
     output:
         table=f"{RUN}/pseudo_label_purity.csv",
-        figure=report(
-            f"{RUN}/pseudo_labels.png",
-            caption="../report/pseudo_labels.rst",
-            category="2 Training",
-            labels={
-                "data set": "{dataset}",
-                "run": "{variant}seed{seed}",
-                "figure": "pseudo-labels",
-            },
-        ),
+        figure=shown(f"{RUN}/pseudo_labels.png", "pseudo_labels", "2 Training", "pseudo-labels"),
     log:
         log_of("diagnose_pseudo_labels"),
     benchmark:

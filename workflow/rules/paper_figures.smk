@@ -11,12 +11,7 @@ rule plot_sweep:
         index=f"{DATA}/images.csv",
         scores=plan(rows.score_files, "dataset", name="figure3a"),
     output:
-        figure=report(
-            f"{DATA}/figures/figure3a.png",
-            caption="../report/figure3a.rst",
-            category="5 Experiments",
-            labels={"data set": "{dataset}", "figure": "figure 3a"},
-        ),
+        figure=shown(f"{DATA}/figures/figure3a.png", "figure3a", "5 Experiments", "figure 3a"),
     log:
         log_of("plot_sweep", DATA_LOGS),
     benchmark:
@@ -41,12 +36,7 @@ rule plot_pseudo_label_effect:
         index=f"{DATA}/images.csv",
         scores=plan(rows.score_files, "dataset", name="figure3b"),
     output:
-        figure=report(
-            f"{DATA}/figures/figure3b.png",
-            caption="../report/figure3b.rst",
-            category="5 Experiments",
-            labels={"data set": "{dataset}", "figure": "figure 3b"},
-        ),
+        figure=shown(f"{DATA}/figures/figure3b.png", "figure3b", "5 Experiments", "figure 3b"),
     log:
         log_of("plot_pseudo_label_effect", DATA_LOGS),
     benchmark:
@@ -72,12 +62,7 @@ rule plot_backbones:
         index=f"{DATA}/images.csv",
         scores=plan(rows.score_files, "dataset", name="figure3c"),
     output:
-        figure=report(
-            f"{DATA}/figures/figure3c.png",
-            caption="../report/figure3c.rst",
-            category="5 Experiments",
-            labels={"data set": "{dataset}", "figure": "figure 3c"},
-        ),
+        figure=shown(f"{DATA}/figures/figure3c.png", "figure3c", "5 Experiments", "figure 3c"),
     log:
         log_of("plot_backbones", DATA_LOGS),
     benchmark:

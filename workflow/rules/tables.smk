@@ -11,12 +11,7 @@ rule tabulate_results:
         index=f"{DATA}/images.csv",
         scores=plan(rows.score_files, "dataset", "name"),
     output:
-        table=report(
-            f"{DATA}/tables/{{name}}.csv",
-            caption="../report/results.rst",
-            category="5 Experiments",
-            labels={"data set": "{dataset}", "figure": "{name}"},
-        ),
+        table=shown(f"{DATA}/tables/{{name}}.csv", "results", "5 Experiments", "{name}"),
         markdown=f"{DATA}/tables/{{name}}.md",
         latex=f"{DATA}/tables/{{name}}.tex",
     log:
@@ -47,12 +42,7 @@ rule tabulate_costs:
     input:
         records=plan(compared.record_files, "dataset"),
     output:
-        table=report(
-            f"{DATA}/tables/costs.csv",
-            caption="../report/costs.rst",
-            category="5 Experiments",
-            labels={"data set": "{dataset}", "figure": "costs"},
-        ),
+        table=shown(f"{DATA}/tables/costs.csv", "costs", "5 Experiments", "costs"),
         markdown=f"{DATA}/tables/costs.md",
         latex=f"{DATA}/tables/costs.tex",
     log:
@@ -77,12 +67,7 @@ rule audit_scores:
         manifest=f"{DATA}/manifest.csv",
         scores=plan(compared.audited_scores, "dataset"),
     output:
-        table=report(
-            f"{DATA}/tables/audit.csv",
-            caption="../report/audit.rst",
-            category="5 Experiments",
-            labels={"data set": "{dataset}", "figure": "audit"},
-        ),
+        table=shown(f"{DATA}/tables/audit.csv", "audit", "5 Experiments", "audit"),
         text=f"{DATA}/tables/audit.md",
     log:
         log_of("audit_scores", DATA_LOGS),
