@@ -10,6 +10,7 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from amae.runtime.errors import InputError
@@ -212,6 +213,27 @@ class SplitSettings(Checked):
             return {"": self.unlabeled}
         abnormal = round(self.unlabeled * self.anomaly_ratio)
         return {"normal": self.unlabeled - abnormal, "abnormal": abnormal}
+
+
+@dataclass(frozen=True)
+class PublishedSet(Checked):
+    """A published data set, and the part of it that is used."""
+
+    dataset: str = setting(MISSING, "which data set", choices=("rsna", "vindr", "nih", "paediatric"))
+    folder: Path = setting(MISSING, "folder of its images")
+    repartition: Path | None = setting(None, "repartition file, or folder of lists; by default in the folder")
+    metadata: Path | None = setting(None, "folder of further tables: mapping to NIH, pre-training list")
+    anomaly_ratio: float | None = setting(None, "abnormal share of T_u; without it there is no T_u")
+    patient_disjoint: bool = setting(False, "leave out the training images of patients who are in the test set")
+    sexes: tuple[str, ...] = setting((), "nih only: M or F; both by default")
+
+    def __post_init__(self) -> None:
+        """Also refuse sexes where there are no lists by sex."""
+        super().__post_init__()
+        if self.sexes and self.dataset != "nih":
+            raise InputError(f"sexes: {self.dataset} has no lists by sex; only nih has")
+        if unknown := set(self.sexes) - {"M", "F"}:
+            raise InputError(f"sexes: found {', '.join(sorted(unknown))}, expected M or F")
 
 
 SECTIONS: dict[str, type] = {

@@ -12,6 +12,7 @@ from conftest import ROOT
 
 from amae.cli import make_parser
 from amae.plan import check as configuration
+from amae.plan import variants
 from amae.runtime.errors import InputError
 from amae.settings import SECTIONS, ModuleSettings, from_options
 from amae.subcommands import COMMANDS
@@ -63,7 +64,6 @@ def test_the_configuration_is_accepted():
         ({"datasets__rsna__anomaly_ratio": float("nan")}, r"key datasets\.rsna\.anomaly_ratio: found nan"),
         ({"presets__demo__comparators__ae": {"epoch": 3}}, r"comparators\.ae\.epoch: unknown; did you mean epochs\?"),
         ({"presets__demo__comparators__ae": {"image_size": 40}}, r"ae\.image_size: found 40, .* multiple of 16"),
-        ({"variants": {}, "experiments__backbones": [], "experiments__masks": [], "experiments__decisions": []}, "3b"),
         (
             {"overrides": {"reconstruction": {"mask_scheme": "complementary"}, "mae": {"image_size": 144}}},
             "key reconstruction.mask_scheme complementary contradicts images of 81 patches: .* shows 20 of them",
@@ -98,19 +98,19 @@ def test_numbers_given_as_text_are_numbers():
 
 
 def test_overrides_replace_single_settings():
-    settings = configuration.resolve(change(overrides={"modules": {"epochs": 7}}), {})
-    assert settings["modules"] == dataclasses.replace(configuration.resolve(CONFIG, {})["modules"], epochs=7)
+    settings = variants.resolve(change(overrides={"modules": {"epochs": 7}}), {})
+    assert settings["modules"] == dataclasses.replace(variants.resolve(CONFIG, {})["modules"], epochs=7)
 
 
 def test_the_paper_preset_is_the_default_of_the_command_line():
-    settings = configuration.resolve(change(preset="paper"), {})
+    settings = variants.resolve(change(preset="paper"), {})
     assert settings == {name: kind() for name, kind in SECTIONS.items()}
 
 
 def test_settings_survive_the_command_line():
     settings = ModuleSettings(epochs=7, warmup_epochs=1, equal_updates=True, lr=1e-5, augmentation="none")
     files = [word for file in COMMANDS["train-module"].files for word in (f"--{file}", "x")]
-    words = ["train-module", "--module", "A", *files, *shlex.split(configuration.options(settings))]
+    words = ["train-module", "--module", "A", *files, *shlex.split(variants.options(settings))]
     assert from_options(ModuleSettings, make_parser().parse_args(words)) == settings
 
 

@@ -205,7 +205,10 @@ def test_what_cannot_be_scored_is_listed_with_its_reason(exported, files, tmp_pa
     (folder / "good.dcm").unlink()
     words = ["predict", folder, "--model", exported, "--output", tmp_path / "none", "--device", "cpu"]
     assert main([str(word) for word in words]) == 2
-    assert "none of 4 files can be scored: blank.png: constant image" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "none of 4 files can be scored: blank.png: constant image" in message and "predictions.csv" not in message
+    for name, reason in reasons.items():  # as Snakemake deletes what a failed job has made
+        assert re.search(f"{name}: [^;]*{reason}", message)
     assert len(pd.read_csv(tmp_path / "none/predictions.csv")) == 4
 
 
@@ -517,6 +520,25 @@ def test_the_workflow_scores_a_folder(finished, files, predicted, tmp_path):
     status, output = project.run("predictions")
     assert status != 0
     assert "key predict.folder: null, expected the folder" in output
+
+    def planned():
+        status, output = project.run("predictions", "--dry-run", config=("predict={folder: new}",))
+        assert status == 0, output
+        return "rule predict_radiographs:" in output
+
+    assert not planned()
+    (project.folder / "new/.hidden").write_text("left out by the command")
+    assert not planned()
+    (project.folder / "new/below").mkdir()
+    assert not planned()
+    added = project.folder / "new/below" / files[3].name
+    added.write_bytes(files[3].read_bytes())
+    assert planned()
+    added.unlink()
+    assert not planned()
+    replaced = project.folder / "new" / files[0].name  # the folder's own time stays
+    replaced.write_bytes(files[1].read_bytes())
+    assert planned()
 
 
 def test_pictures_are_read_as_they_are(exported, tmp_path):

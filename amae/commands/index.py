@@ -8,7 +8,8 @@ from amae.commands import parameters as p
 from amae.data.manifest import build_manifest
 from amae.runtime.errors import InputError
 from amae.runtime.files import write_csv
-from amae.sources.published import PublishedSet, published_table
+from amae.settings import PublishedSet
+from amae.sources.published import published_table
 
 
 def index(

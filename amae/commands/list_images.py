@@ -5,7 +5,8 @@ from pathlib import Path
 from amae.commands import parameters as p
 from amae.data.manifest import list_candidates
 from amae.runtime.files import write_csv
-from amae.sources.published import PublishedSet, published_table
+from amae.settings import PublishedSet
+from amae.sources.published import published_table
 
 
 def list_images(

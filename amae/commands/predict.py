@@ -80,7 +80,7 @@ def _none_scored(table: pd.DataFrame) -> str:
     """The reasons themselves, as the workflow deletes the table of a job that fails."""
     reasons = [f"{file}: {reason}" for file, reason in table[["file", "reason"]].head(5).itertuples(index=False)]
     more = f"; and {len(table) - 5} more" if len(table) > 5 else ""
-    return f"none of {len(table)} files can be scored. {'; '.join(reasons)}{more}"
+    return f"none of {len(table)} files can be scored: {'; '.join(reasons)}{more}"
 
 
 @dataclass(frozen=True)

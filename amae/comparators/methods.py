@@ -22,7 +22,7 @@ class Method:
     `title`: its row, the paper's name where the paper has it. `module`: contains its `fit(data, settings, seed,
     resume)` and `score(state, data, settings)`, with `options` for both. `settings`: a frozen dataclass.
     `protocols`: those that it can follow (N: T_n alone, Y: T_n and T_u), each with the score to report. `needs`: of
-    lungs, encoder (f_0) and autoencoder (f_0 and g_0). `taxonomy` and `note`: for a method that the paper does not have.
+    lungs, encoder (f_0) and autoencoder (f_0 and g_0). `taxonomy` and `note`: of a method that the paper does not have.
     """
 
     title: str

@@ -1,39 +1,17 @@
 """The published data sets as one: the table of images and the boxes of any of them."""
 
-from dataclasses import MISSING, dataclass
 from pathlib import Path
 from types import ModuleType
 
 import pandas as pd
 
 from amae.runtime.errors import InputError
-from amae.settings import Checked, SplitSettings, setting
+from amae.settings import PublishedSet, SplitSettings
 from amae.sources import nih, paediatric, rsna, vindr
 from amae.sources.catalogue import sources_of
 from amae.sources.metadata import no_boxes, table_folders
 
 PUBLISHED_SPLITS = {"rsna": rsna, "vindr": vindr, "nih": nih}
-
-
-@dataclass(frozen=True)
-class PublishedSet(Checked):
-    """A published data set, and the part of it that is used."""
-
-    dataset: str = setting(MISSING, "which data set", choices=(*PUBLISHED_SPLITS, "paediatric"))
-    folder: Path = setting(MISSING, "folder of its images")
-    repartition: Path | None = setting(None, "repartition file, or folder of lists; by default in the folder")
-    metadata: Path | None = setting(None, "folder of further tables: mapping to NIH, pre-training list")
-    anomaly_ratio: float | None = setting(None, "abnormal share of T_u; without it there is no T_u")
-    patient_disjoint: bool = setting(False, "leave out the training images of patients who are in the test set")
-    sexes: tuple[str, ...] = setting((), "nih only: M or F; both by default")
-
-    def __post_init__(self) -> None:
-        """Also refuse sexes where there are no lists by sex."""
-        super().__post_init__()
-        if self.sexes and self.dataset != "nih":
-            raise InputError(f"sexes: {self.dataset} has no lists by sex; only nih has")
-        if unknown := set(self.sexes) - {"M", "F"}:
-            raise InputError(f"sexes: found {', '.join(sorted(unknown))}, expected M or F")
 
 
 def published_table(
