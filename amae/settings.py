@@ -1,7 +1,7 @@
 """Every setting of the method: its type, default, range and meaning, in one place.
 
 The defaults are the paper's values. The command line builds its options from these classes, the workflow its
-configuration schema (`python -m amae.plan.schema > workflow/schemas/config.schema.yaml`), so the three cannot drift
+schema, page of keys and check of the configuration, so they cannot drift
 apart.
 """
 

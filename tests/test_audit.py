@@ -5,8 +5,8 @@ from argparse import Namespace
 import numpy as np
 import pandas as pd
 import pytest
-
 from amae.commands.experiments import audit
+
 from amae.evaluation.audit import SHORTCUTS, age_in_years, audit_table, audit_text, shortcut_scores, spectrum
 from amae.evaluation.metrics import auc
 from amae.runtime.errors import InputError

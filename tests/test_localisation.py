@@ -5,10 +5,10 @@ from argparse import Namespace
 import numpy as np
 import pandas as pd
 import pytest
+from amae.commands.experiments import localise, plot_localisation
 from scipy.integrate import trapezoid
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from amae.commands.experiments import localise, plot_localisation
 from amae.data.boxes import packed_boxes, read_boxes
 from amae.data.images import make_square
 from amae.evaluation import localisation

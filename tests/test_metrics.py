@@ -5,10 +5,10 @@ from argparse import Namespace
 import numpy as np
 import pandas as pd
 import pytest
+from amae.commands.evaluate import compute_metrics, measure_scores
 from scipy.stats import t as student
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from amae.commands.evaluate import compute_metrics, measure_scores
 from amae.evaluation.metrics import (
     _resampled_auc,
     _resampled_average_precision,

@@ -2,7 +2,6 @@
 
 import ast
 import copy
-import json
 import os
 import re
 import shlex
@@ -12,8 +11,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from amae.commands.predict import list_files
 from amae.plan import captions, check, compared, datasets, rows, splits, stage2, targets, variants, watched, weights
+from amae.predict.files import list_files
 from amae.runtime.errors import InputError
 
 CONFIG = yaml.safe_load((ROOT / "config/config.yaml").read_text())
@@ -160,15 +159,22 @@ def test_another_ratio_is_refused_where_unlabeled_images_are_not_drawn_by_label(
 
 
 def test_candidates_do_not_depend_on_the_ratio(own):
-    asked = [shlex.split(splits.candidate_options(own(UNSPLIT, ratio), "mine")) for ratio in (0.2, 0.6)]
-    assert asked[0] == asked[1] and json.loads(asked[0][-1])["anomaly_ratio"] == 0
-    unlabeled = shlex.split(splits.candidate_options(own(UNSPLIT, None), "mine"))
-    assert json.loads(unlabeled[-1])["anomaly_ratio"] is None
+    asked = [splits.candidate_options(own(UNSPLIT, ratio), "mine") for ratio in (0.2, 0.6)]
+    assert asked[0] == asked[1] and given_splits(asked[0])["anomaly_ratio"] == "0"
+    assert "anomaly_ratio" not in given_splits(splits.candidate_options(own(UNSPLIT, None), "mine"))
 
 
 def test_a_variant_of_the_ratio_keeps_no_image_for_calibration(own):
-    words = shlex.split(splits.index_options(own(UNSPLIT), "mine", "ar0.2"))
-    assert json.loads(words[-1]) == CONFIG["datasets"]["simulated"]["splits"] | {"anomaly_ratio": 0.2, "calibration": 0}
+    found = given_splits(splits.index_options(own(UNSPLIT), "mine", "ar0.2"))
+    expected = CONFIG["datasets"]["simulated"]["splits"] | {"anomaly_ratio": 0.2, "calibration": 0}
+    assert found == {name: str(value) for name, value in expected.items()}
+
+
+def given_splits(options):
+    """The splits among options, as text by key."""
+    words = shlex.split(options)
+    pairs = zip(words[::2], words[1::2], strict=True)
+    return {name[len("--splits.") :].replace("-", "_"): value for name, value in pairs if name.startswith("--splits.")}
 
 
 def test_a_table_with_splits_of_its_own_contradicts_splits_to_draw(own):
@@ -195,9 +201,7 @@ def test_a_table_with_splits_of_its_own_contradicts_splits_to_draw(own):
 def test_the_ratio_that_is_printed_is_the_one_that_is_drawn(own, lines, drawn, ratio):
     config = own(lines, drawn=drawn)
     assert datasets.ratio_option(config, "mine") == ratio
-    words = shlex.split(splits.index_options(config, "mine", ""))
-    assert ("--splits" in words) == drawn
-    assert not drawn or json.loads(words[-1])["anomaly_ratio"] == 0.6
+    assert given_splits(splits.index_options(config, "mine", "")).get("anomaly_ratio") == ("0.6" if drawn else None)
 
 
 def test_a_data_set_without_unlabeled_images_has_no_stage_2(own):

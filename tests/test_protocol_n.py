@@ -19,7 +19,7 @@ COMMANDS = (
     "plot-scores",
     "plot-histograms",
 )
-STAGE2 = {"export_pseudo_labels", "train_module", "train_pooled", "reconstruct_test", "diagnose_pseudo_labels"}
+STAGE2 = {"export_pseudo_labels", "train_module", "reconstruct_test", "diagnose_pseudo_labels"}
 
 
 @pytest.mark.parametrize("name", ["nih", "rsna", "vindr"])

@@ -5,8 +5,8 @@ from argparse import Namespace
 import numpy as np
 import pandas as pd
 import pytest
-
 from amae.commands.pseudolabels import export_pseudo_labels
+
 from amae.method.pseudolabels import pseudo_label
 from amae.runtime.errors import InputError
 from amae.settings import PseudoLabelSettings

@@ -124,7 +124,7 @@ def test_lists_of_one_sex_are_asked_for(tmp_path):
     files, config = ["out/nih/candidates.csv", "out/nih/manifest.csv"], ("datasets={nih: {sexes: [F]}}",)
     status, output = copy_sources(tmp_path / "project").run("--dry-run", "--printshellcmds", *files, config=config)
     assert status == 0, output
-    for command in ("list-source", "index-source"):
+    for command in ("list-images", "index"):
         assert re.search(f"amae {command} .* --dataset nih --folder out/sources/nih --sexes F 2>", output)
 
 

@@ -19,7 +19,7 @@ EXPANSION = 5
 
 def fetch_source(
     *,
-    source: Annotated[
+    name: Annotated[
         str, p.meaning("rsna, vindr, nih, paediatric, weights, metadata, or a name in amae/sources/sources.csv")
     ],
     folder: p.Folder,
@@ -35,7 +35,7 @@ def fetch_source(
     record = {}
     before = _recorded(folder)
     by_hand = []
-    for row in sources_of(source):
+    for row in sources_of(name):
         if row.access != "open":
             by_hand.append(row)
             continue
@@ -43,7 +43,7 @@ def fetch_source(
     for row in by_hand:
         print(f"by hand, where needed: {row.describe(folder)}", file=sys.stderr)
     if not record:
-        raise InputError(f"{source}: nothing can be fetched without a person; see the lines above")
+        raise InputError(f"{name}: nothing can be fetched without a person; see the lines above")
     with in_turn(folder / RECORD):  # other weights may have been fetched meanwhile, each by a command of its own
         write_json(_recorded(folder) | record, folder / RECORD)
 

@@ -11,7 +11,7 @@ from amae.settings import ModelSettings
 def import_weights(
     *,
     weights: p.Weights,
-    published: Annotated[Path, p.meaning("published .pth or .safetensors file")],
+    file: Annotated[Path, p.meaning("published .pth or .safetensors file")],
     mae: ModelSettings = ModelSettings(),
     normalisation: Annotated[
         Literal["chest", "imagenet"], p.meaning("mean and std that published weights were trained with")
@@ -19,4 +19,4 @@ def import_weights(
 ) -> None:
     """Check a pre-trained autoencoder of the configured sizes, or a DenseNet-121 for stage 1, and write it anew."""
     mean, std = NORMALISATIONS[normalisation]
-    convert_weights(published, weights, mean=mean, std=std, sizes=vars(mae))
+    convert_weights(file, weights, mean=mean, std=std, sizes=vars(mae))

@@ -1,5 +1,7 @@
 """Mask Rec., the paper's baseline: one autoencoder adapted to T_n and T_u pooled; the score is its masked error."""
 
+import copy
+
 import torch
 from torch import Tensor
 
@@ -15,10 +17,10 @@ PART = 512  # test images at a time: maps take memory
 
 def fit(data: TrainingData, settings: MaskRecSettings, seed: int, resume: Resume) -> Fitted:
     """Adapt f_0 and g_0 to all training images, as a module of stage 2 is adapted to its own."""
-    modules = settings.modules
+    modules, model = settings.modules, copy.deepcopy(data.encoder)
     of = {"masks": modules.masks, "loss_on": modules.loss_on}
-    history = train_autoencoder(data.encoder, data.pooled, modules, module_lr(modules), seed, resume, **of)
-    return data.encoder.state_dict(), history
+    history = train_autoencoder(model, data.pooled, modules, module_lr(modules), seed, resume, **of)
+    return model.state_dict(), history
 
 
 def score(state: dict[str, Tensor], data: TestData, settings: MaskRecSettings) -> Scores:

@@ -81,7 +81,7 @@ class NoSettings(Checked):
 
 
 @dataclass(frozen=True)
-class MaskRecSettings(Checked):
+class MaskRecSettings:
     """AMAE's baseline Mask Rec.: trained as a module is, scored under the masks of the reconstructions."""
 
     modules: ModuleSettings = ModuleSettings()

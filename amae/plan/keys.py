@@ -19,7 +19,9 @@ def page() -> str:
     """The page, in Markdown."""
     parts = [TITLE]
     sections = {**SECTIONS, "splits (of a data set)": SplitSettings}
-    sections |= {f"comparators.{name}": each.settings for name, each in METHODS.items() if name != MASK_REC}
+    own = {name: each.settings for name, each in METHODS.items() if name != MASK_REC}
+    for kind in dict.fromkeys(own.values()):
+        sections[f"comparators: {', '.join(name for name in own if own[name] is kind)}"] = kind
     for name, settings in sections.items():
         if fields := dataclasses.fields(settings):
             rows = [_row(field) for field in fields]

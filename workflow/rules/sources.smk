@@ -23,7 +23,7 @@ rule fetch_source:
         folder=subpath(output.done, parent=True),
         code=code("fetch_source"),
     shell:
-        "amae fetch-source --source {wildcards.source} --folder {params.folder:q} 2>&1 | tee {log:q}"
+        "amae fetch-source --name {wildcards.source} --folder {params.folder:q} 2>&1 | tee {log:q}"
 
 
 rule fetch_weights:
@@ -45,7 +45,7 @@ rule fetch_weights:
         name=plan(weights.name_of_file, "file"),
         code=code("fetch_source"),
     shell:
-        "amae fetch-source --source {params.name} --folder {params.folder:q} 2>&1 | tee {log:q}"
+        "amae fetch-source --name {params.name} --folder {params.folder:q} 2>&1 | tee {log:q}"
 
 
 rule list_source:

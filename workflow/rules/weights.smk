@@ -51,5 +51,5 @@ rule import_weights:
         content=content_of(SOURCE),
         code=code("import_weights"),
     shell:
-        "amae import-weights --published {input.source:q} --weights {output.weights:q} {params.sizes}"
+        "amae import-weights --file {input.source:q} --weights {output.weights:q} {params.sizes}"
         " --normalisation {params.normalisation} 2>&1 | tee {log:q}"
