@@ -85,7 +85,6 @@ def test_features_are_the_mean_of_the_patch_tokens_in_any_batch():
         ("B", "pseudo_labels", ["u0"]),
         ("A", "without", ["n0", "n1"]),
         ("B", "without", ["u0", "u1", "u2"]),
-        ("pooled", "pseudo_labels", ["n0", "n1", "u0", "u1", "u2"]),
     ],
 )
 def test_training_sets_of_the_modules(module, sets, expected):

@@ -21,13 +21,10 @@ def training_images(
     """Ids of the images that a module is trained on.
 
     A: T_n and the pseudo-normal T_un; B: the pseudo-abnormal T_ua. With `training_sets` "without" (Fig. 3b) A has T_n
-    and B all of T_u. The module "pooled", of the baseline Mask Rec., has T_n and all of T_u. Only the split is read
-    from the manifest. Raises InputError where nothing is left to train on.
+    and B all of T_u. Only the split is read from the manifest. Raises InputError where nothing is left to train on.
     """
     normal = manifest.loc[manifest["split"] == "train_normal", "image_id"].tolist()
-    if module == "pooled":
-        ids = manifest.loc[manifest["split"].isin(["train_normal", "train_unlabeled"]), "image_id"].tolist()
-    elif settings.training_sets == "without":
+    if settings.training_sets == "without":
         ids = normal if module == "A" else pseudo_labels["image_id"].tolist()
     else:
         wanted = "normal" if module == "A" else "abnormal"
