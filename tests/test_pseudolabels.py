@@ -88,3 +88,10 @@ def test_what_cannot_be_ranked_is_refused(tmp_path):
         export_pseudo_labels(unlabeled_scores=tmp_path / "empty.csv", labels=tmp_path / "out.csv")
     with pytest.raises(InputError, match=r"constant\.csv: all 9"):
         export_pseudo_labels(unlabeled_scores=tmp_path / "constant.csv", labels=tmp_path / "out.csv")
+
+
+@pytest.mark.parametrize("count", [2, 9, 11])
+def test_the_halves_of_an_odd_number_do_not_overlap(count, capsys):
+    table = pseudo_label(scores(np.linspace(0.2, 0.8, count)), PseudoLabelSettings(fallback_share=0.5))
+    assert table["pseudo_label"].value_counts()[["normal", "abnormal"]].tolist() == [count // 2, count // 2]
+    assert capsys.readouterr().err.count(f"the {count // 2} with the highest p_") == 2
