@@ -1,16 +1,16 @@
 """Every setting of the method: its type, default, range and meaning, in one place.
 
 The defaults are the paper's values. The command line builds its options from these classes, the workflow its
-configuration schema (`python -m amae.plan.schema > workflow/schemas/config.schema.yaml`), so the three cannot drift
+schema, page of keys and check of the configuration, so they cannot drift
 apart.
 """
 
-import argparse
 import dataclasses
 import difflib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 from amae.runtime.errors import InputError
@@ -37,6 +37,8 @@ class Checked:
                 raise InputError(f"{field.name}: found {value!r}, expected one of {', '.join(meta['choices'])}")
             if isinstance(value, float) and not math.isfinite(value):
                 raise InputError(f"{field.name}: found {value}, expected a finite number")
+            if value is None:
+                continue
             if meta["minimum"] is not None and value < meta["minimum"]:
                 raise InputError(f"{field.name}: found {value}, expected at least {meta['minimum']}")
             if meta["maximum"] is not None and value > meta["maximum"]:
@@ -211,28 +213,18 @@ class DetectorSettings(_Trained):
 
 
 @dataclass(frozen=True)
-class SplitSettings:
-    """Sizes in images. `anomaly_ratio` is the abnormal fraction of the unlabeled set; None: images without a label.
+class SplitSettings(Checked):
+    """Splits to draw, patient-disjoint between training and test; sizes in images."""
 
-    `calibration`: normal images that nothing is trained or tested on, to tell how normal images score.
-    """
-
-    train_normal: int
-    unlabeled: int
-    anomaly_ratio: float | None
-    test_normal: int
-    test_abnormal: int
-    seed: int
-    calibration: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("train_normal", "unlabeled", "test_normal", "test_abnormal", "seed", "calibration"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} is {getattr(self, name)}; expected 0 or more")
-        if self.anomaly_ratio is not None and not 0 <= self.anomaly_ratio <= 1:
-            raise InputError(
-                f"anomaly_ratio is {self.anomaly_ratio}; expected 0 to 1, or none for images without a label"
-            )
+    train_normal: int = setting(MISSING, "images of T_n", 0)
+    unlabeled: int = setting(MISSING, "images of T_u", 0)
+    anomaly_ratio: float | None = setting(
+        MISSING, "share of T_u that is abnormal; null: T_u is drawn from the images without label", 0, 1
+    )
+    test_normal: int = setting(MISSING, "normal test images", 0)
+    test_abnormal: int = setting(MISSING, "abnormal test images", 0)
+    seed: int = setting(MISSING, "seed of the draw", 0)
+    calibration: int = setting(0, "further normal images, held out of training and test to calibrate scores", 0)
 
     def unlabeled_counts(self) -> dict[str, int]:
         """Images of T_u by label; round(unlabeled * anomaly_ratio) of them are abnormal (method, section 1)."""
@@ -240,6 +232,27 @@ class SplitSettings:
             return {"": self.unlabeled}
         abnormal = round(self.unlabeled * self.anomaly_ratio)
         return {"normal": self.unlabeled - abnormal, "abnormal": abnormal}
+
+
+@dataclass(frozen=True)
+class PublishedSet(Checked):
+    """A published data set, and the part of it that is used."""
+
+    dataset: str = setting(MISSING, "which data set", choices=("rsna", "vindr", "nih", "paediatric"))
+    folder: Path = setting(MISSING, "folder of its images")
+    repartition: Path | None = setting(None, "repartition file, or folder of lists; by default in the folder")
+    metadata: Path | None = setting(None, "folder of further tables: mapping to NIH, pre-training list")
+    anomaly_ratio: float | None = setting(None, "abnormal share of T_u; without it there is no T_u")
+    patient_disjoint: bool = setting(False, "leave out the training images of patients who are in the test set")
+    sexes: tuple[str, ...] = setting((), "nih only: M or F; both by default")
+
+    def __post_init__(self) -> None:
+        """Also refuse sexes where there are no lists by sex."""
+        super().__post_init__()
+        if self.sexes and self.dataset != "nih":
+            raise InputError(f"sexes: {self.dataset} has no lists by sex; only nih has")
+        if unknown := set(self.sexes) - {"M", "F"}:
+            raise InputError(f"sexes: found {', '.join(sorted(unknown))}, expected M or F")
 
 
 SECTIONS: dict[str, type] = {
@@ -252,36 +265,25 @@ SECTIONS: dict[str, type] = {
 }
 
 
-def add_options(parser: argparse.ArgumentParser, settings: type) -> None:
-    """Give a sub-command one option for each setting, with its meaning and default."""
-    group = parser.add_argument_group(settings.__doc__.splitlines()[0].rstrip("."))
-    for field in dataclasses.fields(settings):
-        kind = {"type": field.type, "metavar": field.type.__name__.upper()}
-        if field.metadata["choices"]:
-            kind = {"choices": field.metadata["choices"]}
-        elif field.type is bool:
-            kind = {"action": argparse.BooleanOptionalAction}
-        meaning = field.metadata["description"].replace("%", "%%") + " (default: %(default)s)"
-        group.add_argument(f"--{field.name.replace('_', '-')}", default=field.default, help=meaning, **kind)
-
-
-def from_options(settings: type[Settings], options: argparse.Namespace) -> Settings:
-    """Settings of one kind from parsed options; raises InputError where they contradict each other."""
-    return settings(**{field.name: getattr(options, field.name) for field in dataclasses.fields(settings)})
-
-
 def from_mapping(settings: type[Settings], given: Mapping[str, Any]) -> Settings:
     """Settings of one kind: those given by name, the others at their defaults.
 
     Raises InputError, which begins with the key, for an unknown one and for a value of another type or out of limits.
     """
-    types = {field.name: field.type for field in dataclasses.fields(settings)}
+    types, values = {field.name: field.type for field in dataclasses.fields(settings)}, {}
     for key, value in given.items():
         if key not in types:
             close = difflib.get_close_matches(str(key), types, n=1)
             hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(types) or 'none'}"
             raise InputError(f"{key}: unknown; {hint}")
+        if dataclasses.is_dataclass(types[key]) and isinstance(value, Mapping):
+            try:
+                values[key] = from_mapping(types[key], value)
+            except InputError as error:
+                raise InputError(f"{key}.{error}") from None
+            continue
         allowed = (int, float) if types[key] is float else types[key]
         if not isinstance(value, allowed) or (isinstance(value, bool) and types[key] is not bool):
             raise InputError(f"{key}: found {value!r}, expected a value of type {types[key].__name__}")
-    return settings(**{key: types[key](value) for key, value in given.items()})
+        values[key] = types[key](value)
+    return settings(**values)

@@ -13,7 +13,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader
 
-from amae.method.modules import adaptation_loss
+from amae.method.adaptation import adaptation_loss
 from amae.runtime.device import keep_memory
 from amae.settings import ModuleSettings
 from benchmarks import straightforward

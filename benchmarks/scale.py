@@ -26,7 +26,7 @@ from amae.data.stored import stored_images, stored_masks
 from amae.figures.style import DASHES, LINES, PAGE, page
 from amae.mae.architecture import Architecture
 from amae.mae.model import MAE
-from amae.method.modules import train_autoencoder
+from amae.method.adaptation import train_autoencoder
 from amae.method.reconstruct import draw_orders, reconstruct
 from amae.method.stage1 import train_stage1
 from amae.method.training import Resume

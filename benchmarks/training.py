@@ -19,8 +19,8 @@ from amae.data.images import make_square, read_image
 from amae.data.lungs import lung_mask
 from amae.mae.architecture import Architecture
 from amae.mae.model import MAE
+from amae.method.adaptation import adaptation_loss
 from amae.method.anatpaste import anatpaste
-from amae.method.modules import adaptation_loss
 from amae.method.reconstruct import draw_orders, reconstruct
 from amae.method.scores import discrepancy_map
 from amae.method.stage1 import detection_loss, make_head

@@ -1,5 +1,6 @@
 """A copy of the project in a folder of its own, and Snakemake in it as a person runs it."""
 
+import inspect
 import os
 import re
 import shlex
@@ -7,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,3 +131,9 @@ def workers(process: subprocess.Popen) -> list[int]:
         except OSError:  # it has ended meanwhile
             continue
     return found
+
+
+def call(command: Callable[..., None], options: object) -> None:
+    """Call a command with those of the options that it takes."""
+    names = inspect.signature(command).parameters
+    command(**{name: value for name, value in vars(options).items() if name in names})

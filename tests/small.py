@@ -10,7 +10,7 @@ from amae.mae.architecture import Architecture
 from amae.mae.model import MAE
 from amae.method.scores import DESCRIPTIONS
 from amae.method.stage1 import make_head
-from amae.predict.model import Portable, save_portable
+from amae.predict.model import Model, save_model
 from amae.settings import ReconstructionSettings
 
 
@@ -38,5 +38,5 @@ def write_model(path: Path, size: int, conversion: str) -> Path:
         "mask_shares": {"empty": 1.0, "implausible": 1.0},
         "map_limit": 0.1,
     }
-    save_portable(Portable(about, encoder, head, module, twin, arrays), path)
+    save_model(Model(about, encoder, head, module, twin, arrays), path)
     return path

@@ -5,8 +5,9 @@ from argparse import Namespace
 import numpy as np
 import pandas as pd
 import pytest
+from project import call
 
-from amae.commands.experiments import audit
+from amae.commands.audit import audit
 from amae.evaluation.audit import SHORTCUTS, age_in_years, audit_table, audit_text, shortcut_scores, spectrum
 from amae.evaluation.metrics import auc
 from amae.runtime.errors import InputError
@@ -271,7 +272,7 @@ def files(data, rng, tmp_path) -> Namespace:
 
 
 def test_audit_as_a_command(files, data):
-    audit(files)
+    call(audit, files)
     table = pd.read_csv(files.table)
     assert set(table["score"]) == {*SHORTCUTS, "stage1/ae", "ae_N/ae", "ae_Y/ae"}
     labels = scores_of(data[1])["label"].to_numpy() == "abnormal"
@@ -281,7 +282,7 @@ def test_audit_as_a_command(files, data):
     assert files.text.read_text().endswith("\n\nMind.\n")
     text = files.text.read_text()
     files.exposure = False
-    audit(files)
+    call(audit, files)
     assert "pre-training" not in files.text.read_text()
     assert "*not seen in pre-training* (15 normal, 15 abnormal): `stage1/ae`" in text
 
@@ -291,11 +292,11 @@ def test_audit_mistakes_as_a_command(files):
     files.score_tables = [given[1], given[1]]
     files.seeds = [0]
     with pytest.raises(InputError, match="score 'ae_N/ae' is in another table too"):
-        audit(files)
+        call(audit, files)
     files.score_tables, files.seeds = given[:3], [0, 1]
     with pytest.raises(InputError, match="found 3 tables for 2 seeds"):
-        audit(files)
+        call(audit, files)
     pd.read_csv(given[5])[1:].to_csv(given[5], index=False)
     files.score_tables = given
     with pytest.raises(InputError, match=r"ae_Y/scores\.csv: no row for 1 of 80 images, the first is 'i040'"):
-        audit(files)
+        call(audit, files)

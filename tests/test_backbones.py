@@ -13,6 +13,7 @@ from torchvision import models
 
 from amae.cli import main
 from amae.commands.compare import compare
+from amae.comparators.settings import NeighbourSettings
 from amae.mae.architecture import Architecture
 from amae.mae.checkpoints import read_description, read_safetensors, write_tensors
 from amae.mae.densenet import DenseNet
@@ -218,18 +219,21 @@ def test_the_commands_take_it_for_stage_1_alone(network, tmp_path, capsys):
 
     packed = {"manifest": "manifest.csv", "images": "images.npy", "index": "images.csv", "weights": "mae.safetensors"}
     made = {"history": "history.csv", "record": "run.json"}
-    assert run("import-weights", "--source", tmp_path / "mae.pth", weights="mae.safetensors") == (0, "")
-    stage1 = ("--epochs", 1, "--warmup-epochs", 0, "--batch-size", 4)
+    assert run("import-weights", "--file", tmp_path / "mae.pth", weights="mae.safetensors") == (0, "")
+    stage1 = ("--stage1.epochs", 1, "--stage1.warmup-epochs", 0, "--stage1.batch-size", 4)
     head = "head.safetensors"
     status, errors = run("train-stage1", *stage1, lungs="lungs.npy", head=head, **packed, **made)
     assert status == 2 and f"made for images of 224 px, the packed images have {SIDE} px" in errors
-    run("import-weights", "--source", tmp_path / "mae.pth", "--image-size", SIDE, weights="mae.safetensors")
+    run("import-weights", "--file", tmp_path / "mae.pth", "--mae.image-size", SIDE, weights="mae.safetensors")
     assert run("train-stage1", *stage1, lungs="lungs.npy", head=head, **packed, **made)[0] == 0
     assert run("score-stage1", head=head, **packed, **{"stage1-scores": "stage1.csv"})[0] == 0
     assert pd.read_csv(folder / "stage1.csv")["p_abnormal"].between(0, 1).sum() == 16
-    compare(options_of(folder, "knn", "N"))
+    compare(settings=NeighbourSettings(), **options_of(folder, "knn", "N"))
     assert (pd.read_csv(folder / "scores.csv")["knn"] > 0).all()
-    status, errors = run("train-module", "--module", "pooled", model="module.safetensors", **packed, **made)
+    (folder / "labels.csv").write_text("image_id,pseudo_label\n")
+    status, errors = run(
+        "train-module", "--module", "A", model="module.safetensors", labels="labels.csv", **packed, **made
+    )
     assert status == 2
     assert "mae.safetensors: a densenet121 encoder, which serves stage 1 alone; this step needs a masked" in errors
     assert not (folder / "module.safetensors").exists()

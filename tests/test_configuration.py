@@ -2,19 +2,22 @@
 
 import copy
 import dataclasses
+import inspect
+import json
 import shlex
-import subprocess
-import sys
 
 import pytest
 import yaml
 from conftest import ROOT
 
-from amae.cli import make_parser
+from amae.cli import main
+from amae.commands import train_module
+from amae.comparators.methods import METHODS
 from amae.plan import check as configuration
+from amae.plan import keys, variants
+from amae.plan.schema import schema
 from amae.runtime.errors import InputError
-from amae.settings import SECTIONS, ModuleSettings, from_options
-from amae.subcommands import COMMANDS
+from amae.settings import SECTIONS, ModuleSettings
 
 CONFIG = yaml.safe_load((ROOT / "config/config.yaml").read_text())
 
@@ -63,7 +66,6 @@ def test_the_configuration_is_accepted():
         ({"datasets__rsna__anomaly_ratio": float("nan")}, r"key datasets\.rsna\.anomaly_ratio: found nan"),
         ({"presets__demo__comparators__ae": {"epoch": 3}}, r"comparators\.ae\.epoch: unknown; did you mean epochs\?"),
         ({"presets__demo__comparators__ae": {"image_size": 40}}, r"ae\.image_size: found 40, .* multiple of 16"),
-        ({"variants": {}, "experiments__backbones": [], "experiments__masks": [], "experiments__decisions": []}, "3b"),
         (
             {"overrides": {"reconstruction": {"mask_scheme": "complementary"}, "mae": {"image_size": 144}}},
             "key reconstruction.mask_scheme complementary contradicts images of 81 patches: .* shows 20 of them",
@@ -98,37 +100,66 @@ def test_numbers_given_as_text_are_numbers():
 
 
 def test_overrides_replace_single_settings():
-    settings = configuration.resolve(change(overrides={"modules": {"epochs": 7}}), {})
-    assert settings["modules"] == dataclasses.replace(configuration.resolve(CONFIG, {})["modules"], epochs=7)
+    settings = variants.resolve(change(overrides={"modules": {"epochs": 7}}), {})
+    assert settings["modules"] == dataclasses.replace(variants.resolve(CONFIG, {})["modules"], epochs=7)
 
 
 def test_the_paper_preset_is_the_default_of_the_command_line():
-    settings = configuration.resolve(change(preset="paper"), {})
+    settings = variants.resolve(change(preset="paper"), {})
     assert settings == {name: kind() for name, kind in SECTIONS.items()}
 
 
-def test_settings_survive_the_command_line():
+def test_a_preset_states_only_what_differs():
+    config = change(presets={"mine": {"modules": {"epochs": 30}}}, preset="mine")
+    configuration.check(config)
+    settings = variants.resolve(config, {})
+    assert settings == {name: kind() for name, kind in SECTIONS.items()} | {"modules": ModuleSettings(epochs=30)}
+
+
+def test_settings_survive_the_command_line(monkeypatch):
     settings = ModuleSettings(epochs=7, warmup_epochs=1, equal_updates=True, lr=1e-5, augmentation="none")
-    files = [word for file in COMMANDS["train-module"].files for word in (f"--{file}", "x")]
-    words = ["train-module", "--module", "A", *files, *shlex.split(configuration.options(settings))]
-    assert from_options(ModuleSettings, make_parser().parse_args(words)) == settings
+    given = {}
+    monkeypatch.setattr("amae.commands.train_module.train_module", _as(train_module.train_module, given))
+    names = ("manifest", "images", "index", "weights", "labels", "model", "history", "record")
+    files = [word for name in names for word in (f"--{name}", "x")]
+    options = shlex.split(variants.options("modules", settings))
+    assert main(["train-module", "--module", "A", *files, *options]) == 0
+    assert given["modules"] == settings
+    assert isinstance(given["modules"], ModuleSettings)
+
+
+def _as(function, given):
+    """A function of the same signature that keeps what it is given."""
+
+    def kept(**options):
+        given.update(options)
+
+    kept.__signature__, kept.__doc__, kept.__name__ = inspect.signature(function), function.__doc__, function.__name__
+    return kept
+
+
+def test_a_data_set_may_be_called_by_a_year():
+    config = configuration.typed({"dataset": 2024, "experiments": {"audit": [2024], "anomaly_ratios": ["0.5"]}})
+    assert config == {"dataset": "2024", "experiments": {"audit": ["2024"], "anomaly_ratios": [0.5]}}
 
 
 def test_the_manual_explains_every_key():
-    manual = (ROOT / "config/README.md").read_text()
+    manual = (ROOT / "config/README.md").read_text() + (ROOT / "docs/keys.md").read_text()
 
-    def keys(schema):
+    def keys_of(schema):
         """Names under any "properties" of a JSON schema."""
         if isinstance(schema, dict):
             yield from schema.get("properties", {})
         for part in schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ():
-            yield from keys(part)
+            yield from keys_of(part)
 
-    found = set(keys(yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())))
+    found = set(keys_of(schema())) - METHODS.keys()
     assert {"seeds", "repartition", "equal_updates", "backbones", "normalisation", "anomaly_ratio"} <= found
     assert {key for key in found if f"`{key}`" not in manual} == set()
 
 
-def test_the_schema_file_is_up_to_date():
-    made = subprocess.run([sys.executable, "-m", "amae.plan.schema"], capture_output=True, text=True, check=True)
-    assert (ROOT / "workflow/schemas/config.schema.yaml").read_text() == made.stdout
+def test_the_schema_and_the_page_of_settings_are_up_to_date():
+    assert json.loads((ROOT / "workflow/schemas/config.schema.json").read_text()) == schema()
+    assert (ROOT / "docs/keys.md").read_text() == keys.page()
+    first = (ROOT / "config/config.yaml").read_text().splitlines()[0]
+    assert (ROOT / "config" / first.partition("$schema=")[2]).is_file()  # by this line an editor finds it

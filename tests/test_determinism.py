@@ -1,15 +1,13 @@
 """The same seed makes the same files; threads and batches at test time change no score by more than 1e-5."""
 
-import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
-import yaml
-from project import ROOT
 
-from amae.cli import main, make_parser
-from amae.commands.compare import fit_comparator, score_comparator
+from amae.cli import main
+from amae.commands import compare
 from amae.method.reconstruct import reconstruct
 from amae.method.stage1 import frozen_features
 
@@ -18,11 +16,12 @@ set_threads = torch.set_num_threads
 TIMED = (".json", ".log", ".tsv")  # hold times and paths
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("one_thread")
 def test_a_second_run_makes_the_same_files(finished, tmp_path, monkeypatch):
     """Every command of the workflow once more, without Snakemake, in one process."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("amae.commands.predict.code_revision", lambda: None)  # the copy is not kept by git
+    monkeypatch.setattr("amae.commands.export.code_revision", lambda: None)  # the copy is not kept by git
     for words in finished.commands():
         assert main(words) == 0
     made = [path for path in finished.results.rglob("[!.]*") if path.is_file() and path.suffix not in TIMED]
@@ -45,9 +44,10 @@ def otherwise(request, monkeypatch):
         size = int(request.param.rpartition(" ")[2])
         for function in (reconstruct, frozen_features):
             monkeypatch.setattr(function.__wrapped__, "__defaults__", (size,))
-        for name in ("commands.train.PART", "predict.BATCH", "commands.predict.BATCH", "comparators._shared.BATCH"):
+        for name in ("commands.reconstruct.PART", "predict.score.BATCH", "commands.export.BATCH", "data.resize.BATCH"):
             monkeypatch.setattr(f"amae.{name}", size)
-        monkeypatch.setattr("amae.comparators._autoencoder.BATCH", size)
+        monkeypatch.setattr("amae.comparators.ddad.BATCH", size)
+        monkeypatch.setattr("amae.comparators.mask_rec.PART", size)
 
     threads = torch.get_num_threads()
     set_threads(1)
@@ -84,6 +84,7 @@ def test_scores_of_the_workflow(finished, tmp_path, monkeypatch, otherwise, comm
     assert largest_difference(before, tmp_path / scores) < TOLERANCE
 
 
+@pytest.mark.long
 def test_scores_of_predict(finished, tmp_path, otherwise):
     manifest = pd.read_csv(finished.results / "manifest.csv")
     # A calibration image ties with itself: there the last bit of a score moves the percentile by a step.
@@ -96,27 +97,29 @@ def test_scores_of_predict(finished, tmp_path, otherwise):
     assert largest_difference(*found) < TOLERANCE
 
 
-@pytest.mark.parametrize("method", ["ddad", "anatpaste", "knn", "pu_probe", "pooled"])
+@pytest.mark.long
+@pytest.mark.parametrize("method", ["ddad", "anatpaste", "knn", "pu_probe", "mask_rec"])
 def test_scores_of_other_methods(finished, tmp_path, monkeypatch, otherwise, method):
+    """A method that is trained once, and scored in two ways."""
     monkeypatch.chdir(finished.folder)
-    data = ["--manifest", "out/tiny/manifest.csv", "--images", "out/tiny/images.npy", "--index", "out/tiny/images.csv"]
-    paths = [tmp_path / name for name in ("scores.csv", "otherwise.csv")]
-    if method == "pooled":
-        settings = [word for word in finished.commands("reconstruct")[0] if word not in data]
-        settings = settings[settings.index("--masks") : settings.index("--seed")]
-        words = ["score-pooled", *data, "--model", "out/tiny/mae.safetensors", *settings, "--scores"]
-        assert main([*words, str(paths[0])]) == 0
-        otherwise()
-        assert main([*words, str(paths[1])]) == 0
-    else:
-        protocol = "N" if method == "knn" else "Y"
-        recipes = yaml.safe_load((ROOT / "tests/tiny.yaml").read_text())["presets"]["tiny"]["comparators"]
-        words = ["compare", "--method", method, "--protocol", protocol, *data, "--lungs", "out/tiny/lungs.npy"]
-        words += ["--weights", "out/tiny/mae.safetensors", "--settings", json.dumps(recipes.get(method, {}))]
-        words += [word for name in ("state", "history", "record") for word in (f"--{name}", str(tmp_path / name))]
-        options = [make_parser().parse_args([*words, "--scores", str(path)]) for path in paths]
-        fit_comparator(options[0])
-        score_comparator(options[0])
-        otherwise()
-        score_comparator(options[1])
-    assert largest_difference(*paths) < TOLERANCE
+    small = {"ddad": ("--ddad.epochs", "1", "--ddad.networks", "2", "--ddad.batch-size", "4")}
+    small |= {"anatpaste": ("--anatpaste.image-size", "32", "--anatpaste.epochs", "1", "--anatpaste.updates", "1")}
+    small |= {"mask_rec": ("--modules.epochs", "1", "--modules.warmup-epochs", "0")}
+    words = ["compare", method, "--protocol", "N" if method == "knn" else "Y", *small.get(method, ())]
+    words += [
+        "--manifest",
+        "out/tiny/manifest.csv",
+        "--images",
+        "out/tiny/images.npy",
+        "--index",
+        "out/tiny/images.csv",
+    ]
+    words += ["--lungs", "out/tiny/lungs.npy", "--weights", "out/tiny/mae.safetensors"]
+    for name in ("state", "history", "record", "scores"):
+        words += [f"--{name}", str(tmp_path / name)]
+    assert main(words) == 0
+    otherwise()
+    packed = [Path("out/tiny", name) for name in ("manifest.csv", "images.npy", "images.csv")]
+    weights, device = Path("out/tiny/mae.safetensors"), torch.device("cpu")
+    compare._score(tmp_path / "state", packed, weights, tmp_path / "otherwise.csv", 0, device)
+    assert largest_difference(tmp_path / "scores", tmp_path / "otherwise.csv") < TOLERANCE

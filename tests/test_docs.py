@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from conftest import ROOT
 
-from amae.subcommands import COMMANDS
+from amae.cli import COMMANDS
 
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")), ROOT / "config/README.md", ROOT / "results/README.md"]
 PLACEHOLDER = re.compile(r"@@|\bTODO\b|\bFIXME\b|\bTBD\b|\bXXX\b")

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from sklearn.covariance import LedoitWolf
 
-from amae.predict.domain import distance_limit, distances, drift_warnings, fit_features, held_out_distances, image_flags
+from amae.method.features import fit_gaussian
+from amae.predict.domain import distance_limit, distances, drift_warnings, held_out_distances, image_flags
 
 SHARES = {"empty": 0.0, "implausible": 0.2}
 
@@ -18,7 +19,7 @@ def features() -> np.ndarray:
 
 
 def test_distances_are_those_of_scikit_learn(features):
-    found = distances(features[:20], *fit_features(features))
+    found = distances(features[:20], *fit_gaussian(features))
     np.testing.assert_allclose(found**2, LedoitWolf().fit(features).mahalanobis(features[:20]))
 
 
@@ -27,9 +28,9 @@ def test_held_out_distances_come_from_the_other_images_only(features):
     found = held_out_distances(few, [f"p{n}" for n in range(8)])
     for place in range(8):
         others = np.delete(few, place, 0)
-        assert found[place] == pytest.approx(distances(few[[place]], *fit_features(others))[0])
+        assert found[place] == pytest.approx(distances(few[[place]], *fit_gaussian(others))[0])
     of_two = held_out_distances(few, ["a"] * 4 + ["b"] * 4)
-    np.testing.assert_allclose(of_two[:4], distances(few[:4], *fit_features(few[4:])))
+    np.testing.assert_allclose(of_two[:4], distances(few[:4], *fit_gaussian(few[4:])))
 
 
 def test_images_of_one_patient_are_held_out_one_by_one(features, capsys):
@@ -42,7 +43,7 @@ def test_images_of_one_patient_are_held_out_one_by_one(features, capsys):
 def test_held_out_distances_are_like_those_of_new_images(features):
     """The distances of the images that were fitted are smaller, which is why they are not the reference."""
     train, new = features[:60], features[60:]
-    fitted = fit_features(train)
+    fitted = fit_gaussian(train)
     held_out = held_out_distances(train, [str(n) for n in range(60)])
     expected = np.median(distances(new, *fitted))
     assert abs(np.median(held_out) - expected) < abs(np.median(distances(train, *fitted)) - expected) / 2

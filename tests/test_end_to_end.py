@@ -244,6 +244,7 @@ def test_the_report_is_one_file_with_every_result(finished, tmp_path):
         assert text in report, text
 
 
+@pytest.mark.long
 def test_every_target_of_the_paper_in_miniature(finished, tmp_path):
     project = finished.copy(tmp_path / "project")
     status, output = project.run("paper")

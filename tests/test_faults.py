@@ -107,6 +107,7 @@ def test_a_folder_that_cannot_be_written_to_is_told_before_anything_is_computed(
     assert not (tmp_path / "record").exists()
 
 
+@pytest.mark.long
 def test_a_second_run_in_the_same_folder_is_refused_and_the_first_is_unharmed(finished, tmp_path):
     project = finished.copy(tmp_path / "project")
     model = "out/tiny/seed0/module_B/mae.safetensors"
@@ -230,6 +231,7 @@ def test_what_a_killed_process_left_is_deleted(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "a.csv"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("error", "part"),
     [
@@ -242,10 +244,14 @@ def test_what_a_killed_process_left_is_deleted(tmp_path):
 @pytest.mark.parametrize(
     ("command", "step", "advice"),
     [
-        ("pretrain", "amae.method.training._epoch", "lower the key pretrain.batch_size (--batch-size), 8 now"),
-        ("train-stage1", "amae.method.training._epoch", "lower the key stage1.batch_size (--batch-size), 8 now"),
-        ("train-module", "amae.method.training._epoch", "lower the key modules.batch_size (--batch-size), 8 now"),
-        ("reconstruct", "amae.method.reconstruct.reconstruct", "--device cpu"),
+        ("pretrain", "amae.method.training._epoch", "lower the key pretrain.batch_size (--pretrain.batch-size), 8 now"),
+        ("train-stage1", "amae.method.training._epoch", "lower the key stage1.batch_size (--stage1.batch-size), 8 now"),
+        (
+            "train-module",
+            "amae.method.training._epoch",
+            "lower the key modules.batch_size (--modules.batch-size), 8 now",
+        ),
+        ("reconstruct", "amae.commands.reconstruct.run", "--device cpu"),
     ],
 )
 @pytest.mark.usefixtures("one_thread")
@@ -321,6 +327,7 @@ def test_times_of_the_past_change_nothing(finished, tmp_path):
     assert project.planned() == {}
 
 
+@pytest.mark.long
 def test_an_edited_table_counts_whatever_the_clock_said(finished, tmp_path):
     project = finished.copy(tmp_path / "project")
     tiny = project.folder / "tests/tiny.yaml"

@@ -9,18 +9,16 @@ import pytest
 from PIL import Image
 from scipy.integrate import trapezoid
 
-from amae.figures import (
-    choose_examples,
-    plot_gallery,
-    plot_histograms,
+from amae.figures.curves import (
+    GRID,
+    _precision_on_grid,
+    _roc_on_grid,
     plot_precision_recall,
-    plot_pseudo_labels,
     plot_roc,
     plot_training,
-    title_rows,
 )
-from amae.figures.curves import GRID, _precision_on_grid, _roc_on_grid
-from amae.figures.gallery import BACKGROUND, BOX, HIDDEN_GREY, _masked
+from amae.figures.distributions import plot_histograms, plot_pseudo_labels
+from amae.figures.gallery import BACKGROUND, BOX, HIDDEN_GREY, _masked, choose_examples, plot_gallery, title_rows
 from amae.runtime.errors import InputError
 
 IMAGES = 40

@@ -21,7 +21,7 @@ from amae.data import pack
 from amae.data.images import make_square, read_image
 from amae.data.manifest import read_manifest
 from amae.data.pack import convert
-from amae.data.packed import open_images, select
+from amae.data.packed import open_images, rejected_beside, select
 from amae.figures.contact_sheet import OUTLINE, contact_sheet
 from amae.runtime.errors import InputError
 
@@ -278,7 +278,7 @@ def test_rejected_images_leave_array_and_index_in_step(tmp_path: Path) -> None:
     rejected = pd.read_csv(out / "rejected.csv", dtype=str)
     assert list(rejected["image_id"]) == ["000", "004"]
     assert set(rejected["reason"]) == {"not a DICOM, PNG or JPEG file"}
-    chosen = select(manifest, index, "train_unlabeled")
+    chosen = select(manifest, index, "train_unlabeled", rejected_beside(out / "images.csv"))
     assert list(chosen["image_id"]) == ["001", "007"] and list(chosen["row"]) == [0, 5]
 
 
@@ -310,7 +310,11 @@ def test_pieces_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     _, index = open_images(out / "images.npy", out / "images.csv")
     assert select(manifest.iloc[1:], index, "test").equals(select(manifest, index, "test"))
     with pytest.raises(InputError, match="split test is empty"):
-        select(manifest, index.iloc[:2], "test")
+        select(manifest[manifest["split"] != "test"], index, "test")
+    with pytest.raises(
+        InputError, match=r"3 of 3 images of split test are neither packed nor in rejected\.csv, the first"
+    ):
+        select(manifest, index.iloc[:2], "test")  # no look-up loses an image in silence
     index.iloc[1:].to_csv(out / "short.csv", index=False)
     with pytest.raises(InputError, match=r"short\.csv has 8 rows.*9 images"):
         open_images(out / "images.npy", out / "short.csv")

@@ -5,10 +5,12 @@ from argparse import Namespace
 import numpy as np
 import pandas as pd
 import pytest
+from project import call
 from scipy.integrate import trapezoid
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from amae.commands.experiments import localise, plot_localisation
+from amae.commands.localise import localise
+from amae.commands.plot_localisation import plot_localisation
 from amae.data.boxes import packed_boxes, read_boxes
 from amae.data.images import make_square
 from amae.evaluation import localisation
@@ -295,37 +297,37 @@ def files(tmp_path) -> Namespace:
 
 
 def test_localisation_as_a_command(files):
-    localise(files)
+    call(localise, files)
     table = pd.read_csv(files.table).set_index(["map", "finding"])
     assert list(table.index) == [(name, finding) for name in localisation.MAPS for finding in ("all", "opacity")]
     assert table.loc[("inter", "all"), ["pixel_auc", "aupro", "pointing"]].tolist() == pytest.approx([1, 1, 1])
     assert table.loc[("error_ratio", "all"), "pixel_auc"] < 0.1  # log(e_A / e_B) falls where B is off
     assert (table["seed"] == 3).all() and (table["boxed"] == 12).all()
-    plot_localisation(files)
+    call(plot_localisation, files)
     assert files.figure.stat().st_size > 5000
 
 
 def test_localisation_mistakes_as_a_command(files):
     np.save(files.images, np.load(files.images)[:, ::2, ::2])
     with pytest.raises(InputError, match="maps of 16 px, the packed images have 8 px"):
-        localise(files)
+        call(localise, files)
     np.save(files.images, np.zeros((26, SIZE, SIZE), np.uint8))
     manifest = pd.read_csv(files.manifest)
     manifest.drop(columns="label").to_csv(files.manifest, index=False)
     with pytest.raises(InputError, match=r"manifest\.csv: missing column label"):
-        localise(files)
+        call(localise, files)
     manifest[:-2].to_csv(files.manifest, index=False)
     with pytest.raises(InputError, match=r"manifest\.csv: no row for 2 of 24 images, the first is 't22'"):
-        localise(files)
+        call(localise, files)
     with np.load(files.maps) as made:
         arrays = dict(made) | {"image_id": np.array([f"other{n}" for n in range(24)])}
     files.score = "other"
     with pytest.raises(InputError, match="no score 'other'; it has inter"):
-        plot_localisation(files)
+        call(plot_localisation, files)
     np.savez(files.maps, **arrays)
     for command in (localise, plot_localisation):
         with pytest.raises(InputError, match=r"index\.csv: no row for 24 of 24 images, the first is 'other0'"):
-            command(files)
+            call(command, files)
 
 
 @pytest.mark.parametrize("command", [localise, plot_localisation])
@@ -334,8 +336,8 @@ def test_a_data_set_without_boxes_is_told_what_to_get(files, command):
     with pytest.raises(
         InputError, match=r"boxes\.csv: no box of any image here.*vindr: also the original DICOM"
     ) as error:
-        command(files)
+        call(command, files)
     assert "\n" not in str(error.value)
     files.boxes = None
     with pytest.raises(InputError, match=r"--boxes: missing.*datasets\.NAME\.boxes"):
-        command(files)
+        call(command, files)

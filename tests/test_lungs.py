@@ -1,11 +1,14 @@
 """Lung masks: against the published code's masks, on drawn phantoms, and as files."""
 
+import resource
+
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image, ImageOps
 
 from amae.cli import main
+from amae.data import lungs
 from amae.data.lungs import lung_mask, mask_flag, segment_lungs
 from amae.data.packed import load_lung_masks
 from amae.figures.lung_outlines import draw_outlines
@@ -116,6 +119,25 @@ def test_files_are_the_same_for_any_number_of_workers(packed, capsys):
     one, two = run(packed, "one", 1), run(packed, "two", 2)
     assert [a.read_bytes() == b.read_bytes() for a, b in zip(one, two, strict=True)] == [True, True, True]
     assert "18 images, 2 empty, 0 implausible" in capsys.readouterr().err
+
+
+def test_a_full_disk_stops_the_work_at_the_first_mask_that_does_not_fit(packed, monkeypatch):
+    """A limit on the size of files stands for the disk: one chunk of 16 images takes 16 * 256 * 32 bytes."""
+    segmented = []
+    monkeypatch.setattr(lungs, "CHUNK", 1)
+    monkeypatch.setattr(lungs, "_segment_chunk", lambda path, start: segmented.append(start) or MASK)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3 * 256 * 32, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            run(packed, "one", 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert len(segmented) == 3
+    assert not list(packed.glob("*one*"))
+
+
+MASK = (np.zeros((1, 256, 32), np.uint8), [0.0], ["empty"])
 
 
 def test_table_and_masks_agree_with_the_images(packed):

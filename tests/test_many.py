@@ -28,6 +28,7 @@ BAD = [
 ]
 
 
+@pytest.mark.long
 def test_the_bad_are_listed_and_the_rest_is_scored(tmp_path, capsys):
     folder, bad = tmp_path / "in", max(len(BAD), FILES // 100)
     simulate_dataset(tmp_path, FILES // 20, seed=0)

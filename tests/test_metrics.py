@@ -1,14 +1,13 @@
 """AUC, average precision, chi-square distance, intervals and tests, against counts and formulas written out."""
 
-from argparse import Namespace
-
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import t as student
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from amae.commands.evaluate import compute_metrics, measure_scores
+from amae.commands.compute_metrics import compute_metrics
+from amae.commands.measure_scores import measure_scores
 from amae.evaluation.metrics import (
     _resampled_auc,
     _resampled_average_precision,
@@ -230,18 +229,19 @@ def test_a_test_image_without_a_score_is_refused_and_an_unreadable_one_is_not_me
     ids = [f"t{n}" for n in range(6)]
     manifest = pd.DataFrame({"image_id": ids, "label": ["normal", "abnormal"] * 3, "split": "test", "view": "PA"})
     manifest.assign(path=manifest["image_id"], patient_id="").to_csv(tmp_path / "manifest.csv", index=False)
-    pd.DataFrame({"image_id": ids[1:]}).to_csv(tmp_path / "index.csv", index=False)  # t0 could not be read
+    pd.DataFrame({"image_id": ids[1:]}).to_csv(tmp_path / "index.csv", index=False)
+    (tmp_path / "rejected.csv").write_text("image_id,path,reason\nt0,t0.png,truncated\n")
     scores = pd.DataFrame({"image_id": ids[:0:-1], "p_abnormal": np.arange(5.0)})
     scores.to_csv(tmp_path / "scores.csv", index=False)
     files = {name: tmp_path / f"{name}.csv" for name in ("manifest", "index", "scores", "metrics", "made")}
     given = {name: files[name] for name in ("manifest", "index", "metrics")} | {"seed": 0}
-    whole = Namespace(**given, stage1_scores=files["scores"], scores=files["made"], reconstruction_scores=None)
-    of_tables = Namespace(**given, score_tables=[files["scores"]])
+    whole = dict(**given, stage1_scores=files["scores"], scores=files["made"], reconstruction_scores=None)
+    of_tables = dict(**given, score_tables=[files["scores"]])
     for command, options in [(compute_metrics, whole), (measure_scores, of_tables)]:
-        command(options)
+        command(**options)
         assert pd.read_csv(files["metrics"])[["normal", "abnormal"]].to_numpy().tolist() == [[2, 3]]
     assert pd.read_csv(files["made"])["stage1"].tolist() == [4, 3, 2, 1, 0]
     scores[1:].to_csv(files["scores"], index=False)
     for command, options in [(compute_metrics, whole), (measure_scores, of_tables)]:
         with pytest.raises(InputError, match=r"scores\.csv: no row for 1 of 5 images, the first is 't5'"):
-            command(options)
+            command(**options)

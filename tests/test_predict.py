@@ -18,13 +18,14 @@ from pydicom.dataset import Dataset
 from safetensors.torch import load_file, save_file
 
 from amae.cli import main
-from amae.commands.predict import _picture_name, list_files
+from amae.commands.predict import _picture_name
 from amae.data.dicom import read_grey
 from amae.data.images import make_square
 from amae.figures.prediction import POLICY, draw_sheet, full_overlay, shown_of, write_page
 from amae.mae.checkpoints import read_safetensors, write_tensors
 from amae.predict import score as module
-from amae.predict.model import FORMAT, load_portable
+from amae.predict.files import list_files
+from amae.predict.model import FORMAT, load_model
 from amae.runtime.errors import InputError
 from amae.runtime.files import atomic, read_csv
 
@@ -96,7 +97,7 @@ def test_scores_are_those_of_the_workflow(finished, predicted):
 def test_lungs_are_those_of_the_workflow(finished, exported, files):
     expected = read_csv(finished.results / "lungs.csv").set_index("image_id")
     ids = [path.stem for path in files]
-    found = pd.concat(table for table, *_ in module.predict(load_portable(exported), list(map(str, files)), ids))
+    found = pd.concat(table for table, *_ in module.predict(load_model(exported), list(map(str, files)), ids))
     found = found.set_index("id").loc[expected.index]
     assert len(found) == 60
     assert (found["coverage"].round(6) == expected["coverage"].astype(float)).all()
@@ -136,7 +137,7 @@ def test_percentiles_and_calls_follow_from_the_calibration_images(finished, pred
 def test_another_score_and_specificity(exported, files, predicted, tmp_path):
     options = ("--score", "stage1", "--specificity", "0.5")
     table = score(exported, tmp_path / "out", files[0].parent, options=options)
-    threshold = np.sort(load_portable(exported).group("calibration")["stage1"])[4]  # the fifth of ten
+    threshold = np.sort(load_model(exported).group("calibration")["stage1"])[4]  # the fifth of ten
     called = table[table["flag"] == ""]
     above = called["stage1"].astype(np.float32) > threshold
     assert (called["call"] == np.where(above, "abnormal", "normal")).all()
@@ -205,13 +206,16 @@ def test_what_cannot_be_scored_is_listed_with_its_reason(exported, files, tmp_pa
     (folder / "good.dcm").unlink()
     words = ["predict", folder, "--model", exported, "--output", tmp_path / "none", "--device", "cpu"]
     assert main([str(word) for word in words]) == 2
-    assert "none of 4 files can be scored: blank.png: constant image" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "none of 4 files can be scored: blank.png: constant image" in message and "predictions.csv" not in message
+    for name, reason in reasons.items():  # as Snakemake deletes what a failed job has made
+        assert re.search(f"{name}: [^;]*{reason}", message)
     assert len(pd.read_csv(tmp_path / "none/predictions.csv")) == 4
 
 
 def test_pictures_show_every_scored_image(exported, predicted):
     output, table = predicted
-    size = load_portable(exported).encoder.architecture.image_size
+    size = load_model(exported).encoder.architecture.image_size
     for column in ("map", "overlay"):
         assert table[column].is_unique
         for name in table[column]:
@@ -356,7 +360,7 @@ def test_no_more_files_are_read_than_a_batch_needs(exported, files, monkeypatch)
     monkeypatch.setattr(module, "prepare", lambda *task: read.append(task[0]) or prepare(*task))
     names = [str(path) for path in files[:11]]
     sizes = []
-    for table, images, maps in module.predict(load_portable(exported), names, [path.stem for path in files[:11]]):
+    for table, images, maps in module.predict(load_model(exported), names, [path.stem for path in files[:11]]):
         sizes.append(len(table))
         assert len(images) == len(maps) == len(table)
         assert len(read) == sum(sizes)
@@ -442,7 +446,7 @@ def test_the_card_is_what_inspect_prints(exported, finished, capsys):
         "10 normal images (T_n), 10 without label (T_u)",
     ):
         assert text in card
-    point = np.sort(load_portable(exported).group("calibration")["inter"])[-1]
+    point = np.sort(load_model(exported).group("calibration")["inter"])[-1]
     assert f"{point:.5g} | 0.692 to 0.997" in card
     from amae.runtime.files import sha256
 
@@ -501,6 +505,7 @@ def test_wrong_options(exported, files, tmp_path, capsys, options, message):
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_the_workflow_scores_a_folder(finished, files, predicted, tmp_path):
     project = finished.copy(tmp_path / "project")
     status, output = project.run("predictions")
@@ -518,10 +523,29 @@ def test_the_workflow_scores_a_folder(finished, files, predicted, tmp_path):
     assert status != 0
     assert "key predict.folder: null, expected the folder" in output
 
+    def planned():
+        status, output = project.run("predictions", "--dry-run", config=("predict={folder: new}",))
+        assert status == 0, output
+        return "rule predict_radiographs:" in output
+
+    assert not planned()
+    (project.folder / "new/.hidden").write_text("left out by the command")
+    assert not planned()
+    (project.folder / "new/below").mkdir()
+    assert not planned()
+    added = project.folder / "new/below" / files[3].name
+    added.write_bytes(files[3].read_bytes())
+    assert planned()
+    added.unlink()
+    assert not planned()
+    replaced = project.folder / "new" / files[0].name  # the folder's own time stays
+    replaced.write_bytes(files[1].read_bytes())
+    assert planned()
+
 
 def test_pictures_are_read_as_they_are(exported, tmp_path):
     """A PNG and the same picture in memory: the scores of `score_images` and of the command agree."""
-    model = load_portable(exported)
+    model = load_model(exported)
     size = model.encoder.architecture.image_size
     picture = np.random.default_rng(0).integers(0, 256, (size, size), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / "p.png")

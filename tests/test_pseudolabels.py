@@ -1,12 +1,10 @@
 """Pseudo-labels: thresholds by percentile of the images predicted as a class, and the fallback of a scarce class."""
 
-from argparse import Namespace
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from amae.commands.pseudolabels import export_pseudo_labels
+from amae.commands.export_pseudo_labels import export_pseudo_labels
 from amae.method.pseudolabels import pseudo_label
 from amae.runtime.errors import InputError
 from amae.settings import PseudoLabelSettings
@@ -86,8 +84,14 @@ def test_what_cannot_be_ranked_is_refused(tmp_path):
         pseudo_label(scores([0.3] * 9), PseudoLabelSettings())
     for name, p in {"empty": [], "constant": [0.3] * 9}.items():
         scores(p).assign(split="train_unlabeled").to_csv(tmp_path / f"{name}.csv", index=False)
-    settings = vars(PseudoLabelSettings())
     with pytest.raises(InputError, match=r"empty\.csv: split train_unlabeled has 0 rows"):
-        export_pseudo_labels(Namespace(unlabeled_scores=tmp_path / "empty.csv", **settings))
+        export_pseudo_labels(unlabeled_scores=tmp_path / "empty.csv", labels=tmp_path / "out.csv")
     with pytest.raises(InputError, match=r"constant\.csv: all 9"):
-        export_pseudo_labels(Namespace(unlabeled_scores=tmp_path / "constant.csv", pseudo_labels=None, **settings))
+        export_pseudo_labels(unlabeled_scores=tmp_path / "constant.csv", labels=tmp_path / "out.csv")
+
+
+@pytest.mark.parametrize("count", [2, 9, 11])
+def test_the_halves_of_an_odd_number_do_not_overlap(count, capsys):
+    table = pseudo_label(scores(np.linspace(0.2, 0.8, count)), PseudoLabelSettings(fallback_share=0.5))
+    assert table["pseudo_label"].value_counts()[["normal", "abnormal"]].tolist() == [count // 2, count // 2]
+    assert capsys.readouterr().err.count(f"the {count // 2} with the highest p_") == 2

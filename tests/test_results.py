@@ -9,10 +9,15 @@ from argparse import Namespace
 import numpy as np
 import pandas as pd
 import pytest
+from project import call
 from scipy.stats import ttest_ind
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from amae.commands import experiments
+from amae.commands import plot_comparison as comparison
+from amae.commands import plot_sweep as sweep
+from amae.commands.plot_panels import plot_panels
+from amae.commands.tabulate_costs import tabulate_costs
+from amae.commands.tabulate_results import tabulate_results
 from amae.evaluation.audit import audit_table
 from amae.evaluation.metrics import chi_square_distance
 from amae.evaluation.results import (
@@ -279,6 +284,7 @@ def options(published, tmp_path) -> Namespace:
     manifest = pd.concat([images, unlabelled, unread]).assign(patient_id="", view="")
     manifest.assign(path=manifest["image_id"] + ".dcm").to_csv(tmp_path / "manifest.csv", index=False)
     pd.concat([images, unlabelled]).to_csv(tmp_path / "index.csv", index=False)
+    (tmp_path / "rejected.csv").write_text("image_id,path,reason\nunread,unread.dcm,truncated\n")
     outputs = {"table": "t.csv", "markdown": "t.md", "latex": "t.tex", "figure": "t.png", "published": "published.csv"}
     paths = {name: tmp_path / file for name, file in outputs.items()}
     paths |= {name: tmp_path / f"{name}.csv" for name in ("manifest", "index")}
@@ -296,7 +302,7 @@ def options(published, tmp_path) -> Namespace:
 
 
 def test_results_as_commands(options):
-    experiments.tabulate_results(options)
+    call(tabulate_results, options)
     table = pd.read_csv(options.table).set_index("method")
     aucs = [roc_auc_score(np.arange(120) % 2, scores_of_seed(seed)["inter"]) for seed in range(4)]
     assert table.loc["AMAE stage 1", "auc"] == pytest.approx(100 * np.mean(aucs))
@@ -306,10 +312,9 @@ def test_results_as_commands(options):
     for path in (options.markdown, options.latex):
         assert "Not the paper's settings: preset demo." in path.read_text()
     assert options.latex.read_text().count("midrule") == 3
-    experiments.plot_comparison(options)
-    experiments.plot_sweep(
-        Namespace(**vars(options) | {"methods": options.methods.replace('"score"', '"anomaly_ratio": 0.6, "score"')})
-    )
+    call(comparison.plot_comparison, options)
+    options.methods = options.methods.replace('"score"', '"anomaly_ratio": 0.6, "score"')
+    call(sweep.plot_sweep, options)
     assert options.figure.stat().st_size > 5000
 
 
@@ -317,11 +322,11 @@ def test_what_was_only_printed_has_a_row_of_its_own(options):
     with options.published.open("a") as file:
         file.write("AMAE Table 2,FPI,N,SSL,rsna,auc,,47.6\nAMAE Table 2,FPI,Y,SSL,rsna,auc,0.6,46.6\n")
         file.write("AMAE Table 2,PII,N,SSL,nih,auc,,92.2\nAMAE Table 2,NSA,Y,SSL,rsna,auc,0.8,1\n")
-    experiments.tabulate_results(options)
+    call(tabulate_results, options)
     built = pd.read_csv(options.table)
     assert list(built["method"]) == list(AUCS)
     options.every_printed = True
-    experiments.tabulate_results(options)
+    call(tabulate_results, options)
     table = pd.read_csv(options.table)
     pd.testing.assert_frame_equal(table[:3], built, check_dtype=False)
     added = table[3:]
@@ -331,13 +336,13 @@ def test_what_was_only_printed_has_a_row_of_its_own(options):
     row = next(line for line in options.markdown.read_text().splitlines() if line.startswith("| FPI | N"))
     assert "47.6" in row and "nan" not in row.lower() and "<na>" not in row.lower()
     options.kind = "own"  # whatever the name of the data set
-    experiments.tabulate_results(options)
+    call(tabulate_results, options)
     assert pd.read_csv(options.table)["auc_printed"].isna().all() and len(pd.read_csv(options.table)) == 3
 
 
 def test_an_unknown_anomaly_ratio_has_nothing_printed_beside_it(options):
     options.anomaly_ratio = None
-    experiments.tabulate_results(options)
+    call(tabulate_results, options)
     table = pd.read_csv(options.table).set_index("protocol")
     assert table.loc[["Y"], "auc_printed"].isna().all() and table.loc[["N"], "auc_printed"].notna().any()
     assert "unlabeled images." in options.markdown.read_text()
@@ -356,7 +361,7 @@ def test_an_unknown_anomaly_ratio_has_nothing_printed_beside_it(options):
 def test_mistakes_in_methods_are_named(methods, message, options):
     options.methods = methods
     with pytest.raises(InputError, match=message):
-        experiments.tabulate_results(options)
+        call(tabulate_results, options)
 
 
 def test_costs_as_a_command(options, tmp_path):
@@ -366,16 +371,16 @@ def test_costs_as_a_command(options, tmp_path):
     (folder / "run.json").write_text(json.dumps(record))
     (folder / "head.bin").write_bytes(bytes(10**6))
     options.records = json.dumps({"AMAE": [str(folder / "run.json")]})
-    experiments.tabulate_costs(options)
+    call(tabulate_costs, options)
     assert options.caveats in options.markdown.read_text()
     row = pd.read_csv(options.table).iloc[0]
     assert (row["jobs"], row["wall_hours"]) == (1, 1) and row["gigabytes"] == pytest.approx(0.001, rel=0.01)
     (folder / "run.json").write_text("{")
     with pytest.raises(InputError, match="not a readable record"):
-        experiments.tabulate_costs(options)
+        call(tabulate_costs, options)
     options.records = "[]"
     with pytest.raises(InputError, match=r"found \[\], expected JSON of an object"):
-        experiments.tabulate_costs(options)
+        call(tabulate_costs, options)
 
 
 def test_histogram_panels_show_every_seed_beside_the_printed_distance(options, monkeypatch):
@@ -383,7 +388,7 @@ def test_histogram_panels_show_every_seed_beside_the_printed_distance(options, m
         file.write("AMAE Fig. 3b,AMAE stage 2,Y,Rec.,rsna,chi2,0.6,58.37\n")
     titles = []
     monkeypatch.setattr("matplotlib.axes.Axes.set_title", lambda axes, text, **more: titles.append(text))
-    experiments.plot_histogram_panels(options)
+    call(plot_panels, options)
     assert options.figure.stat().st_size > 5000
     frames = [scores_of_seed(seed) for seed in range(10, 14)]  # of AMAE stage 2, the second method
     chi2 = [

@@ -1,5 +1,6 @@
 """Killed with SIGKILL in the middle of its work, the same command ends with the same bytes."""
 
+import re
 import shutil
 import time
 from pathlib import Path
@@ -29,10 +30,12 @@ def with_options(words, **options):
     """A command line with some options replaced."""
     words = list(words)
     for name, value in options.items():
-        words[words.index(f"--{name}") + 1] = str(value)
+        place = next(place for place, word in enumerate(words) if re.fullmatch(rf"--([a-z0-9-]+\.)?{name}", word))
+        words[place + 1] = str(value)
     return words
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", TRAININGS)
 def test_a_killed_training_ends_as_an_uninterrupted_one(finished, tmp_path, monkeypatch, capsys, name):
@@ -64,6 +67,7 @@ def test_a_killed_training_ends_as_an_uninterrupted_one(finished, tmp_path, monk
     assert not unfinished.exists()
 
 
+@pytest.mark.long
 def test_a_killed_conversion_ends_as_an_uninterrupted_one(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     picture = np.random.default_rng(0).integers(0, 256, (500, 500), dtype=np.uint8)
@@ -94,6 +98,7 @@ def test_a_killed_conversion_ends_as_an_uninterrupted_one(tmp_path, monkeypatch,
     )
 
 
+@pytest.mark.long
 def test_a_killed_workflow_continues_by_the_same_command(finished, tmp_path):
     project = finished.copy(tmp_path / "project")
     model = "out/tiny/seed0/module_B/mae.safetensors"

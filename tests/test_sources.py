@@ -9,7 +9,6 @@ import tarfile
 import threading
 import time
 import zipfile
-from argparse import Namespace
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,10 +21,13 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from amae.commands import sources as commands
+from amae.commands import fetch_source as commands
+from amae.commands.index import index
+from amae.commands.list_images import list_images
 from amae.data.manifest import read_manifest
 from amae.runtime.errors import InputError
 from amae.runtime.files import read_csv, write_json
+from amae.settings import PublishedSet, SplitSettings
 from amae.sources import catalogue, metadata, nih, paediatric, rsna, vindr
 from amae.sources.download import download
 from amae.sources.layout import find_images
@@ -277,7 +279,7 @@ def test_the_limit_of_vindr_and_ratios_that_are_none(lists: Path) -> None:
     assert ((table["split"] == "train_unlabeled") & (table["label"] == "abnormal")).sum() == 3394
     assert set(compose(content, vindr.PUBLISHED, None, "x")["split"]) == {"train_normal", "test"}
     for ratio in (-0.1, 1.1):
-        with pytest.raises(InputError, match="anomaly_ratio is"):
+        with pytest.raises(InputError, match="anomaly_ratio: found"):
             compose(content, vindr.PUBLISHED, ratio, "x")
 
 
@@ -379,19 +381,13 @@ def tables_in(folder: Path, lists: dict) -> None:
     write(folder / "vinbigdata-train.csv.gz", gzip.compress("\n".join(marks).encode()))
 
 
-def options_of(dataset: str, source: Path, **given: object) -> Namespace:
-    """Options of index-source and list-source."""
-    options = {"repartition": None, "anomaly_ratio": None, "splits": None, "metadata": None, "patient_disjoint": False}
-    options["sexes"] = None
-    return Namespace(dataset=dataset, folder=source, **options | given)
-
-
 def indexed(
     folder: Path, dataset: str, source: Path, **given: object
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Manifest, hidden labels and boxes that the command writes."""
     files = {name: folder / f"{name}.csv" for name in ("table", "manifest", "hidden_labels", "boxes")}
-    commands.index_source(options_of(dataset, source, **files, **given))
+    splits = given.pop("splits", None)
+    index(**files, source=PublishedSet(dataset, source, **given), splits=splits)
     manifest = read_manifest(files["manifest"])
     assert all(Path(path).is_file() for path in manifest["path"])
     return manifest, read_csv(files["hidden_labels"]), read_csv(files["boxes"])
@@ -493,11 +489,11 @@ def test_candidates_are_the_images_of_every_ratio(tmp_path: Path, disjoint: bool
         manifest = indexed(tmp_path, "rsna", tmp_path, anomaly_ratio=ratio, patient_disjoint=disjoint)[0]
         every |= set(manifest["image_id"])
     files = {name: tmp_path / f"{name}.csv" for name in ("table", "candidates")}
-    commands.list_source(options_of("rsna", tmp_path, anomaly_ratio=0.6, patient_disjoint=disjoint, **files))
+    list_images(**files, source=PublishedSet("rsna", tmp_path, anomaly_ratio=0.6, patient_disjoint=disjoint))
     candidates = read_manifest(files["candidates"])
     assert set(candidates["image_id"]) == every
     assert set(candidates.loc[candidates["split"] == "train_unlabeled", "label"]) == {""}
-    commands.list_source(options_of("rsna", tmp_path, **files))
+    list_images(**files, source=PublishedSet("rsna", tmp_path))
     assert set(read_manifest(files["candidates"])["split"]) == {"train_normal", "test"}
 
 
@@ -541,7 +537,7 @@ def test_rsna_archive_is_fetched_unpacked_and_indexed(tmp_path: Path, rows, caps
             ),
         )
         for _ in range(2):
-            commands.fetch_source(Namespace(dataset="rsna", folder=source))
+            commands.fetch_source(name="rsna", folder=source)
     assert len(asked) == 2
     assert json.loads((source / "checksums.json").read_text()) == {"RSNA.tar.gz": hashlib.sha256(body).hexdigest()}
     assert "rsna-kaggle: https://kaggle, 4.0 GB, log in; terms: none; goes to" in capsys.readouterr().err
@@ -562,15 +558,15 @@ def test_checksums_of_weights_fetched_side_by_side_are_all_kept(tmp_path: Path, 
         return f"sum of {source.name}"
 
     monkeypatch.setattr(commands, "_fetch", fetch)
-    monkeypatch.setattr("amae.runtime.files.write_json", lambda *given: time.sleep(0.05) or write_json(*given))
+    monkeypatch.setattr(commands, "write_json", lambda *given: time.sleep(0.05) or write_json(*given))
     (tmp_path / "checksums.json").write_text('{"before.pth": "kept"}')
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda name: commands.fetch_source(Namespace(dataset=name, folder=tmp_path)), names))
+        list(pool.map(lambda name: commands.fetch_source(name=name, folder=tmp_path), names))
     expected = {f"{name}.pth": f"sum of {name}" for name in names} | {"before.pth": "kept"}
     assert json.loads((tmp_path / "checksums.json").read_text()) == expected
     (tmp_path / "checksums.json").write_text('{"before.pth"')
     with pytest.raises(InputError, match=r"checksums\.json: not a readable record \("):
-        commands.fetch_source(Namespace(dataset="weights", folder=tmp_path))
+        commands.fetch_source(name="weights", folder=tmp_path)
 
 
 @pytest.mark.usefixtures("small")
@@ -606,7 +602,7 @@ def test_vindr_original_files(tmp_path: Path) -> None:
     assert len(boxes) == 9 and boxes.iloc[0, 1:].tolist() == ["Nodule/Mass", "10.0", "20.0", "39.0", "40.0"]
     with pytest.raises(InputError, match=r"no repartition file \(rsna_data\.json or .*Get it: rsna-repartition: https"):
         indexed(tmp_path, "rsna", tmp_path / "train", anomaly_ratio=1.0)
-    with pytest.raises(InputError, match=r"anomaly_ratio is 1\.5"):
+    with pytest.raises(InputError, match=r"anomaly_ratio: found 1\.5"):
         indexed(tmp_path, "vindr", tmp_path, anomaly_ratio=1.5)
 
 
@@ -639,7 +635,7 @@ def test_nih_folders(tmp_path: Path, place: str) -> None:
     women, _, marked = indexed(tmp_path, "nih", tmp_path, sexes=["F"])
     assert women.equals(manifest[manifest["sex"] == "F"].reset_index(drop=True)) and marked.equals(boxes)
     assert indexed(tmp_path, "nih", tmp_path, sexes=["M"])[2].empty
-    with pytest.raises(InputError, match="--sexes: vindr has no lists by sex; only nih has"):
+    with pytest.raises(InputError, match="sexes: vindr has no lists by sex; only nih has"):
         indexed(tmp_path, "vindr", tmp_path, sexes=["M"], repartition=tmp_path / "list")
     again = wanted[-1].replace("_000", "_001")  # a woman of the test set, now in training too
     write(tmp_path / place.format(n=1) / again, picture(64))
@@ -652,8 +648,8 @@ def test_nih_folders(tmp_path: Path, place: str) -> None:
         indexed(tmp_path, "nih", tmp_path, anomaly_ratio=0.6)
 
 
-SPLITS = json.dumps(
-    {"train_normal": 2, "unlabeled": 3, "anomaly_ratio": 0.6, "test_normal": 2, "test_abnormal": 2, "seed": 0}
+SPLITS = SplitSettings(
+    **{"train_normal": 2, "unlabeled": 3, "anomaly_ratio": 0.6, "test_normal": 2, "test_abnormal": 2, "seed": 0}
 )
 
 
@@ -680,7 +676,7 @@ def test_paediatric_zip_is_fetched_and_split_by_patient(tmp_path: Path, rows) ->
             archive.write(path, path.relative_to(tmp_path / "made"))
     with served(file.getvalue(), kind="application/zip") as (url, _):
         rows(row(name="zip", dataset="paediatric", file="ChestXRay2017.zip", url=url))
-        commands.fetch_source(Namespace(dataset="paediatric", folder=tmp_path / "raw"))
+        commands.fetch_source(name="paediatric", folder=tmp_path / "raw")
     manifest, hidden, _ = indexed(tmp_path, "paediatric", tmp_path / "raw", splits=SPLITS)
     assert manifest["split"].value_counts().to_dict() == {"train_normal": 2, "train_unlabeled": 3, "test": 4}
     test = set(manifest.loc[manifest["split"] == "test", "patient_id"])
@@ -690,13 +686,13 @@ def test_paediatric_zip_is_fetched_and_split_by_patient(tmp_path: Path, rows) ->
     assert table.loc["NORMAL2-IM-0002-0001-0002", ["patient_id", "finding"]].tolist() == ["NORMAL2-IM-0002", "normal"]
     assert table.loc["person6_virus_13", ["patient_id", "finding"]].tolist() == ["person6", "virus pneumonia"]
     assert (table["patient_id"] == "person1").sum() == 2 and "split" not in table
-    with pytest.raises(InputError, match="splits is missing"):
+    with pytest.raises(InputError, match="--splits: those of paediatric are missing"):
         indexed(tmp_path, "paediatric", tmp_path / "raw")
     with served(b"another file", kind="application/zip") as (url, _):
         (tmp_path / "raw" / "ChestXRay2017.zip").unlink()
         rows(row(name="zip", dataset="paediatric", file="ChestXRay2017.zip", url=url))
         with pytest.raises(InputError, match=r"sha256 is .*, expected"):  # of the first use
-            commands.fetch_source(Namespace(dataset="paediatric", folder=tmp_path / "raw"))
+            commands.fetch_source(name="paediatric", folder=tmp_path / "raw")
 
 
 def test_the_record_of_first_uses_is_no_output_of_a_rule() -> None:
@@ -724,7 +720,7 @@ def test_missing_sources_say_what_to_get(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no images of paediatric"):
         paediatric.index(tmp_path)
     with pytest.raises(InputError, match="imagenet: no such source; known are rsna, vindr, nih, paediatric"):
-        commands.fetch_source(Namespace(dataset="imagenet", folder=tmp_path))
+        commands.fetch_source(name="imagenet", folder=tmp_path)
 
 
 def test_the_catalogue_is_whole(lists: Path) -> None:

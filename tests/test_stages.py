@@ -14,8 +14,9 @@ from torch.utils._pytree import tree_leaves
 
 from amae.mae.architecture import Architecture
 from amae.mae.model import MAE, masked_loss
+from amae.method.adaptation import adaptation_loss, train_autoencoder
 from amae.method.anatpaste import paste_batch
-from amae.method.modules import adaptation_loss, equal_epochs, module_lr, train_autoencoder, training_images
+from amae.method.modules import equal_epochs, module_lr, training_images
 from amae.method.stage1 import (
     detection_loss,
     frozen_features,
@@ -85,7 +86,6 @@ def test_features_are_the_mean_of_the_patch_tokens_in_any_batch():
         ("B", "pseudo_labels", ["u0"]),
         ("A", "without", ["n0", "n1"]),
         ("B", "without", ["u0", "u1", "u2"]),
-        ("pooled", "pseudo_labels", ["n0", "n1", "u0", "u1", "u2"]),
     ],
 )
 def test_training_sets_of_the_modules(module, sets, expected):
@@ -149,7 +149,7 @@ class OfTheHost(TorchDispatchMode):
 
 def test_a_step_on_a_gpu_stays_on_it(monkeypatch):
     """As far as a machine without one can tell: the tensors claim to be on CUDA, and have no values."""
-    monkeypatch.setattr("amae.method.modules.precision", nullcontext)  # autocast warns without a GPU
+    monkeypatch.setattr("amae.method.adaptation.precision", nullcontext)  # autocast warns without a GPU
     monkeypatch.setattr("torch.rand", partial(without_generator, torch.rand))
     gpu = torch.device("cuda")
     with FakeTensorMode():

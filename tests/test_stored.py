@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from amae.commands import train
+from amae.commands import pretrain
 from amae.data import stored
 from amae.data.packed import load_lung_masks
 from amae.data.stored import Stored, stored_images, stored_masks
 from amae.mae.architecture import Architecture
 from amae.mae.model import MAE
-from amae.method.modules import train_autoencoder
+from amae.method.adaptation import train_autoencoder
 from amae.method.stage1 import score_stage1, train_stage1
 from amae.method.training import Resume
 from amae.settings import ModuleSettings, Stage1Settings
@@ -44,6 +44,21 @@ def test_items_read_from_the_file_are_those_held_in_memory(packed, monkeypatch):
 
 def test_memory_is_measured():
     assert 2**20 < stored.free_memory(CPU) < 2**50
+
+
+@pytest.mark.parametrize(("limit", "left"), [("5000", 4000), ("900", 0), ("max", None)])
+def test_the_limit_of_a_control_group_counts(tmp_path, monkeypatch, limit, left):
+    """A container or a Slurm job may have less memory than the machine."""
+    group = tmp_path / "slice/job"
+    group.mkdir(parents=True)
+    (group / "memory.max").write_text(f"{limit}\n")
+    (group / "memory.current").write_text("1000\n")
+    (tmp_path / "cgroup").write_text("0::/slice/job/step\n")
+    monkeypatch.setattr(stored, "GROUPS", ((tmp_path, "memory.max", "memory.current"),))
+    monkeypatch.setattr(stored, "OWN_GROUPS", tmp_path / "cgroup")
+    available = stored.psutil.virtual_memory().available
+    found = stored.free_memory(CPU)
+    assert found == left if left is not None else abs(found - available) < 2**30
 
 
 @pytest.fixture
@@ -82,14 +97,4 @@ def test_stage1_is_trained_and_scores_the_same(both, tmp_path):
 
 
 def test_images_have_the_same_statistics(both):
-    assert train._grey_statistics(both[0][0]) == train._grey_statistics(both[1][0])
-
-
-def test_test_images_are_reconstructed_in_parts(packed, monkeypatch):
-    images, rows, _ = packed
-    monkeypatch.setattr(train, "PART", 2)
-    orders = torch.rand(5, 4, 4).argsort(-1)
-    parts = list(train._parts(images, rows, orders, CPU))
-    assert [len(part) for part, _, _ in parts] == [2, 2, 1]
-    assert np.array_equal(np.concatenate([part for part, _, _ in parts]), images[rows])
-    assert torch.equal(torch.cat([masks for _, _, masks in parts]), orders)
+    assert pretrain._grey_statistics(both[0][0]) == pretrain._grey_statistics(both[1][0])

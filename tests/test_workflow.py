@@ -2,11 +2,14 @@
 
 import ast
 import json
+import os
 import re
+import shutil
 
 import pytest
 from conftest import ROOT
-from project import copy_sources, run
+from PIL import Image
+from project import copy_sources, run, snakemake
 from test_end_to_end import PER_DATASET
 
 RESULTS = {
@@ -121,8 +124,10 @@ def test_lists_of_one_sex_are_asked_for(tmp_path):
     files, config = ["out/nih/candidates.csv", "out/nih/manifest.csv"], ("datasets={nih: {sexes: [F]}}",)
     status, output = copy_sources(tmp_path / "project").run("--dry-run", "--printshellcmds", *files, config=config)
     assert status == 0, output
-    for command in ("list-source", "index-source"):
-        assert re.search(f"amae {command} .* --dataset nih --folder out/sources/nih --sexes F 2>", output)
+    for command in ("list-images", "index"):
+        assert re.search(
+            f"amae {command} .* --source.dataset nih --source.folder out/sources/nih .*--source.sexes F 2>", output
+        )
 
 
 def test_pseudo_labels_of_the_probe_share_all_but_stage_2(finished):
@@ -135,7 +140,7 @@ def test_pseudo_labels_of_the_probe_share_all_but_stage_2(finished):
     assert jobs == sorted([*made, "tabulate-results"])
     words = dict(commands)
     assert "--unlabeled-scores out/tiny/seed0/probe/scores.csv" in words["export-pseudo-labels"]
-    assert "--source probe" in words["export-pseudo-labels"] and "hidden" not in words["score-probe"]
+    assert "--pseudo-labels.source probe" in words["export-pseudo-labels"] and "hidden" not in words["score-probe"]
     rows = re.search(r"--methods '(.*?)'", words["tabulate-results"])[1]
     whose = {row["method"]: row["taxonomy"] for row in json.loads(rows)}
     ours = ("mask_rec", "error_ratio", "error_ratio_patch")
@@ -205,6 +210,37 @@ def test_a_file_that_cannot_be_read_stops_the_run_and_keeps_what_is_computed(fin
     assert {name: (project.results / name).read_bytes() for name in PER_DATASET} == before
 
 
+def test_a_touched_file_of_a_person_makes_nothing_again_and_a_changed_one_does(tmp_path):
+    copy_sources(tmp_path)
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name in "abcdef":
+        Image.new("L", (16, 16)).save(folder / f"{name}.png")
+    size = 2 * 1024**2  # Snakemake compares the content of files up to 1 MB by itself
+    rows = [f"{name}.png,{'normal' if name < 'd' else 'abnormal'},{'x' * size}" for name in "abcdef"]
+    (folder / "table.csv").write_text("\n".join(["path,label,comment", *rows]) + "\n")
+    shutil.copy(ROOT / "amae/mae/embedded.safetensors", folder / "mae.safetensors")
+    drawn = "splits: {train_normal: 1, unlabeled: 2, anomaly_ratio: 0.5, test_normal: 1, test_abnormal: 1, seed: 0}"
+    text = OWN.replace("splits: null", drawn).replace("pretrain", "mine/mae.safetensors")
+    (tmp_path / "mine.yaml").write_text(text)
+    words = [*snakemake(), *(f"results/mine/{name}" for name in ("candidates.csv", "manifest.csv", "mae.safetensors"))]
+    words += ["--cores", "1", "--configfile", "mine.yaml"]
+    status, output = run(words, tmp_path)
+    assert status == 0, output
+
+    for name in ("table.csv", "mae.safetensors"):
+        os.utime(folder / name)
+        assert "Nothing to be done" in run([*words, "--dry-run"], tmp_path)[1]
+    for name, rules in [("table.csv", {"list_images", "index_images"}), ("mae.safetensors", {"import_weights"})]:
+        path = folder / name
+        before, about = path.read_bytes(), path.stat()
+        path.write_bytes(before[:-9] + b"y" + before[-8:])
+        os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+        output = run([*words, "--dry-run"], tmp_path)[1]
+        assert set(re.findall(r"^rule (\w+):", output, re.M)) == rules, output
+        path.write_bytes(before)
+
+
 @pytest.mark.parametrize(("given", "expected"), [("", 0), (", boxes: null", 0), (", boxes: mine/boxes.csv", 3)])
 def test_boxes_of_own_data_are_drawn_and_measured(tmp_path, given, expected):
     project = copy_sources(tmp_path)
@@ -237,7 +273,21 @@ def test_what_own_data_without_splits_to_draw_cannot_give_is_refused_when_it_is_
 
     (tmp_path / "mine/table.csv").write_text("path,split\na.png,train_normal\nb.png,test\nc.png,train_unlabeled\n")
     status, output = project.run("--dry-run", "figure3a")
-    assert status != 0 and "contradicts datasets.mine, whose unlabeled images are not drawn (its table names" in output
+    refusal = "contradicts datasets.mine, whose unlabeled images are not drawn by label"
+    assert status != 0 and f"{refusal} (its table names" in output and "Job stats" not in output
+    assert "Traceback" not in output
+
+    drawn = "{train_normal: 1, unlabeled: 1, anomaly_ratio: null, test_normal: 1, test_abnormal: 1, seed: 0}"
+    status, output = project.run("--dry-run", config=(f"datasets={{mine: {{splits: {drawn}}}}}",))
+    assert status != 0 and "key datasets.mine.splits: mine/table.csv names the splits itself" in output
+    assert "Traceback" not in output
+
+    (tmp_path / "mine/table.csv").write_text("path,label\na.png,normal\nb.png,abnormal\nc.png,\n")
+    tiny.write_text(tiny.read_text().replace("splits: null", f"splits: {drawn}", 1))
+    assert {"export_pseudo_labels", "train_module"} <= project.planned().keys()
+    status, output = project.run("--dry-run", "figure3a")
+    assert status != 0 and f"{refusal} (its splits" in output and "Job stats" not in output
+    assert "Traceback" not in output
 
 
 def test_every_rule_says_what_it_does_and_logs_and_measures_itself():
@@ -262,6 +312,9 @@ def test_every_rule_says_what_it_does_and_logs_and_measures_itself():
         assert sections == [section for section in order if section in sections], name
         assert len(re.findall(r"\bamae [a-z-]+", body[body.index("shell:") :])) == 1, name
         assert re.search(r"code=code\(", body), name
+        jobs = re.findall(r'(log|benchmark)_of\("(?:\{variant\})?([a-z0-9_]+?)(?:_?\{\w+\})*"', body)
+        shortened = "fetch" if name.startswith("fetch_") else "tabulate" if name == "tabulate_results" else name
+        assert jobs == [("log", shortened), ("benchmark", shortened)], name
 
 
 def test_every_wildcard_is_constrained():
@@ -274,18 +327,19 @@ def test_every_wildcard_is_constrained():
 
 
 @pytest.mark.parametrize(
-    ("driver", "gpus", "config", "threads"),
+    ("driver", "visible", "config", "threads"),
     [
-        ("/dev/null", 1, "device=auto", "2"),
-        ("/dev/null", 0, "device=auto", "8"),
-        ("/dev/null", 1, "device=cpu", "8"),
-        ("/dev/missing", 1, "device=auto", "8"),
+        ("/dev/null", "0", "device=auto", "2"),
+        ("/dev/null", "", "device=auto", "8"),
+        ("/dev/null", "0", "device=cpu", "8"),
+        ("/dev/missing", "0", "device=auto", "8"),
     ],
 )
-def test_a_job_on_a_gpu_leaves_cores_to_others(tmp_path, driver, gpus, config, threads):
+def test_a_job_on_a_gpu_leaves_cores_to_others(tmp_path, monkeypatch, driver, visible, config, threads):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     project = copy_sources(tmp_path)
     project.edit("amae/runtime/lock.py", "/dev/nvidiactl", driver)
-    words = [*project.command("--dry-run", config=(config,)), "--cores", "8", "--resources", f"gpu={gpus}"]
+    words = [*project.command("--dry-run", config=(config,)), "--cores", "8", "--resources", "gpu=1"]
     status, output = run(words, project.folder)
     assert status == 0, output
     jobs = {part.partition(":")[0]: re.findall(r"^    threads: (.*)$", part, re.M) for part in output.split("\nrule ")}

@@ -1,170 +1,150 @@
-"""Commands that train and apply the comparators. None of them is ever given a label of an unlabeled image."""
+"""The comparators, each with its own settings."""
 
-import hashlib
-import json
+import dataclasses
+import inspect
 import shutil
-from argparse import Namespace
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Annotated, Any, Literal
 
-import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
-from amae.commands.train import load_model, load_split, to_device
-from amae.comparators import TestData, TrainingData, column, load_method
+from amae.commands import parameters as p
+from amae.comparators.interface import TestData, TrainingData
+from amae.comparators.methods import METHODS, Method, column
+from amae.comparators.state import load_state, save_state
+from amae.data.packed import load_lung_masks, load_splits
 from amae.data.splits import patients_of
-from amae.mae.checkpoints import is_safetensors, read_safetensors, write_tensors
-from amae.mae.weights import load_encoder
-from amae.method.training import Resume
+from amae.data.stored import on_device
+from amae.mae.weights import Encoder, load_encoder, load_for_size, load_weights
+from amae.method.training import resume_beside
 from amae.runtime.device import choose_device
 from amae.runtime.errors import InputError
 from amae.runtime.files import write_csv
 from amae.runtime.fingerprint import fingerprint
 from amae.runtime.provenance import recording
-from amae.settings import from_mapping
 
-_MEANING = {
-    "lungs": "lung masks (--lungs, made by `amae segment-lungs`)",
-    "encoder": "a pre-trained autoencoder (--weights, made by `amae pretrain` or `amae import-weights`)",
-}
+Protocol = Annotated[Literal["N", "Y"], p.meaning("N: trained on T_n; Y: on T_n and T_u")]
 
 
-def fit_comparator(options: Namespace) -> None:
-    """Train a comparator: protocol N on T_n, protocol Y on T_n and T_u."""
-    method, settings = _method(options)
-    device = choose_device(options.device, options.gpus)
-    what = {"method": options.method, "protocol": options.protocol, **asdict(settings)}
-    needed = {"lungs": "lungs", "encoder": "weights"}
-    files = {name: getattr(options, name) for name in ("manifest", "images", "index")}
-    files |= {option: getattr(options, option) for need, option in needed.items() if need in method.NEEDS}
-    with recording(options.record, settings=what, seed=options.seed, inputs=files, device=device) as record:
-        resume = _resume(options.state, record, options.method)
-        state, history = method.fit(_training_data(options, method, device), settings, options.seed, resume)
-        save_state(state, options.state, options.method, options.protocol, settings)
-        write_csv(history, options.history)
+def compare(
+    method: str,
+    settings: Any,
+    *,
+    protocol: Protocol,
+    manifest: p.Manifest,
+    images: p.Images,
+    index: p.Index,
+    state: p.file("trained comparator to write (.safetensors)"),
+    history: p.History,
+    record: p.Record,
+    scores: p.Scores,
+    lungs: Annotated[Path | None, p.meaning("packed lung masks, where the method needs them (.npy)")] = None,
+    weights: Annotated[Path | None, p.meaning("pre-trained autoencoder, where needed (.safetensors)")] = None,
+    seed: p.Seed = 0,
+    device: p.Device = "auto",
+    gpus: p.Gpus = 1,
+) -> None:
+    """Train a comparator, and score the test images with it."""
+    about = METHODS[method]
+    files = _needed(method, about, protocol, lungs, weights)
+    where = choose_device(device, gpus)
+    packed = manifest, images, index
+    what = {"method": method, "protocol": protocol, **dataclasses.asdict(settings)}
+    inputs = dict(zip(("manifest", "images", "index"), packed, strict=True)) | files
+    with recording(record, settings=what, seed=seed, inputs=inputs, device=where) as made:
+        code = [fingerprint(about.module), fingerprint("amae.commands.compare")]
+        beside = resume_beside(state, made, code)
+        # a folder: a method may train several networks
+        resume = dataclasses.replace(beside, path=beside.path.with_suffix("") / "training.pt")
+        trained, epochs = about.fit(_training_data(protocol, packed, files, about, where), settings, seed, resume)
+        save_state(trained, state, method, protocol, settings)
+        write_csv(epochs, history)
     shutil.rmtree(resume.path.parent, ignore_errors=True)
+    _score(state, packed, files.get("weights"), scores, seed, where)
 
 
-def score_comparator(options: Namespace) -> None:
+def _score(
+    state: Path, packed: tuple[Path, Path, Path], weights: Path | None, scores: Path, seed: int, device: torch.device
+) -> None:
     """Score the test images with a trained comparator: one column for each of its scores, named by `column`."""
-    device = choose_device(options.device, options.gpus)
-    state, name, settings = load_state(options.state, device)
-    method = load_method(name)
-    _require(options, name, method.NEEDS & {"encoder"})
-    chosen, images = load_split(options, "test")
-    encoder = load_model(options.weights, images.shape[1], device, load_encoder) if "encoder" in method.NEEDS else None
-    data = TestData(to_device(images, chosen["row"], device), chosen["view"].tolist(), encoder)
-    scores = method.score(state, data, settings)
-    columns = {column(name, score): values.cpu().numpy() for score, values in scores.items()}
-    write_csv(pd.DataFrame({"image_id": chosen["image_id"], **columns}), options.scores)
+    tensors, name, settings = load_state(state, device)
+    chosen, images = load_splits(*packed, "test")
+    encoder = _encoder(METHODS[name], weights, images.shape[1], device)
+    batch = on_device(images, chosen["row"], device)
+    data = TestData(batch, chosen["view"].tolist(), encoder, chosen["image_id"].tolist(), seed)
+    found = METHODS[name].score(tensors, data, settings)
+    columns = {column(name, score): values.cpu().numpy() for score, values in found.items()}
+    write_csv(pd.DataFrame({"image_id": chosen["image_id"], **columns}), scores)
 
 
-def compare(options: Namespace) -> None:
-    """Train a comparator and score the test images with it."""
-    fit_comparator(options)
-    score_comparator(options)
+def _needed(name: str, method: Method, protocol: str, lungs: Path | None, weights: Path | None) -> dict[str, Path]:
+    """Files that the method needs, by option; InputError for a missing one and a protocol that it cannot follow."""
+    if protocol not in method.protocols:
+        raise InputError(f"method {name}: found protocol {protocol!r}, expected {' or '.join(method.protocols)}")
+    files = {}
+    if "lungs" in method.needs:
+        files["lungs"] = lungs
+    if method.needs & {"encoder", "autoencoder"}:
+        files["weights"] = weights
+    made_by = {"lungs": "`amae segment-lungs`", "weights": "`amae pretrain` or `amae import-weights`"}
+    for option, path in files.items():
+        if path is None:
+            raise InputError(f"--{option}: missing; method {name} needs it (made by {made_by[option]})")
+    return files
 
 
-def score_probe(options: Namespace) -> None:
-    """Probability of each image of T_u that it is not of T_n, by probes that never saw its patient.
-
-    Written as stage 1 writes its own. Which image is of T_u is all that the probe is told, as in the comparator
-    pu_probe.
-    """
-    from amae.comparators.pu_probe import Settings, out_of_fold
-    from amae.method.stage1 import frozen_features
-
-    settings = read_settings(Settings, options.settings or "{}")
-    device = choose_device(options.device, options.gpus)
-    chosen, images = load_split(options, "train_normal", "train_unlabeled")
-    encoder = load_model(options.weights, images.shape[1], device, load_encoder)
-    features = frozen_features(encoder, to_device(images, chosen["row"], device)).cpu().numpy()
-    unlabeled = (chosen["split"] == "train_unlabeled").to_numpy()
-    p = out_of_fold(features, unlabeled, patients_of(chosen), settings)
-    table = chosen.loc[unlabeled, ["image_id", "split"]]
-    write_csv(table.assign(p_normal=1 - p, p_abnormal=p), options.probe_scores)
+def _encoder(method: Method, weights: Path | None, size: int, device: torch.device) -> Encoder | None:
+    """f_0, or f_0 and g_0, where the method needs it."""
+    if "autoencoder" in method.needs:
+        return load_for_size(weights, size, device, load_weights)
+    return load_for_size(weights, size, device, load_encoder) if "encoder" in method.needs else None
 
 
-def read_settings(kind: type, text: str) -> Any:
-    """Settings of a comparator from JSON: an object with those that differ from the defaults.
-
-    Raises InputError, naming the key, for anything that is not such an object.
-    """
-    try:
-        given = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"--settings {text!r}: not JSON ({error})") from None
-    if not isinstance(given, dict):
-        raise InputError(f'--settings {text!r}: expected an object, such as {{"epochs": 20}}')
-    try:
-        return from_mapping(kind, given)
-    except InputError as error:
-        raise InputError(f"--settings: key {error}") from None
-
-
-def save_state(state: dict[str, Tensor], path: str | Path, method: str, protocol: str, settings: Any) -> None:
-    """Write a trained comparator as safetensors with its method, protocol and settings."""
-    about = {"kind": "comparator", "method": method, "protocol": protocol, "settings": asdict(settings)}
-    write_tensors(state, path, about)
-
-
-def load_state(path: str | Path, device: torch.device) -> tuple[dict[str, Tensor], str, Any]:
-    """Read a trained comparator: its state on the device, method and settings; InputError if the file is not one."""
-    if not is_safetensors(path):
-        raise InputError(f"{path}: not a trained comparator: no safetensors file; make it with `amae compare`")
-    about, state = read_safetensors(path)
-    if about.get("kind") != "comparator":
-        raise InputError(f"{path}: not a trained comparator, but {about.get('kind', 'something else')}")
-    try:
-        state = {name: tensor.to(device) for name, tensor in state.items()}
-        return state, about["method"], load_method(about["method"]).Settings(**about["settings"])
-    except (InputError, TypeError) as error:
-        raise InputError(f"{path}: not of this version ({error}); make it again with `amae compare`") from None
-
-
-def _method(options: Namespace) -> tuple[ModuleType, Any]:
-    """The method and its settings, once they and the protocol are found to fit together."""
-    method = load_method(options.method)
-    if options.protocol not in method.PROTOCOLS:
-        known = " or ".join(method.PROTOCOLS)
-        raise InputError(f"method {options.method}: found protocol {options.protocol!r}, expected {known}")
-    _require(options, options.method, method.NEEDS)
-    return method, read_settings(method.Settings, options.settings or "{}")
-
-
-def _require(options: Namespace, method: str, needs: frozenset[str]) -> None:
-    """Raise InputError for a file that the method needs and that is not given."""
-    for need, option in [("lungs", "lungs"), ("encoder", "weights")]:
-        if need in needs and getattr(options, option, None) is None:
-            raise InputError(f"method {method} needs {_MEANING[need]}")
-
-
-def _training_data(options: Namespace, method: ModuleType, device: torch.device) -> TrainingData:
+def _training_data(
+    protocol: str, packed: tuple[Path, Path, Path], files: dict[str, Path], method: Method, device: torch.device
+) -> TrainingData:
     """Images of T_n and, under protocol Y, T_u, with what the method needs beside them."""
-    splits = ["train_normal", "train_unlabeled"] if options.protocol == "Y" else ["train_normal"]
-    chosen, images = load_split(options, *splits)
+    chosen, images = load_splits(*packed, *["train_normal", "train_unlabeled"][: 1 + (protocol == "Y")])
     rows = [chosen.loc[chosen["split"] == split, "row"] for split in ("train_normal", "train_unlabeled")]
-    normal, unlabeled = (to_device(images, each, device) for each in rows)
-    lungs = [_lungs(options.lungs, each, images, device) for each in rows] if "lungs" in method.NEEDS else [None, None]
-    encoder = load_model(options.weights, images.shape[1], device, load_encoder) if "encoder" in method.NEEDS else None
-    return TrainingData(normal, unlabeled, *lungs, encoder=encoder)
+    masks = [None, None]
+    if "lungs" in method.needs:
+        found = [load_lung_masks(files["lungs"], each.to_numpy(), images.shape[1]) for each in rows]
+        masks = [torch.from_numpy(each).to(device) for each in found]
+    return TrainingData(
+        *(on_device(images, each, device) for each in rows),
+        *masks,
+        encoder=_encoder(method, files.get("weights"), images.shape[1], device),
+        patients=patients_of(chosen),
+        views=chosen["view"].tolist(),
+    )
 
 
-def _lungs(path: Path, rows: pd.Series, images: np.ndarray, device: torch.device) -> Tensor:
-    """Lung masks at the images' size, bool `(N, H, W)`."""
-    from amae.data.packed import load_lung_masks
+def _command(name: str) -> Callable[..., None]:
+    """The sub-command of one method: `compare` with the options of that method's settings."""
+    method = METHODS[name]
+    sections = _sections(name)
 
-    return torch.from_numpy(load_lung_masks(path, rows.to_numpy(), images.shape[1])).to(device)
+    def command(**options: Any) -> None:
+        given = {section: options.pop(section, of()) for section, of in sections.items()}
+        compare(name, given[name] if name in given else method.settings(**given), **options)
+
+    own = inspect.signature(compare).parameters
+    shared = [each for key, each in own.items() if key not in ("method", "settings")]
+    kind = inspect.Parameter.KEYWORD_ONLY
+    made = [inspect.Parameter(key, kind, default=of(), annotation=of) for key, of in sections.items()]
+    command.__signature__ = inspect.Signature([*shared, *made])
+    command.__doc__ = f"Train {method.title}, and score the test images with it."
+    command.__name__ = name
+    return command
 
 
-def _resume(path: Path, record: dict[str, Any], method: str) -> Resume:
-    """Unfinished trainings in a folder beside `path`, bound to settings, seed, inputs and code."""
-    hashes = {role: file["sha256"] for role, file in record["inputs"].items()}
-    code = [fingerprint(f"amae.comparators.{method}:fit"), fingerprint(f"{__name__}:fit_comparator")]
-    what = [record["settings"], record["seed"], hashes, code]
-    identity = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
-    return Resume(path.with_name(f".{path.stem}.unfinished") / "training.pt", identity)
+def _sections(name: str) -> dict[str, type]:
+    """The settings of a method by section of the command line: its own, or those that it shares with AMAE."""
+    fields = dataclasses.fields(METHODS[name].settings)
+    shared = {field.name: field.type for field in fields if dataclasses.is_dataclass(field.type)}
+    return shared or ({name: METHODS[name].settings} if fields else {})
+
+
+SUBCOMMANDS = {name: _command(name) for name in METHODS}

@@ -5,46 +5,30 @@ reference that the paper does not report.
 """
 
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+import torch
+from torch import Tensor
+
+from amae.comparators.interface import Fitted, Scores, TestData, TrainingData
+from amae.comparators.settings import NoSettings
+from amae.comparators.shared import no_history
 from amae.data.manifest import VIEWS
-from amae.settings import Checked
+from amae.method.training import Resume
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from amae.comparators import Fitted, Scores, TestData, TrainingData
-    from amae.method.training import Resume
-
-TITLE = "View only"
-NOTE = "not in the paper; exactly 50 where views are unknown or all alike"
-NEEDS: frozenset[str] = frozenset()
-PROTOCOLS = {"N": "score"}
 UNKNOWN = 0.5  # any value between the two ranks as the mean of the known views would
 
 
-@dataclass(frozen=True)
-class Settings(Checked):
-    """The view as a score; there is nothing to set."""
-
-
-def fit(data: "TrainingData", settings: Settings, seed: int, resume: "Resume") -> "Fitted":
+def fit(data: TrainingData, settings: NoSettings, seed: int, resume: Resume) -> Fitted:
     """Nothing is learned; the state is the table of values."""
-    import torch
-
-    from amae.comparators._shared import no_history
 
     return {"values": torch.tensor([VIEWS["PA"], UNKNOWN, VIEWS["AP"]])}, no_history()
 
 
-def score(state: dict[str, "Tensor"], data: "TestData", settings: Settings) -> "Scores":
+def score(state: dict[str, Tensor], data: TestData, settings: NoSettings) -> Scores:
     """1 for AP, 0 for PA, in between for any other view or none: float32 `(N,)`.
 
     Where no view is known all images score alike, which is what the view tells there: nothing, AUC 0.5.
     """
-    import torch
-
     if not VIEWS.keys() & set(data.views):
         print(
             f"view_only: no test image has the view AP or PA in the manifest's column view; all score {UNKNOWN}",

@@ -1,5 +1,6 @@
 """Boxes of findings: from pixels of the original radiograph to those of the packed image."""
 
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -42,6 +43,8 @@ def packed_boxes(boxes: pd.DataFrame, index: pd.DataFrame) -> tuple[dict[str, li
     writes it.
     """
     table = boxes.merge(index, on="image_id")
+    if passed := len(boxes) - len(table):
+        print(f"boxes: {passed} of {len(boxes)} are on images that are not packed, and are left out", file=sys.stderr)
     corners = [
         table[f"{axis}_{end}"] * table[f"scale_{axis}"] + table[f"offset_{axis}"]
         for end in ("min", "max")

@@ -7,10 +7,8 @@ namely to say where an opacity may be pasted on a normal image.
 """
 
 import sys
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
+from contextlib import closing
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +23,7 @@ from amae.data.packed import MASK_SIZE as SIZE
 from amae.data.packed import open_images
 from amae.runtime.errors import InputError
 from amae.runtime.files import atomic, seal, write_csv
-from amae.runtime.processes import end_with_parent
+from amae.runtime.processes import in_processes
 
 MINIMUM_AREA = 400  # pixels; every constant of the recipe is meant at SIZE
 
@@ -117,15 +115,13 @@ def _write_masks(
     starts = range(0, count, CHUNK)
     segment = partial(_segment_chunk, str(lung_images_path))
     coverage, flags = [], []
-    # Spawned, not forked: forking a process that has started torch's threads can deadlock.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) if workers > 1 else nullcontext()
-    with atomic(lungs_path) as temporary, pool:
-        results = pool.map(segment, starts) if workers > 1 else map(segment, starts)
+    with atomic(lungs_path) as temporary, closing(in_processes(segment, starts, workers)) as results:
         with temporary.open("wb") as file:
             header = {"descr": "|u1", "fortran_order": False, "shape": (count, SIZE, SIZE // 8)}
             np.lib.format.write_array_header_1_0(file, header)
             for part, part_coverage, part_flags in results:
                 file.write(part.tobytes())
+                file.flush()  # a full disk shows at the first mask that does not fit
                 coverage += part_coverage
                 flags += part_flags
         seal(temporary)

@@ -50,7 +50,7 @@ def convert(
     manifest = read_manifest(manifest_path)
     if warning := overlap_warning(manifest):
         print(warning, file=sys.stderr)
-    what = [sha256(manifest_path), size, conversion, square, fingerprint(f"{__name__}:convert")]
+    what = [sha256(manifest_path), size, conversion, square, fingerprint("amae.data.pack")]
     parts = _parts(images_path, len(manifest), hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16])
     files = list(zip(manifest["image_id"], manifest["path"], strict=True))
     how = (conversion, square, size)

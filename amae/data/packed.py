@@ -6,14 +6,15 @@ after EXIF rotation) becomes `coordinate * scale + offset` in the image of S pix
 index table, so boxes map exactly.
 """
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from amae.data.manifest import SPLITS
-from amae.runtime.errors import InputError
+from amae.data.manifest import SPLITS, read_manifest
+from amae.runtime.errors import InputError, naming
 from amae.runtime.files import open_sealed, read_csv
 
 MASK_SIZE = 256  # pixels of a lung mask, and of the image that it is found in
@@ -48,19 +49,48 @@ def open_images(images_path: str | Path, index_path: str | Path) -> tuple[np.nda
     return images, index.astype(whole | dict.fromkeys(Geometry._fields[2:], "float64"))
 
 
-def select(manifest: pd.DataFrame, index: pd.DataFrame, split: str) -> pd.DataFrame:
+def rejected_beside(index_path: str | Path) -> set[str]:
+    """Ids of the images that could not be read, from rejected.csv beside the index; none where there is none."""
+    path = Path(index_path).with_name("rejected.csv")
+    return set(read_csv(path, ["image_id"])["image_id"]) if path.is_file() else set()
+
+
+def select(manifest: pd.DataFrame, index: pd.DataFrame, split: str, rejected: Collection[str] = ()) -> pd.DataFrame:
     """Manifest rows of one split that have an image, in manifest order, with their place in the array as column `row`.
 
-    `images[select(manifest, index, "test")["row"]]` are the images. The index may hold images that are not in the
-    manifest. Raises InputError for an empty split.
+    `images[select(manifest, index, "test")["row"]]` are the images. The index may contain images that are not in the
+    manifest. Raises InputError for an empty split, and for an image of it that is neither in the index nor `rejected`.
     """
     if split not in SPLITS:
         raise InputError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
     rows = pd.Series(np.arange(len(index)), index=index["image_id"])
-    chosen = manifest[(manifest["split"] == split) & manifest["image_id"].isin(rows.index)]
+    members = manifest[manifest["split"] == split]
+    packed = members["image_id"].isin(rows.index)
+    lost = members.loc[~packed & ~members["image_id"].isin(rejected), "image_id"]
+    if len(lost):
+        raise InputError(
+            f"{len(lost)} of {len(members)} images of split {split} are neither packed nor in rejected.csv, the first "
+            f"is {lost.iloc[0]!r}; convert the images of this manifest again"
+        )
+    chosen = members[packed]
     if chosen.empty:
         raise InputError(f"split {split} is empty: no readable image of the manifest belongs to it")
     return chosen.assign(row=rows[chosen["image_id"]].to_numpy()).reset_index(drop=True)
+
+
+def load_splits(
+    manifest_path: str | Path, images_path: str | Path, index_path: str | Path, *splits: str
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Rows of these splits of a manifest, with the place of each image as `row`, and all images, memory-mapped.
+
+    Of the two training sets one may be absent: a data set of protocol N has no T_u.
+    """
+    manifest = read_manifest(manifest_path)
+    images, index = open_images(images_path, index_path)
+    rejected = rejected_beside(index_path)
+    present = [split for split in splits if split != "train_unlabeled" or (manifest["split"] == split).any()]
+    with naming(manifest_path):
+        return pd.concat([select(manifest, index, split, rejected) for split in present], ignore_index=True), images
 
 
 def load_lung_masks(lungs_path: str | Path, rows: np.ndarray, size: int) -> np.ndarray:

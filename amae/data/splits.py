@@ -1,5 +1,6 @@
 """Draw training and test sets from a pool of images by seed, with no patient on both sides."""
 
+import hashlib
 import math
 
 import numpy as np
@@ -115,3 +116,21 @@ def _check_pool(pool: dict[str, int], settings: SplitSettings) -> None:
             f"anomaly_ratio {ratio:g} needs {counts['normal']} normal images for train_unlabeled beside {normal} for "
             f"train_normal, but {after} {pool['normal']}: at least {least:g} with unlabeled {unlabeled}, or fewer"
         )
+
+
+def folds_of(unlabeled: np.ndarray, patients: list[str], folds: int) -> np.ndarray:
+    """Fold of each image, int `(N + M,)`: patients stay together, and T_n and T_u are shared out alike.
+
+    Patients are taken in the order of the SHA-256 of their names. So no seed is needed, the order of the images plays
+    no part, and neither does that of the names, which may spell the label.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    hashes = np.array([hashlib.sha256(name.encode()).hexdigest() for name in patients])
+    normal_patients, unlabeled_patients = (len(set(hashes[part])) for part in (~unlabeled, unlabeled))
+    if min(normal_patients, unlabeled_patients) < folds:
+        raise InputError(f"folds: found {folds}, but T_n has {normal_patients} and T_u {unlabeled_patients} patients")
+    fold = np.empty(len(hashes), int)
+    for number, (_, rows) in enumerate(StratifiedGroupKFold(folds).split(hashes, unlabeled, hashes)):
+        fold[rows] = number
+    return fold

@@ -3,18 +3,23 @@
 Either way a batch is the same, bit for bit.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
 from amae.data.packed import load_lung_masks
 
 CHUNK = 1024  # items copied at a time
+OWN_GROUPS = Path("/proc/self/cgroup")
+GROUPS = (  # control groups, version 2 and 1: folder, and the files of the limit and of what is used
+    (Path("/sys/fs/cgroup"), "memory.max", "memory.current"),
+    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"),
+)
 
 
 class Stored:
@@ -39,6 +44,11 @@ class Stored:
 
     def _load(self, rows: np.ndarray) -> Tensor:
         return torch.from_numpy(np.asarray(self._read(rows))).to(self.device)
+
+
+def on_device(images: np.ndarray, rows: np.ndarray, device: torch.device) -> Tensor:
+    """These packed images (a memory map) in one tensor, uint8 `(N, H, W)`."""
+    return torch.from_numpy(images[np.asarray(rows)]).to(device)
 
 
 def stored_images(images: np.ndarray, rows: np.ndarray, device: torch.device) -> Tensor | Stored:
@@ -66,8 +76,28 @@ def _held(stored: Stored, item: int) -> Tensor | Stored:
 
 
 def free_memory(device: torch.device) -> int:
-    """Free bytes of a GPU, or of this machine."""
+    """Bytes that are free on a GPU, or available on this machine within the limits of the process's control group."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    pages = "SC_AVPHYS_PAGES" if "SC_AVPHYS_PAGES" in os.sysconf_names else "SC_PHYS_PAGES"  # macOS has the latter
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf(pages)
+    return min([psutil.virtual_memory().available, *_left_in_groups()])
+
+
+def _left_in_groups() -> list[int]:
+    """Bytes that each limit on this process's control groups leaves (Linux: containers, Slurm); none elsewhere."""
+    left = []
+    for root, limit, used in GROUPS:
+        for folder in _groups_of(root):
+            try:
+                left.append(int((folder / limit).read_text()) - int((folder / used).read_text()))
+            except (OSError, ValueError):  # no such file, or "max"
+                continue
+    return [max(0, each) for each in left]
+
+
+def _groups_of(root: Path) -> set[Path]:
+    """Folders of the control group of this process and of those around it; a container sees its own as the root."""
+    try:
+        names = [line.split(":", 2)[2].strip("/") for line in OWN_GROUPS.read_text().splitlines()]
+    except OSError:
+        return set()
+    return {root / each for name in names for each in (Path(name), *Path(name).parents)}

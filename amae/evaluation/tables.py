@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from amae.data.manifest import read_manifest
-from amae.data.packed import select
+from amae.data.packed import rejected_beside, select
 from amae.evaluation.metrics import auc, average_precision, bootstrap_interval, chi_square_distance
 from amae.evaluation.statistics import mean_and_spread
 from amae.runtime.errors import InputError, naming
@@ -54,7 +54,9 @@ def tested_images(manifest: Path, index: Path) -> pd.DataFrame:
     """image_id, label ("" where unknown) and view of every test image of a manifest that could be read."""
     images = read_manifest(manifest, needs=("test",))
     with naming(manifest):
-        return select(images, read_csv(index, ["image_id"]), "test")[["image_id", "label", "view"]]
+        return select(images, read_csv(index, ["image_id"]), "test", rejected_beside(index))[
+            ["image_id", "label", "view"]
+        ]
 
 
 def scores_by_folder(path: Path) -> pd.DataFrame:

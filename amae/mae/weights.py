@@ -7,7 +7,7 @@ is refused, with the keys that say so.
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,19 @@ def load_encoder(path: str | Path, device: torch.device | str = "cpu") -> Encode
     """Read the frozen encoder of stage 1, whichever network a file of this project holds; InputError otherwise."""
     load = load_densenet if is_safetensors(path) and is_densenet(path) else load_weights
     return load(path, device)
+
+
+def load_for_size(path: str | Path, size: int, device: torch.device, load: Callable[..., Any] = load_weights) -> Any:
+    """A trained autoencoder for images of `size` pixels; with `load_encoder`, whatever can serve stage 1.
+
+    Raises InputError, naming the file, for one that was made for images of another size.
+    """
+    model = load(path, device)
+    if model.architecture.image_size != size:
+        raise InputError(
+            f"{path}: made for images of {model.architecture.image_size} px, the packed images have {size} px"
+        )
+    return model
 
 
 def import_published(

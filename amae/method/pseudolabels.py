@@ -56,7 +56,9 @@ def _choose(p: np.ndarray, ids: Iterable[str], settings: PseudoLabelSettings) ->
             label[members & (confidence >= threshold)] = c
     share = PROBE_SHARE if settings.source == "probe" else settings.fallback_share
     count, difference = max(1, round(share * len(p))), p[:, 1] - p[:, 0]
-    if ranked and np.ptp(difference) == 0:
+    if len(ranked) == len(CLASSES):  # no image is of both
+        count = min(count, len(p) // 2)
+    if ranked and np.ptp(difference) == 0:  # so is a single image
         raise InputError(f"all {len(p)} unlabeled images have the same probabilities, and nothing else ranks them")
     hashes = [hashlib.sha256(image_id.encode()).hexdigest() for image_id in ids]
     order = np.lexsort((hashes, difference))  # from the most normal image to the most abnormal one

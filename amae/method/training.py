@@ -4,13 +4,16 @@ Randomness is drawn from a generator seeded by (seed, epoch) alone, so an interr
 last saved epoch ends with the same weights, bit for bit on the CPU, as one that was never interrupted.
 """
 
+import hashlib
+import json
 import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -62,6 +65,14 @@ class Resume:
 
     path: Path
     identity: str
+
+
+def resume_beside(path: Path, record: Mapping[str, Any], code: Any) -> Resume:
+    """Unfinished state beside `path`, bound to a record's settings, seed and inputs and to a hash of the code."""
+    hashes = {role: file["sha256"] for role, file in record["inputs"].items()}
+    what = [record["settings"], record["seed"], hashes, code]
+    identity = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+    return Resume(path.with_name(f".{path.stem}.unfinished.pt"), identity)
 
 
 def epoch_generator(seed: int, epoch: int, device: torch.device) -> torch.Generator:

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from amae.plan.check import resolve
+from amae.plan.datasets import has_unlabeled
+from amae.plan.variants import resolve
 from amae.settings import SECTIONS
 
 BENCHMARKS = ("rsna", "vindr", "nih")  # kinds of data sets for which the papers print values
@@ -25,7 +26,7 @@ def departures(config: dict[str, Any], dataset: str) -> list[str]:
     found = [] if kind in BENCHMARKS else [f"data set of kind {kind}"]
     found += [] if paper else [f"preset {config['preset']}"]
     for name, settings in resolve(config, {}).items():
-        base = SECTIONS[name]() if paper else SECTIONS[name](**preset[name])
+        base = SECTIONS[name]() if paper else SECTIONS[name](**preset.get(name, {}))
         found += [f"{name}.{key} {value}" for key, value in vars(settings).items() if value != getattr(base, key)]
     found += [f"comparators.{name}" for name in preset.get("comparators", {}) if paper]
     for key, value in PAPER.items():
@@ -49,3 +50,8 @@ def caveats(config: dict[str, Any], dataset: str, unlabeled: bool) -> str:
         sentences.append(f"Not the paper's settings: {', '.join(found)}.")
         sentences += ["Printed values are for orientation."] if about["kind"] in BENCHMARKS else []
     return " ".join([*sentences, *([NOT_DISEASE[about["kind"]]] if about["kind"] in NOT_DISEASE else [])])
+
+
+def caption_of(config: dict[str, Any], dataset: str) -> str:
+    """`caveats` of a data set as the configuration has it."""
+    return caveats(config, dataset, has_unlabeled(config, dataset))

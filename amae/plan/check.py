@@ -1,19 +1,20 @@
-"""The workflow's configuration: its check, and the settings that follow from preset, overrides and variants."""
+"""The check of the workflow's configuration, before anything is planned. A variant is checked where it is used."""
 
-import dataclasses
 import difflib
 import json
 import math
-import shlex
 from collections.abc import Iterator
 from typing import Any
 
+from amae.plan.compared import MASK_REC, SHARED
 from amae.plan.schema import schema
+from amae.plan.variants import resolve
 from amae.runtime.errors import InputError
-from amae.settings import SECTIONS, WEIGHTS_SIZES, ModelSettings, from_mapping
+from amae.settings import from_mapping
 
 NULLABLE = ("root", "boxes", "folder", "repartition", "metadata")
 TEXT = ("results", "dataset", "preset", "table", "weights", *NULLABLE)
+NAMES = ("table2", "figure3", "audit", "localisation", "comparators", "backbones", "masks", "decisions")
 
 
 def typed(value: Any) -> Any:
@@ -23,7 +24,8 @@ def typed(value: Any) -> Any:
     written as 3.0 is 3. A path that may be null is None where it arrives as the text "null".
     """
     if isinstance(value, dict):
-        return {key: _text(key, each) if key in TEXT else typed(each) for key, each in value.items()}
+        named = {key for key, each in value.items() if key in TEXT or (key in NAMES and isinstance(each, list))}
+        return {key: _text(key, each) if key in named else typed(each) for key, each in value.items()}
     if isinstance(value, list):
         return [typed(each) for each in value]
     try:
@@ -34,6 +36,11 @@ def typed(value: Any) -> Any:
 
 
 def _text(key: str, value: Any) -> Any:
+    """A name, a path or a list of names; a data set may be called 2024, which YAML takes for a number."""
+    if isinstance(value, list):
+        return [_text(key, each) for each in value]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
     return None if key in NULLABLE and value in ("null", "~") else value
 
 
@@ -59,11 +66,10 @@ def check(config: dict[str, Any], source: str = "config/config.yaml") -> None:
             names = ", ".join(sorted(config[table]))
             raise InputError(f"{source}: key {key}: found {config[key]!r}, expected one of {table}: {names}")
     _check_experiments(config, source)
-    for name, changes in all_variants(config).items():
-        try:
-            resolve(config, changes)
-        except InputError as error:
-            raise InputError(f"{source}: {f'variant {name}: ' if name else ''}{error}") from None
+    try:
+        resolve(config, {})
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from None
 
 
 def _values(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -91,7 +97,7 @@ def _wrong(key: str, value: Any) -> str | None:
 
 def _check_experiments(config: dict[str, Any], source: str) -> None:
     """Raise InputError for a name in experiments that stands for nothing, or settings that a comparator refuses."""
-    from amae.comparators import METHODS, load_method
+    from amae.comparators.methods import METHODS
 
     known = dict.fromkeys(("table2", "figure3", "audit", "localisation"), config["datasets"])
     known |= dict.fromkeys(("backbones", "masks", "decisions"), config["variants"]) | {"comparators": METHODS}
@@ -101,17 +107,15 @@ def _check_experiments(config: dict[str, Any], source: str) -> None:
                 raise InputError(
                     f"{source}: key experiments.{key}: found {name!r}, expected some of {', '.join(sorted(names))}"
                 )
-    if config["experiments"]["figure3"] and "without_pseudo_labels" not in config["variants"]:
-        raise InputError(
-            f"{source}: key variants.without_pseudo_labels: missing; figure 3b (experiments.figure3) shows it"
-        )
     for preset, settings in config["presets"].items():
         for name, given in settings.get("comparators", {}).items():
             key = f"presets.{preset}.comparators.{name}"
             if name not in METHODS:
                 raise InputError(f"{source}: key {key}: expected some of {', '.join(METHODS)}")
+            if name == MASK_REC:
+                raise InputError(f"{source}: key {key}: unknown; it takes the settings of {' and '.join(SHARED[name])}")
             try:
-                from_mapping(load_method(name).Settings, given)
+                from_mapping(METHODS[name].settings, given)
             except InputError as error:
                 raise InputError(f"{source}: key {key}.{error}") from None
 
@@ -141,49 +145,3 @@ def _explain(error: Any) -> str:
         "pattern": lambda v: "a name of letters, digits, _, . and -, the first a letter or digit",
     }.get(error.validator, lambda v: f"{error.validator} {v}")
     return f"key {path or 'configuration'}: found {error.instance!r}, expected {expected(error.validator_value)}"
-
-
-def all_variants(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What each variant changes, by name; the main run, "", changes nothing."""
-    sweep = {f"ar{ratio:g}": {"anomaly_ratio": ratio} for ratio in config["experiments"]["anomaly_ratios"]}
-    return {"": {}, **config["variants"], **sweep}
-
-
-def resolve(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Settings by section: the preset, the overrides, then a variant's changes.
-
-    Raises InputError, naming the keys, on contradiction.
-    """
-    from amae.mae.architecture import Architecture
-
-    preset, overrides = config["presets"][config["preset"]], config["overrides"]
-    settings = {}
-    for name, kind in SECTIONS.items():
-        try:
-            settings[name] = kind(**preset[name] | overrides.get(name, {}) | changes.get(name, {}))
-        except InputError as error:
-            raise InputError(f"key {name}.{error}") from None
-    sizes, reconstruction = Architecture(**dataclasses.asdict(settings["mae"])), settings["reconstruction"]
-    try:
-        reconstruction.check_patches(sizes.patches, sizes.visible(reconstruction.mask_ratio))
-    except InputError as error:
-        raise InputError(f"key reconstruction.{error}") from None
-    return settings
-
-
-def check_weights(weights: str, sizes: ModelSettings) -> None:
-    """Raise InputError where weights that have a name are of other sizes than those that are configured."""
-    if (own := WEIGHTS_SIZES.get(weights, sizes)) == sizes:
-        return
-    pairs = zip(dataclasses.asdict(own).items(), dataclasses.asdict(sizes).values(), strict=True)
-    wrong = ", ".join(f"mae.{name} {size} (configured: {found})" for (name, size), found in pairs if size != found)
-    raise InputError(f"weights {weights}: they have {wrong}; choose the preset that fits, or weights: pretrain")
-
-
-def options(settings: Any) -> str:
-    """Settings as command-line options, quoted for a shell: `--epochs 30 --lr 0.00025`."""
-    words = []
-    for name, value in dataclasses.asdict(settings).items():
-        option = name.replace("_", "-")
-        words += [f"--{'' if value else 'no-'}{option}"] if isinstance(value, bool) else [f"--{option}", str(value)]
-    return shlex.join(words)

@@ -1,14 +1,20 @@
-"""The JSON schema of config.yaml, derived from the settings (`python -m amae.plan.schema` prints it)."""
+"""The JSON schema of config.yaml, derived from the settings.
+
+`python -m amae.plan.schema > workflow/schemas/config.schema.json` writes it for editors, which complete and explain
+keys by it; the check derives it afresh.
+"""
 
 import dataclasses
-import sys
+import json
 from typing import Any
 
+from amae.comparators.methods import METHODS
 from amae.method.scores import DESCRIPTIONS
-from amae.settings import SECTIONS
+from amae.plan.compared import MASK_REC
+from amae.settings import SECTIONS, SplitSettings
 
 _NAME = "^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-_TYPES = {int: "integer", float: "number", str: "string", bool: "boolean"}
+_TYPES = {int: "integer", float: "number", str: "string", bool: "boolean", type(None): "null"}
 
 
 def _object(description: str, properties: dict[str, Any], required: list[str]) -> dict[str, Any]:
@@ -22,19 +28,18 @@ def _object(description: str, properties: dict[str, Any], required: list[str]) -
     }
 
 
-def _section(settings: type, complete: bool) -> dict[str, Any]:
-    """Schema of one section of settings; a preset is complete, overrides are not."""
-    properties = {}
+def _section(settings: type, complete: bool = False) -> dict[str, Any]:
+    """Schema of one section of settings; only where it must be `complete` are those without default required."""
+    properties, required = {}, []
     for field in dataclasses.fields(settings):
+        kinds = getattr(field.type, "__args__", (field.type,))
         limits = {k: field.metadata[k] for k in ("minimum", "maximum") if field.metadata[k] is not None}
         choices = {"enum": list(field.metadata["choices"])} if field.metadata["choices"] else {}
-        properties[field.name] = {
-            "type": _TYPES[field.type],
-            "description": field.metadata["description"],
-            **limits,
-            **choices,
-        }
-    return _object(settings.__doc__.splitlines()[0], properties, list(properties) if complete else [])
+        names = [_TYPES[kind] for kind in kinds]
+        about = {"type": names[0] if len(names) == 1 else names, "description": field.metadata["description"]}
+        properties[field.name] = {**about, **limits, **choices}
+        required += [field.name] if complete and field.default is dataclasses.MISSING else []
+    return _object(settings.__doc__.splitlines()[0], properties, required)
 
 
 def _count(description: str, minimum: int = 0) -> dict[str, Any]:
@@ -48,20 +53,11 @@ _RATIO = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
 
 
 def _splits(kinds: list[str]) -> dict[str, Any]:
-    """Schema of splits to draw."""
-    properties = {
-        "train_normal": _count("images of T_n", 1),
-        "unlabeled": _count("images of T_u", 1),
-        "anomaly_ratio": _RATIO
-        | {"description": "share of T_u that is abnormal; null: T_u is drawn from the images without label"},
-        "test_normal": _count("normal test images", 1),
-        "test_abnormal": _count("abnormal test images", 1),
-        "seed": _count("seed of the draw"),
-        "calibration": _count("normal images kept from training and test, to tell how normal images score (optional)"),
-    }
-    meaning = "splits to draw, patient-disjoint between training and test; null where the table has a split column"
-    required = [name for name in properties if name != "calibration"]
-    return _object(meaning, properties, required) | {"type": kinds}
+    """Schema of splits to draw; null where the table has a split column."""
+    made = _section(SplitSettings, complete=True)
+    for name in ("train_normal", "unlabeled", "test_normal", "test_abnormal"):
+        made["properties"][name]["minimum"] = 1
+    return made | {"type": kinds}
 
 
 def _dataset(kind: str) -> dict[str, Any]:
@@ -158,22 +154,18 @@ def _experiments() -> dict[str, Any]:
 
 def schema() -> dict[str, Any]:
     """JSON schema of config.yaml, every key with its description; it holds no defaults."""
-    sections = {name: _section(settings, complete=True) for name, settings in SECTIONS.items()}
-    overrides = {name: _section(settings, complete=False) for name, settings in SECTIONS.items()}
-    comparators = {
-        "comparators": {
-            "type": "object",
-            "description": "settings of comparators that replace their published recipe, by method",
-            "additionalProperties": {"type": "object"},
-        }
-    }
-    variant = {name: overrides[name] for name in ("stage1", "pseudo_labels", "modules", "reconstruction")} | {
+    sections = {name: {"$ref": f"#/$defs/{name}"} for name in SECTIONS}
+    own = {name: each.settings for name, each in METHODS.items() if name != MASK_REC}
+    comparators = {name: _section(settings) for name, settings in own.items()}
+    comparators = _object("settings of comparators that differ from their published recipe, by method", comparators, [])
+    variant = {name: sections[name] for name in ("stage1", "pseudo_labels", "modules", "reconstruction")} | {
         "anomaly_ratio": {"type": "number", "minimum": 0, "maximum": 1, "description": "share of T_u that is abnormal"},
         "weights": {"type": "string", "description": "f_0 and g_0, as in a data set"},
         "normalisation": {"enum": ["chest", "imagenet"], "description": "what a .pth of one's own was trained with"},
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$defs": {name: _section(settings) for name, settings in SECTIONS.items()},
         **_object(
             "configuration of the amae workflow",
             {
@@ -217,7 +209,7 @@ def schema() -> dict[str, Any]:
                     },
                     ["folder", "score", "specificity"],
                 ),
-                "overrides": _object("settings that replace those of the preset, by section", overrides, []),
+                "overrides": _object("settings that replace those of the preset, by section", sections, []),
                 "variants": {
                     "type": "object",
                     "description": "departures from the main run by name, for comparison with it",
@@ -240,8 +232,8 @@ def schema() -> dict[str, Any]:
                 },
                 "presets": {
                     "type": "object",
-                    "description": "complete sets of settings by name",
-                    "additionalProperties": _object("a preset", {**sections, **comparators}, list(sections)),
+                    "description": "sets of settings by name: those that differ from the paper's",
+                    "additionalProperties": _object("a preset", {**sections, "comparators": comparators}, []),
                 },
             },
             [
@@ -262,13 +254,5 @@ def schema() -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Print the schema as YAML."""
-    import yaml
-
-    sys.stdout.write("# Made by `uv run python -m amae.plan.schema`; a test holds it to amae/settings.py.\n")
-    yaml.safe_dump(schema(), sys.stdout, sort_keys=False, width=110)
-
-
 if __name__ == "__main__":
-    main()
+    print(json.dumps(schema(), indent=1, ensure_ascii=False))

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from scipy.stats import ks_2samp
-from sklearn.covariance import LedoitWolf
 from sklearn.model_selection import GroupKFold
+
+from amae.method.features import fit_gaussian
 
 FOLDS = 10
 RARE = 0.01  # a lung mask counts against an image where at most this share of the training images has such a mask
@@ -21,12 +22,6 @@ DRIFT = 0.001  # p, over all measures together
 FOLDER = 10  # scored images; the p-values of fewer are not to be trusted
 MEASURES = {"intensity": "mean grey level", "coverage": "lung coverage", "distance": "distance of the features"}
 MASKS = {"empty": "no lungs found", "implausible": "implausible lungs"}
-
-
-def fit_features(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean `(D,)` and Ledoit-Wolf precision `(D, D)` of features `(N, D)`, float64."""
-    estimate = LedoitWolf().fit(features)
-    return estimate.location_, estimate.precision_
 
 
 def distances(features: np.ndarray, mean: np.ndarray, precision: np.ndarray) -> np.ndarray:
@@ -45,7 +40,7 @@ def held_out_distances(features: np.ndarray, groups: Sequence[str]) -> np.ndarra
         groups = [str(place) for place in range(len(features))]
     found = np.empty(len(features))
     for others, held_out in GroupKFold(min(FOLDS, len(set(groups)))).split(features, groups=groups):
-        found[held_out] = distances(features[held_out], *fit_features(features[others]))
+        found[held_out] = distances(features[held_out], *fit_gaussian(features[others]))
     return found
 
 

@@ -28,10 +28,10 @@ FORMAT = 2  # of the file; raised when a file of before can no longer be read, o
 
 
 @dataclass(frozen=True)
-class Portable:
+class Model:
     """A trained model.
 
-    `about`: what is told in words and numbers (see `card`). `arrays`, float64: `features.mean (D,)` and
+    `about`: what is told in words and numbers (see `card_of`). `arrays`, float64: `features.mean (D,)` and
     `features.precision (D, D)` of the training images; `training.<measure> (N,)`, measures as in amae.predict.domain;
     `calibration.<score> (M,)`, none where no normal images were kept for calibration.
     """
@@ -59,7 +59,7 @@ class Portable:
         return {key.removeprefix(prefix): value for key, value in self.arrays.items() if key.startswith(prefix)}
 
 
-def save_portable(model: Portable, path: str | Path) -> None:
+def save_model(model: Model, path: str | Path) -> None:
     """Write a model. Equal models give equal bytes. Raises InputError where its networks differ in size."""
     parts = _parts(model.encoder, model.head, model.module_a, model.module_b)
     architectures = {part.architecture for part in parts.values() if isinstance(part, MAE)}
@@ -71,7 +71,7 @@ def save_portable(model: Portable, path: str | Path) -> None:
     write_tensors(tensors, path, {"kind": KIND, "format": FORMAT, "architecture": architecture, **model.about})
 
 
-def load_portable(path: str | Path, device: torch.device | str = "cpu") -> Portable:
+def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
     """Read a model. Raises InputError, naming the file and what it is, for any other file or one of another format."""
     about, tensors = read_safetensors(path)
     if about.get("kind") != KIND:
@@ -89,9 +89,9 @@ def load_portable(path: str | Path, device: torch.device | str = "cpu") -> Porta
         head = make_head(architecture.width)
         head.load_state_dict(_of(tensors, "head"))
         arrays = {key: value.numpy() for key, value in tensors.items() if value.dtype == torch.float64}
-        model = Portable(about, nets["f0"], head.eval(), nets["A"], nets["B"], arrays)
+        model = Model(about, nets["f0"], head.eval(), nets["A"], nets["B"], arrays)
         _check_arrays(model)
-        card(model)  # needs all there is to know
+        card_of(model)  # needs all there is to know
     except (KeyError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: a damaged model ({type(error).__name__}: {reason}); export it again") from None
@@ -100,7 +100,7 @@ def load_portable(path: str | Path, device: torch.device | str = "cpu") -> Porta
     return model
 
 
-def _check_arrays(model: Portable) -> None:
+def _check_arrays(model: Model) -> None:
     """Raise KeyError or ValueError where the arrays are not those of a model."""
     width, features, calibration = model.encoder.architecture.width, model.group("features"), model.group("calibration")
     if features["mean"].shape != (width,) or features["precision"].shape != (width, width):
@@ -118,7 +118,7 @@ def _of(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
-def card(model: Portable) -> str:
+def card_of(model: Model) -> str:
     """The model card, in Markdown."""
     about, a = model.about, model.encoder.architecture
     images = about["images"]
@@ -178,7 +178,7 @@ def _operating_points(calibration: dict[str, np.ndarray]) -> list[str]:
     return _table(header, rows)
 
 
-def _domain(model: Portable) -> list[str]:
+def _domain(model: Model) -> list[str]:
     """Statistics of the training images, and which checks they allow."""
     training, shares = model.group("training"), model.about["mask_shares"]
     rows = [

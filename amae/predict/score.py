@@ -1,4 +1,4 @@
-"""Score radiographs with a portable model: what the workflow does with its test images, for any image."""
+"""Score radiographs with a trained model: what the workflow does with its test images, for any image."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -13,7 +13,7 @@ from amae.method.scores import DESCRIPTIONS, discrepancy_map, reconstruction_sco
 from amae.method.stage1 import frozen_features
 from amae.predict.calibration import OperatingPoint, percentiles
 from amae.predict.domain import distance_limit, distances, image_flags
-from amae.predict.model import Portable
+from amae.predict.model import Model
 from amae.predict.prepare import prepare
 
 BATCH = 32
@@ -21,7 +21,7 @@ SCORES = list(DESCRIPTIONS)
 
 
 @torch.no_grad()
-def score_images(model: Portable, images: np.ndarray, ids: list[str]) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+def score_images(model: Model, images: np.ndarray, ids: list[str]) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
     """Score uint8 images `(N, H, W)`.
 
     Returns one column for each score (higher is more abnormal), the features `(N, D)`, and the maps |mu_A - mu_B|
@@ -39,7 +39,7 @@ def score_images(model: Portable, images: np.ndarray, ids: list[str]) -> tuple[p
 
 
 def predict(
-    model: Portable, paths: list[str], ids: list[str], workers: int = 1
+    model: Model, paths: list[str], ids: list[str], workers: int = 1
 ) -> Iterator[tuple[pd.DataFrame, np.ndarray, np.ndarray]]:
     """Score files in batches, in their order, with memory that does not grow with their number.
 
@@ -61,7 +61,7 @@ def predict(
         start += len(part)
 
 
-def _scored(model: Portable, table: pd.DataFrame, images: np.ndarray) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+def _scored(model: Model, table: pd.DataFrame, images: np.ndarray) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
     """One batch of `predict`."""
     kept = table[table["reason"] == ""]
     if kept.empty:

@@ -1,10 +1,14 @@
-"""Processes of their own for reading files, which start fast and may die without taking anything along."""
+"""Processes of their own, which start fast, keep memory flat, and may die without taking anything along."""
 
 import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context, parent_process
 from multiprocessing.context import BaseContext
 from tempfile import gettempdir
 from threading import Thread
+from typing import Any
 
 SOCKET = 64  # characters of the temporary folder that leave room for a socket's name, which may have 108 in all
 
@@ -28,3 +32,25 @@ def end_with_parent() -> None:
 def _wait_for_parent() -> None:
     parent_process().join()
     os._exit(1)
+
+
+def in_processes(function: Callable[[Any], Any], tasks: Iterable[Any], workers: int) -> Iterator[Any]:
+    """Results of a function in the order of the tasks, from `workers` processes; one is this process itself.
+
+    At most four tasks a worker are under way. Where the reader of the results fails, those that wait are dropped.
+    """
+    if workers <= 1:
+        yield from map(function, tasks)
+        return
+    inner = getattr(function, "func", function)  # of a partial
+    with ProcessPoolExecutor(workers, clean_context(inner.__module__), initializer=end_with_parent) as pool:
+        waiting: deque = deque()
+        try:
+            for task in tasks:
+                waiting.append(pool.submit(function, task))
+                if len(waiting) >= 4 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

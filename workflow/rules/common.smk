@@ -1,124 +1,143 @@
-"""Configuration, paths and input functions that the other rules share."""
+"""The configuration, the paths of results, and the functions that other rules share; the answers come from amae.plan."""
 
 import shlex
-from functools import cache
-from pathlib import Path
+from re import escape
 
-import amae
-from amae.comparators import METHODS, column, load_method
-from amae.plan.check import all_variants, check, check_weights, options, resolve, typed
-from amae.runtime.errors import InputError
-from amae.runtime.files import sha256
-from amae.runtime.fingerprint import fingerprint
-from amae.runtime.lock import check_folder, claim, has_nvidia
-from snakemake.exceptions import WorkflowError
+from amae.plan import InputError, check, compared, datasets, jobs, paths, stage2, variants, watched
 
-config.update(typed(config))
-try:
-    check(config, " + ".join(map(str, workflow.configfiles)))
-    check_folder(config["results"])
-except InputError as error:
-    raise WorkflowError(str(error)) from None
 
-# A variant departs from the main run in some settings. Its folder is its name and a slash; the main run's is "".
-VARIANTS = all_variants(config)
-SETTINGS = {name: resolve(config, changes) for name, changes in VARIANTS.items()}
-# What a stage depends on, of what a variant can change: a stage that is the same is made once, in the main run.
-DEPENDS = {"manifest": {"anomaly_ratio"}, "weights": {"weights"}, "stage1": {"weights", "stage1"}}
-DEPENDS["stage1_scores"] = {*DEPENDS["manifest"], *DEPENDS["stage1"]}
-DEPENDS["pseudo_labels"] = {*DEPENDS["stage1_scores"], "pseudo_labels"}
-DEPENDS["modules"] = {*DEPENDS["pseudo_labels"], "modules"}
-DEPENDS["comparators"] = {*DEPENDS["manifest"], *DEPENDS["weights"]}
-DEPENDS["pooled"] = {*DEPENDS["comparators"], "modules"}
+def refusing(function, *given, **named):
+    """What a function of amae.plan answers; its InputError ends Snakemake with one line.
 
-PACKAGE = Path(amae.__file__).parent
-RESULTS = config["results"].rstrip("/")
-# Cores of a job with a network: all, but few where it has a GPU, so that other jobs run beside it.
-GRANTED = workflow.global_resources.get("gpu").value != 0  # None: no limit was set
-CORES = 2 if GRANTED and config["device"] != "cpu" and has_nvidia() else 64
-DATA = f"{RESULTS}/{{dataset}}"  # everything of one data set
-RUN = f"{DATA}/{{variant}}seed{{seed}}"  # everything of one replicate
-LOGS = f"{DATA}/logs/{{variant}}seed{{seed}}"
+    No WorkflowError: Snakemake would print the lines of this file, and overlook it where the job's output is there.
+    """
+    try:
+        return function(*given, **named)
+    except InputError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+config.update(check.typed(config))
+refusing(check.check, config, " + ".join(map(str, workflow.configfiles)))
+refusing(jobs.check_results, config)
+refusing(datasets.check_dataset, config, config["dataset"])
+
+RESULTS = paths.results_of(config)
+DATA = paths.data_folder(config, "{dataset}")  # everything of one data set
+RUN = paths.run_folder(config, "{dataset}", "{variant}", "{seed}")  # everything of one replicate
+DATA_LOGS = f"{DATA}/logs"
+RUN_LOGS = f"{DATA_LOGS}/{{variant}}seed{{seed}}"
+CORES = jobs.cores_of(config)
+GPU = dict(gpu=1, device=config["device"])
 
 
 def any_of(names):
     """A pattern that matches these names and no others; nothing, where there are none."""
-    return "|".join(map(re.escape, names)) or "(?!)"
+    return "|".join(map(escape, names)) or "(?!)"
 
 
 wildcard_constraints:
     dataset=any_of(config["datasets"]),
-    variant=any_of([""] + [f"{name}/" for name in VARIANTS if name]),
+    variant=any_of(map(paths.variant_folder, variants.all_variants(config))),
     seed=r"\d+",
     module="[AB]",
-    method=any_of(METHODS),
+    method=any_of(compared.all_methods()),
     protocol="[NY]",
 
 
-def hold_results():
-    """Refuse to run beside another run in the same folder of results."""
-    try:
-        claim(RESULTS)
-    except InputError as error:
-        raise WorkflowError(str(error)) from None
+def plan(function, *names, **given):
+    """An input or param function: what a function of amae.plan answers for the wildcards of these names.
+
+    The wildcard variant is a folder, and the plan is given the variant's name. `given` goes to the function as it is.
+    """
+
+    def answer(wildcards):
+        known = {name: value.rstrip("/") for name, value in wildcards.items()}
+        return refusing(function, config, *(known[name] for name in names), **given)
+
+    return answer
 
 
-def code(command):
-    """Fingerprint of all code behind a command, so that an edit reruns exactly the rules it touches."""
-    return fingerprint(f"amae.commands.{command}")
-
-
-def dataset_of(wildcards):
-    """Configuration of the data set that a job belongs to."""
-    return config["datasets"][wildcards.dataset]
-
-
-def names_of_kind(*kinds):
-    """Names of the data sets of these kinds."""
-    return [name for name, dataset in config["datasets"].items() if dataset["kind"] in kinds]
-
-
-def variant_of(wildcards):
-    """Name of the variant that a job belongs to; "" for the main run."""
-    return wildcards.variant.rstrip("/")
-
-
-def quoted_setting(key):
-    """A param function: one key of the data set's configuration, quoted for the shell."""
-
-    def value(wildcards):
-        return shlex.quote(str(dataset_of(wildcards)[key]))
-
-    return value
-
-
-def settings_of(section):
-    """A param function: one section of the variant's settings, as options."""
-
-    def words(wildcards):
-        return options(SETTINGS[variant_of(wildcards)][section])
-
-    return words
-
-
-def made(stage, file):
-    """An input function: a file that `stage` makes, in this variant's run or in the main run, which it may share."""
+def unless_touched(file):
+    """An input function: a file, which counts by its content (`content_of`) and not by its time if it is a person's."""
 
     def path(wildcards):
-        changed = VARIANTS[variant_of(wildcards)].keys() & DEPENDS[stage]
-        return expand(file, **{**wildcards, "variant": wildcards.variant if changed else ""})
+        found = file(wildcards)
+        return ancient(found) if found and not paths.is_made(config, found) else found
 
     return path
 
 
-MANIFEST = made("manifest", f"{DATA}/{{variant}}manifest.csv")
+def content_of(file):
+    """A param function: the hash of a person's file."""
+
+    def content(wildcards):
+        return refusing(watched.content_of, config, file(wildcards))
+
+    return content
+
+
+def made(stage, file):
+    """An input function: a file that `stage` makes, in this variant's run or in the main run, which it may share."""
+    owner = plan(variants.owner, "variant", stage=stage)
+
+    def path(wildcards):
+        return expand(file, **{**wildcards, "variant": paths.variant_folder(owner(wildcards))})
+
+    return path
+
+
+def optional(*names):
+    """A param function: inputs as options of the same name, where the job has them."""
+
+    def words(wildcards, input):
+        given = {f"--{name.replace('_', '-')}": str(input[name]) for name in names if input[name]}
+        return shlex.join(word for pair in given.items() for word in pair)
+
+    return words
+
+
+def of_stage2(*names):
+    """An input function: these files of the replicate, where the data set has unlabeled images."""
+    return plan(stage2.files, "dataset", "variant", "seed", names=names)
+
+
+def settings_of(section):
+    """A param function: one section of the variant's settings, as options."""
+    return plan(variants.options_of, "variant", section=section)
+
+
+def quoted(key):
+    """A param function: one key of the data set's configuration, quoted for the shell."""
+    return plan(datasets.quoted, "dataset", key=key)
+
+
+def code(command):
+    """Fingerprint of all code behind a command, so that an edit reruns exactly the rules it touches."""
+    return refusing(jobs.code_of, command)
+
+
+def shown(file, caption, category, figure):
+    """A file of the report; `caption` is a file of workflow/report, `figure` the name that stands beside the file."""
+    run = {"run": "{variant}seed{seed}"} if "{seed}" in file else {}
+    labels = {"data set": "{dataset}", **run, "figure": figure}
+    return report(file, caption=f"../report/{caption}.rst", category=category, labels=labels)
+
+
+def log_of(job, folder=RUN_LOGS):
+    """What a job prints; `job` is the rule's name, with the wildcards that the folder does not have."""
+    return f"{folder}/{job}.log"
+
+
+def benchmark_of(job, folder=RUN_LOGS):
+    """Time and memory of a job, beside its log."""
+    return f"{folder}/{job}.benchmark.tsv"
+
+
+# Inputs that many rules share.
+IMAGES = dict(images=f"{DATA}/images.npy", index=f"{DATA}/images.csv")
+PACKED = dict(manifest=made("manifest", f"{DATA}/{{variant}}manifest.csv"), **IMAGES)
+TESTED = dict(manifest=PACKED["manifest"], index=IMAGES["index"])
 WEIGHTS = made("weights", f"{DATA}/{{variant}}mae.safetensors")
-
-
-def of_every_seed(pattern):
-    """An input function: one file for each configured seed."""
-
-    def files(wildcards):
-        return expand(pattern, seed=config["seeds"], **wildcards)
-
-    return files
+SCORES = plan(paths.of_every_seed, "dataset", "variant", file="scores.csv")
+BOXES = plan(datasets.boxes_table, "dataset")

@@ -1,5 +1,9 @@
 """From radiographs to packed images and lung masks."""
 
+from amae.plan import datasets, splits, variants
+
+TABLE = plan(datasets.images_table, "dataset")
+
 
 rule simulate_radiographs:
     """Simulate chest radiographs as DICOM files, with a table of labels and one of finding boxes."""
@@ -8,21 +12,21 @@ rule simulate_radiographs:
         labels=f"{DATA}/raw/labels.csv",
         boxes=f"{DATA}/raw/boxes.csv",
     log:
-        f"{DATA}/logs/simulate_radiographs.log",
+        log_of("simulate_radiographs", DATA_LOGS),
     benchmark:
-        f"{DATA}/logs/simulate_radiographs.benchmark.tsv"
+        benchmark_of("simulate_radiographs", DATA_LOGS)
     wildcard_constraints:
-        dataset=any_of(names_of_kind("simulated")),
+        dataset=any_of(datasets.names_of_kind(config, "simulated")),
     conda:
         "../../environment.yml"
     threads: 64
     params:
         folder=subpath(output.labels, parent=True),
-        images=quoted_setting("images"),
-        seed=quoted_setting("seed"),
-        abnormal=quoted_setting("abnormal"),
-        calibration=calibration_images,
-        code=code("data:simulate"),
+        images=quoted("images"),
+        seed=quoted("seed"),
+        abnormal=quoted("abnormal"),
+        calibration=plan(datasets.calibration_images, "dataset"),
+        code=code("simulate"),
     shell:
         "amae simulate --folder {params.folder:q} --count {params.images} --seed {params.seed}"
         " --abnormal {params.abnormal} --calibration {params.calibration} --workers {threads} 2>&1 | tee {log:q}"
@@ -31,21 +35,21 @@ rule simulate_radiographs:
 rule list_images:
     """List every image that the data set uses at any anomaly ratio, so that each is converted once."""
     input:
-        table=table_of_images,
+        table=unless_touched(TABLE),
     output:
         candidates=f"{DATA}/candidates.csv",
     log:
-        f"{DATA}/logs/list_images.log",
+        log_of("list_images", DATA_LOGS),
     benchmark:
-        f"{DATA}/logs/list_images.benchmark.tsv"
+        benchmark_of("list_images", DATA_LOGS)
     wildcard_constraints:
-        dataset=any_of(names_of_kind("simulated", "own")),
+        dataset=any_of(datasets.names_of_kind(config, "simulated", "own")),
     conda:
         "../../environment.yml"
     params:
-        options=index_options(ratio_counts=False),
-        content=content_of(table_of_images),
-        code=code("data:list_images"),
+        options=plan(splits.candidate_options, "dataset"),
+        content=content_of(TABLE),
+        code=code("list_images"),
     shell:
         "amae list-images --table {input.table:q} --candidates {output.candidates:q} {params.options}"
         " 2>&1 | tee {log:q}"
@@ -54,22 +58,22 @@ rule list_images:
 rule index_images:
     """Make the manifest; the hidden labels of the unlabeled images go to a table of their own."""
     input:
-        table=table_of_images,
+        table=unless_touched(TABLE),
     output:
         manifest=f"{DATA}/{{variant}}manifest.csv",
         hidden=f"{DATA}/{{variant}}hidden_labels.csv",
     log:
-        f"{DATA}/logs/{{variant}}index_images.log",
+        log_of("{variant}index_images", DATA_LOGS),
     benchmark:
-        f"{DATA}/logs/{{variant}}index_images.benchmark.tsv"
+        benchmark_of("{variant}index_images", DATA_LOGS)
     wildcard_constraints:
-        dataset=any_of(names_of_kind("simulated", "own")),
+        dataset=any_of(datasets.names_of_kind(config, "simulated", "own")),
     conda:
         "../../environment.yml"
     params:
-        options=index_options(ratio_counts=True),
-        content=content_of(table_of_images),
-        code=code("data:index"),
+        options=plan(splits.index_options, "dataset", "variant"),
+        content=content_of(TABLE),
+        code=code("index"),
     shell:
         "amae index --table {input.table:q} --manifest {output.manifest:q} --hidden-labels {output.hidden:q}"
         " {params.options} 2>&1 | tee {log:q}"
@@ -79,31 +83,26 @@ rule convert_images:
     """Convert DICOM, PNG or JPEG files to packed square 8-bit images: at the model's size, and to find lungs in."""
     input:
         candidates=f"{DATA}/candidates.csv",
-        raw=raw_images,
+        raw=plan(datasets.raw_images, "dataset"),
     output:
         images=f"{DATA}/images.npy",
         lung_images=f"{DATA}/lung_images.npy",
         index=f"{DATA}/images.csv",
-        sheet=report(
-            f"{DATA}/contact_sheet.png",
-            caption="../report/contact_sheet.rst",
-            category="1 Data",
-            labels={"data set": "{dataset}", "figure": "contact sheet"},
-        ),
+        sheet=shown(f"{DATA}/contact_sheet.png", "contact_sheet", "1 Data", "contact sheet"),
     log:
-        f"{DATA}/logs/convert_images.log",
+        log_of("convert_images", DATA_LOGS),
     benchmark:
-        f"{DATA}/logs/convert_images.benchmark.tsv"
+        benchmark_of("convert_images", DATA_LOGS)
     conda:
         "../../environment.yml"
     threads: 64
     params:
-        size=SETTINGS[""]["mae"].image_size,
-        conversion=quoted_setting("conversion"),
-        square=quoted_setting("square"),
-        allowed=quoted_setting("allowed_failures"),
+        size=variants.settings_of(config, "")["mae"].image_size,
+        conversion=quoted("conversion"),
+        square=quoted("square"),
+        allowed=quoted("allowed_failures"),
         rejected=f"{DATA}/rejected.csv",
-        code=code("data:convert"),
+        code=code("convert"),
     shell:
         "amae convert --manifest {input.candidates:q} --images {output.images:q}"
         " --lung-images {output.lung_images:q} --index {output.index:q} --rejected {params.rejected:q}"
@@ -119,21 +118,16 @@ rule segment_lungs:
     output:
         lungs=f"{DATA}/lungs.npy",
         table=f"{DATA}/lungs.csv",
-        sheet=report(
-            f"{DATA}/lungs.png",
-            caption="../report/lung_outlines.rst",
-            category="1 Data",
-            labels={"data set": "{dataset}", "figure": "lung outlines"},
-        ),
+        sheet=shown(f"{DATA}/lungs.png", "lung_outlines", "1 Data", "lung outlines"),
     log:
-        f"{DATA}/logs/segment_lungs.log",
+        log_of("segment_lungs", DATA_LOGS),
     benchmark:
-        f"{DATA}/logs/segment_lungs.benchmark.tsv"
+        benchmark_of("segment_lungs", DATA_LOGS)
     conda:
         "../../environment.yml"
     threads: 64
     params:
-        code=code("data:segment_lungs"),
+        code=code("segment_lungs"),
     shell:
         "amae segment-lungs --lung-images {input.lung_images:q} --index {input.index:q}"
         " --lungs {output.lungs:q} --table {output.table:q} --sheet {output.sheet:q}"

@@ -5,26 +5,17 @@ rule plot_training:
     """Training curves of stage 1 and, where there is a T_u, of both modules."""
     input:
         stage1=f"{RUN}/stage1/history.csv",
-        modules=with_unlabeled(f"{RUN}/module_A/history.csv", f"{RUN}/module_B/history.csv"),
+        modules=of_stage2("module_A/history.csv", "module_B/history.csv"),
     output:
-        figure=report(
-            f"{RUN}/training.png",
-            caption="../report/training_curves.rst",
-            category="2 Training",
-            labels={
-                "data set": "{dataset}",
-                "run": "{variant}seed{seed}",
-                "figure": "training curves",
-            },
-        ),
+        figure=shown(f"{RUN}/training.png", "training_curves", "2 Training", "training curves"),
     log:
-        f"{LOGS}/plot_training.log",
+        log_of("plot_training"),
     benchmark:
-        f"{LOGS}/plot_training.benchmark.tsv"
+        benchmark_of("plot_training")
     conda:
         "../../environment.yml"
     params:
-        code=code("evaluate:plot_training"),
+        code=code("plot_training"),
     shell:
         "amae plot-training --histories {input.stage1:q} {input.modules:q} --figure {output.figure:q} 2>&1 | tee {log:q}"
 
@@ -32,29 +23,21 @@ rule plot_training:
 rule plot_scores:
     """ROC and precision-recall curves of every score over all seeds."""
     input:
-        scores=of_every_seed(f"{RUN}/scores.csv"),
+        scores=SCORES,
     output:
-        roc=report(
-            f"{DATA}/{{variant}}roc.png",
-            caption="../report/roc.rst",
-            category="4 Results",
-            labels={"data set": "{dataset}", "figure": "ROC curves"},
-        ),
-        precision_recall=report(
-            f"{DATA}/{{variant}}precision_recall.png",
-            caption="../report/precision_recall.rst",
-            category="4 Results",
-            labels={"data set": "{dataset}", "figure": "precision-recall curves"},
+        roc=shown(f"{DATA}/{{variant}}roc.png", "roc", "4 Results", "ROC curves"),
+        precision_recall=shown(
+            f"{DATA}/{{variant}}precision_recall.png", "precision_recall", "4 Results", "precision-recall curves"
         ),
     log:
-        f"{DATA}/logs/{{variant}}plot_scores.log",
+        log_of("{variant}plot_scores", DATA_LOGS),
     benchmark:
-        f"{DATA}/logs/{{variant}}plot_scores.benchmark.tsv"
+        benchmark_of("{variant}plot_scores", DATA_LOGS)
     conda:
         "../../environment.yml"
     params:
         seeds=config["seeds"],
-        code=code("evaluate:plot_scores"),
+        code=code("plot_scores"),
     shell:
         "amae plot-scores --scores-of-seeds {input.scores:q} --seeds {params.seeds} --roc {output.roc:q}"
         " --precision-recall {output.precision_recall:q} 2>&1 | tee {log:q}"
@@ -65,24 +48,15 @@ rule plot_histograms:
     input:
         scores=f"{RUN}/scores.csv",
     output:
-        figure=report(
-            f"{RUN}/histograms.png",
-            caption="../report/histograms.rst",
-            category="4 Results",
-            labels={
-                "data set": "{dataset}",
-                "run": "{variant}seed{seed}",
-                "figure": "score histograms",
-            },
-        ),
+        figure=shown(f"{RUN}/histograms.png", "histograms", "4 Results", "score histograms"),
     log:
-        f"{LOGS}/plot_histograms.log",
+        log_of("plot_histograms"),
     benchmark:
-        f"{LOGS}/plot_histograms.benchmark.tsv"
+        benchmark_of("plot_histograms")
     conda:
         "../../environment.yml"
     params:
-        code=code("evaluate:plot_histograms"),
+        code=code("plot_histograms"),
     shell:
         "amae plot-histograms --scores {input.scores:q} --figure {output.figure:q} 2>&1 | tee {log:q}"
 
@@ -90,30 +64,24 @@ rule plot_histograms:
 rule plot_gallery:
     """Image, masked input, both reconstructions and the map for telling examples."""
     input:
-        images=f"{DATA}/images.npy",
-        index=f"{DATA}/images.csv",
+        **IMAGES,
         scores=f"{RUN}/scores.csv",
         maps=f"{RUN}/reconstruction/maps.npz",
-        boxes=boxes_of,
+        boxes=unless_touched(BOXES),
     output:
-        figure=report(
-            f"{RUN}/gallery.png",
-            caption="../report/gallery.rst",
-            category="3 Reconstructions",
-            labels={"data set": "{dataset}", "run": "{variant}seed{seed}", "figure": "gallery"},
-        ),
+        figure=shown(f"{RUN}/gallery.png", "gallery", "3 Reconstructions", "gallery"),
     log:
-        f"{LOGS}/plot_gallery.log",
+        log_of("plot_gallery"),
     benchmark:
-        f"{LOGS}/plot_gallery.benchmark.tsv"
+        benchmark_of("plot_gallery")
     conda:
         "../../environment.yml"
     params:
-        boxes=optional("boxes", "boxes"),
+        boxes=optional("boxes"),
         score=config["gallery"]["score"],
         rows=config["gallery"]["rows"],
-        content=content_of(boxes_of),
-        code=code("evaluate:plot_gallery"),
+        content=content_of(BOXES),
+        code=code("plot_gallery"),
     shell:
         "amae plot-gallery --images {input.images:q} --index {input.index:q} --scores {input.scores:q}"
         " --maps {input.maps:q} --figure {output.figure:q} --score {params.score:q} --rows {params.rows}"

@@ -4,27 +4,21 @@
 rule compute_metrics:
     """AUC and average precision of every score, with intervals, for all test images and by view."""
     input:
-        manifest=MANIFEST,
-        index=f"{DATA}/images.csv",
+        **TESTED,
         stage1=made("stage1_scores", f"{RUN}/stage1/scores.csv"),
-        reconstruction=with_unlabeled(f"{RUN}/reconstruction/scores.csv"),
+        reconstruction_scores=of_stage2("reconstruction/scores.csv"),
     output:
         scores=f"{RUN}/scores.csv",
-        metrics=report(
-            f"{RUN}/metrics.csv",
-            caption="../report/metrics.rst",
-            category="4 Results",
-            labels={"data set": "{dataset}", "run": "{variant}seed{seed}", "figure": "metrics"},
-        ),
+        metrics=shown(f"{RUN}/metrics.csv", "metrics", "4 Results", "metrics"),
     log:
-        f"{LOGS}/compute_metrics.log",
+        log_of("compute_metrics"),
     benchmark:
-        f"{LOGS}/compute_metrics.benchmark.tsv"
+        benchmark_of("compute_metrics")
     conda:
         "../../environment.yml"
     params:
-        reconstruction=optional("reconstruction-scores", "reconstruction"),
-        code=code("evaluate:compute_metrics"),
+        reconstruction=optional("reconstruction_scores"),
+        code=code("compute_metrics"),
     shell:
         "amae compute-metrics --manifest {input.manifest:q} --index {input.index:q}"
         " --stage1-scores {input.stage1:q} {params.reconstruction} --scores {output.scores:q} --metrics {output.metrics:q}"
@@ -34,22 +28,17 @@ rule compute_metrics:
 rule summarise_metrics:
     """Mean, spread over the seeds and interval over the images of every score."""
     input:
-        scores=of_every_seed(f"{RUN}/scores.csv"),
+        scores=SCORES,
     output:
-        summary=report(
-            f"{DATA}/{{variant}}summary.csv",
-            caption="../report/summary.rst",
-            category="4 Results",
-            labels={"data set": "{dataset}", "figure": "summary over seeds"},
-        ),
+        summary=shown(f"{DATA}/{{variant}}summary.csv", "summary", "4 Results", "summary over seeds"),
     log:
-        f"{DATA}/logs/{{variant}}summarise_metrics.log",
+        log_of("{variant}summarise_metrics", DATA_LOGS),
     benchmark:
-        f"{DATA}/logs/{{variant}}summarise_metrics.benchmark.tsv"
+        benchmark_of("{variant}summarise_metrics", DATA_LOGS)
     conda:
         "../../environment.yml"
     params:
-        code=code("evaluate:summarise_metrics"),
+        code=code("summarise_metrics"),
     shell:
         "amae summarise-metrics --scores-of-seeds {input.scores:q} --table {output.summary:q} 2>&1 | tee {log:q}"
 
@@ -61,24 +50,15 @@ rule diagnose_pseudo_labels:
         hidden=f"{DATA}/{{variant}}hidden_labels.csv",
     output:
         table=f"{RUN}/pseudo_label_purity.csv",
-        figure=report(
-            f"{RUN}/pseudo_labels.png",
-            caption="../report/pseudo_labels.rst",
-            category="2 Training",
-            labels={
-                "data set": "{dataset}",
-                "run": "{variant}seed{seed}",
-                "figure": "pseudo-labels",
-            },
-        ),
+        figure=shown(f"{RUN}/pseudo_labels.png", "pseudo_labels", "2 Training", "pseudo-labels"),
     log:
-        f"{LOGS}/diagnose_pseudo_labels.log",
+        log_of("diagnose_pseudo_labels"),
     benchmark:
-        f"{LOGS}/diagnose_pseudo_labels.benchmark.tsv"
+        benchmark_of("diagnose_pseudo_labels")
     conda:
         "../../environment.yml"
     params:
-        code=code("evaluate:diagnose_pseudo_labels"),
+        code=code("diagnose_pseudo_labels"),
     shell:
-        "amae diagnose-pseudo-labels --pseudo-labels {input.pseudo_labels:q} --hidden-labels {input.hidden:q}"
+        "amae diagnose-pseudo-labels --labels {input.pseudo_labels:q} --hidden-labels {input.hidden:q}"
         " --table {output.table:q} --figure {output.figure:q} 2>&1 | tee {log:q}"

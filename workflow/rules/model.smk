@@ -1,12 +1,14 @@
 """The trained model as one file, and new radiographs scored with it."""
 
+from amae.plan import watched
+
+FOLDER = plan(watched.folder_to_predict)
+
 
 rule export_model:
     """Put a trained model into one file, with what normal and training images look like to it."""
     input:
-        manifest=MANIFEST,
-        images=f"{DATA}/images.npy",
-        index=f"{DATA}/images.csv",
+        **PACKED,
         lungs=f"{DATA}/lungs.csv",
         weights=WEIGHTS,
         head=made("stage1", f"{RUN}/stage1/head.safetensors"),
@@ -16,20 +18,19 @@ rule export_model:
         model=f"{RUN}/model.safetensors",
         card=f"{RUN}/model.md",
     log:
-        f"{LOGS}/export_model.log",
+        log_of("export_model"),
     benchmark:
-        f"{LOGS}/export_model.benchmark.tsv"
+        benchmark_of("export_model")
     conda:
         "../../environment.yml"
     threads: CORES
     resources:
-        gpu=1,
-        device=config["device"],
+        **GPU,
     params:
-        conversion=quoted_setting("conversion"),
-        square=quoted_setting("square"),
+        conversion=quoted("conversion"),
+        square=quoted("square"),
         settings=settings_of("reconstruction"),
-        code=code("predict:export_model"),
+        code=code("export"),
     shell:
         "amae export --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
         " --lungs-table {input.lungs:q} --weights {input.weights:q} --head {input.head:q}"
@@ -42,23 +43,23 @@ rule predict_radiographs:
     """Score the radiographs of the configured folder."""
     input:
         model=f"{RUN}/model.safetensors",
-        radiographs=folder_to_predict,
+        radiographs=ancient(FOLDER),
     output:
         folder=directory(f"{RUN}/predictions"),
     log:
-        f"{LOGS}/predict_radiographs.log",
+        log_of("predict_radiographs"),
     benchmark:
-        f"{LOGS}/predict_radiographs.benchmark.tsv"
+        benchmark_of("predict_radiographs")
     conda:
         "../../environment.yml"
     threads: 64
     resources:
-        gpu=1,
-        device=config["device"],
+        **GPU,
     params:
         score=config["predict"]["score"],
         specificity=config["predict"]["specificity"],
-        code=code("predict:predict_files"),
+        content=plan(watched.listing_of),
+        code=code("predict"),
     shell:
         "amae predict {input.radiographs:q} --model {input.model:q} --output {output.folder:q} --score {params.score:q}"
         " --specificity {params.specificity} --workers {threads} --device {resources.device} --gpus {resources.gpu}"

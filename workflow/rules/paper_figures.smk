@@ -1,31 +1,28 @@
 """Figures 3a to 3c of the paper."""
 
+from amae.plan import captions, datasets, paths, rows
+
 
 rule plot_sweep:
     """Figure 3a: AUC against the anomaly ratio of the unlabeled set."""
     input:
-        published=PUBLISHED,
+        published=paths.PUBLISHED,
         manifest=f"{DATA}/manifest.csv",
         index=f"{DATA}/images.csv",
-        scores=scores_files("figure3a"),
+        scores=plan(rows.score_files, "dataset", name="figure3a"),
     output:
-        figure=report(
-            f"{DATA}/figures/figure3a.png",
-            caption="../report/figure3a.rst",
-            category="5 Experiments",
-            labels={"data set": "{dataset}", "figure": "figure 3a"},
-        ),
+        figure=shown(f"{DATA}/figures/figure3a.png", "figure3a", "5 Experiments", "figure 3a"),
     log:
-        f"{DATA}/logs/plot_sweep.log",
+        log_of("plot_sweep", DATA_LOGS),
     benchmark:
-        f"{DATA}/logs/plot_sweep.benchmark.tsv"
+        benchmark_of("plot_sweep", DATA_LOGS)
     conda:
         "../../environment.yml"
     params:
-        methods=methods_param("figure3a"),
-        kind=quoted_setting("kind"),
-        caveats=caption_caveats,
-        code=code("experiments:plot_sweep"),
+        methods=plan(rows.rows_option, "dataset", name="figure3a"),
+        kind=quoted("kind"),
+        caveats=plan(captions.caption_of, "dataset"),
+        code=code("plot_sweep"),
     shell:
         "amae plot-sweep --published {input.published:q} --manifest {input.manifest:q} --index {input.index:q}"
         " --methods {params.methods:q} --kind {params.kind} --figure {output.figure:q} 2>&1 | tee {log:q}"
@@ -34,29 +31,24 @@ rule plot_sweep:
 rule plot_pseudo_label_effect:
     """Figure 3b: scores of the test images without and with pseudo-labels."""
     input:
-        published=PUBLISHED,
+        published=paths.PUBLISHED,
         manifest=f"{DATA}/manifest.csv",
         index=f"{DATA}/images.csv",
-        scores=scores_files("figure3b"),
+        scores=plan(rows.score_files, "dataset", name="figure3b"),
     output:
-        figure=report(
-            f"{DATA}/figures/figure3b.png",
-            caption="../report/figure3b.rst",
-            category="5 Experiments",
-            labels={"data set": "{dataset}", "figure": "figure 3b"},
-        ),
+        figure=shown(f"{DATA}/figures/figure3b.png", "figure3b", "5 Experiments", "figure 3b"),
     log:
-        f"{DATA}/logs/plot_pseudo_label_effect.log",
+        log_of("plot_pseudo_label_effect", DATA_LOGS),
     benchmark:
-        f"{DATA}/logs/plot_pseudo_label_effect.benchmark.tsv"
+        benchmark_of("plot_pseudo_label_effect", DATA_LOGS)
     conda:
         "../../environment.yml"
     params:
-        methods=methods_param("figure3b"),
-        kind=quoted_setting("kind"),
-        ratio=main_ratio,
-        caveats=caption_caveats,
-        code=code("experiments:plot_histogram_panels"),
+        methods=plan(rows.rows_option, "dataset", name="figure3b"),
+        kind=quoted("kind"),
+        ratio=plan(datasets.ratio_option, "dataset"),
+        caveats=plan(captions.caption_of, "dataset"),
+        code=code("plot_panels"),
     shell:
         "amae plot-panels --published {input.published:q} --manifest {input.manifest:q} --index {input.index:q}"
         " --methods {params.methods:q} --kind {params.kind} {params.ratio} --figure {output.figure:q}"
@@ -68,24 +60,19 @@ rule plot_backbones:
     input:
         manifest=f"{DATA}/manifest.csv",
         index=f"{DATA}/images.csv",
-        scores=scores_files("figure3c"),
+        scores=plan(rows.score_files, "dataset", name="figure3c"),
     output:
-        figure=report(
-            f"{DATA}/figures/figure3c.png",
-            caption="../report/figure3c.rst",
-            category="5 Experiments",
-            labels={"data set": "{dataset}", "figure": "figure 3c"},
-        ),
+        figure=shown(f"{DATA}/figures/figure3c.png", "figure3c", "5 Experiments", "figure 3c"),
     log:
-        f"{DATA}/logs/plot_backbones.log",
+        log_of("plot_backbones", DATA_LOGS),
     benchmark:
-        f"{DATA}/logs/plot_backbones.benchmark.tsv"
+        benchmark_of("plot_backbones", DATA_LOGS)
     conda:
         "../../environment.yml"
     params:
-        methods=methods_param("figure3c"),
-        caveats=caption_caveats,
-        code=code("experiments:plot_comparison"),
+        methods=plan(rows.rows_option, "dataset", name="figure3c"),
+        caveats=plan(captions.caption_of, "dataset"),
+        code=code("plot_comparison"),
     shell:
         "amae plot-comparison --manifest {input.manifest:q} --index {input.index:q} --methods {params.methods:q}"
         " --reference 'ViT-S MAE' --figure {output.figure:q} 2>&1 | tee {log:q}"

@@ -1,92 +1,96 @@
 """Published data sets and weights: fetched where that is allowed, else from a folder."""
 
+from amae.plan import datasets, paths, splits, weights
+
+SOURCE_LOGS = f"{RESULTS}/sources/logs"
+
 
 rule fetch_source:
     """Fetch, verify and unpack what is open of a published data set; say what a person has to get."""
     input:
-        catalogue=f"{PACKAGE}/sources/sources.csv",
+        catalogue=paths.CATALOGUE,
     output:
         done=touch(f"{RESULTS}/sources/{{source}}/fetched"),
     log:
-        f"{RESULTS}/sources/logs/fetch_{{source}}.log",
+        log_of("fetch_{source}", SOURCE_LOGS),
     benchmark:
-        f"{RESULTS}/sources/logs/fetch_{{source}}.benchmark.tsv"
+        benchmark_of("fetch_{source}", SOURCE_LOGS)
     wildcard_constraints:
-        source=any_of(PUBLISHED_KINDS),
+        source=any_of(datasets.PUBLISHED_KINDS),
     conda:
         "../../environment.yml"
     params:
         folder=subpath(output.done, parent=True),
-        code=code("sources:fetch_source"),
+        code=code("fetch_source"),
     shell:
-        "amae fetch-source --dataset {wildcards.source} --folder {params.folder:q} 2>&1 | tee {log:q}"
+        "amae fetch-source --name {wildcards.source} --folder {params.folder:q} 2>&1 | tee {log:q}"
 
 
 rule fetch_weights:
     """Fetch published weights; the checksum of the first download must hold afterwards."""
     input:
-        catalogue=f"{PACKAGE}/sources/sources.csv",
+        catalogue=paths.CATALOGUE,
     output:
         weights=f"{RESULTS}/sources/weights/{{file}}",
     log:
-        f"{RESULTS}/sources/logs/fetch_{{file}}.log",
+        log_of("fetch_{file}", SOURCE_LOGS),
     benchmark:
-        f"{RESULTS}/sources/logs/fetch_{{file}}.benchmark.tsv"
+        benchmark_of("fetch_{file}", SOURCE_LOGS)
     wildcard_constraints:
-        file=any_of(SOURCE_WEIGHTS.values()),
+        file=any_of(weights.CATALOGUED.values()),
     conda:
         "../../environment.yml"
     params:
         folder=subpath(output.weights, parent=True),
-        name=name_of_weights,
-        code=code("sources:fetch_source"),
+        name=plan(weights.name_of_file, "file"),
+        code=code("fetch_source"),
     shell:
-        "amae fetch-source --dataset {params.name} --folder {params.folder:q} 2>&1 | tee {log:q}"
+        "amae fetch-source --name {params.name} --folder {params.folder:q} 2>&1 | tee {log:q}"
 
 
 rule list_source:
     """List every image that a published data set uses at any anomaly ratio, so that each is converted once."""
     input:
-        fetched=fetched,
+        fetched=plan(datasets.fetched_record, "dataset"),
     output:
         table=f"{DATA}/candidate_labels.csv",
         candidates=f"{DATA}/candidates.csv",
     log:
-        f"{DATA}/logs/list_source.log",
+        log_of("list_source", DATA_LOGS),
     benchmark:
-        f"{DATA}/logs/list_source.benchmark.tsv"
+        benchmark_of("list_source", DATA_LOGS)
     wildcard_constraints:
-        dataset=any_of(names_of_kind(*PUBLISHED_KINDS)),
+        dataset=any_of(datasets.names_of_kind(config, *datasets.PUBLISHED_KINDS)),
     conda:
         "../../environment.yml"
     params:
-        options=source_options,
-        code=code("sources:list_source"),
+        options=plan(splits.source_candidate_options, "dataset"),
+        code=code("list_images"),
     shell:
-        "amae list-source --table {output.table:q} --candidates {output.candidates:q} {params.options}"
+        "amae list-images --table {output.table:q} --candidates {output.candidates:q} {params.options}"
         " 2>&1 | tee {log:q}"
 
 
 rule index_source:
     """Make manifest, hidden labels and boxes of a published data set for one anomaly ratio."""
     input:
-        fetched=fetched,
+        fetched=plan(datasets.fetched_record, "dataset"),
     output:
         table=f"{DATA}/{{variant}}labels.csv",
         manifest=f"{DATA}/{{variant}}manifest.csv",
         hidden=f"{DATA}/{{variant}}hidden_labels.csv",
         boxes=f"{DATA}/{{variant}}boxes.csv",
     log:
-        f"{DATA}/logs/{{variant}}index_source.log",
+        log_of("{variant}index_source", DATA_LOGS),
     benchmark:
-        f"{DATA}/logs/{{variant}}index_source.benchmark.tsv"
+        benchmark_of("{variant}index_source", DATA_LOGS)
     wildcard_constraints:
-        dataset=any_of(names_of_kind(*PUBLISHED_KINDS)),
+        dataset=any_of(datasets.names_of_kind(config, *datasets.PUBLISHED_KINDS)),
     conda:
         "../../environment.yml"
     params:
-        options=source_options,
-        code=code("sources:index_source"),
+        options=plan(splits.source_index_options, "dataset", "variant"),
+        code=code("index"),
     shell:
-        "amae index-source --table {output.table:q} --manifest {output.manifest:q}"
+        "amae index --table {output.table:q} --manifest {output.manifest:q}"
         " --hidden-labels {output.hidden:q} --boxes {output.boxes:q} {params.options} 2>&1 | tee {log:q}"

@@ -1,12 +1,12 @@
 """Stage 1 and the pseudo-labels (Sec. 2.1 and 2.2)."""
 
+from amae.plan import compared, stage2
+
 
 rule train_stage1:
     """Train the head that tells normal images from synthetic anomalies, on frozen features."""
     input:
-        manifest=MANIFEST,
-        images=f"{DATA}/images.npy",
-        index=f"{DATA}/images.csv",
+        **PACKED,
         lungs=f"{DATA}/lungs.npy",
         weights=WEIGHTS,
     output:
@@ -14,18 +14,17 @@ rule train_stage1:
         history=f"{RUN}/stage1/history.csv",
         record=f"{RUN}/stage1/run.json",
     log:
-        f"{LOGS}/train_stage1.log",
+        log_of("train_stage1"),
     benchmark:
-        f"{LOGS}/train_stage1.benchmark.tsv"
+        benchmark_of("train_stage1")
     conda:
         "../../environment.yml"
     threads: CORES
     resources:
-        gpu=1,
-        device=config["device"],
+        **GPU,
     params:
         settings=settings_of("stage1"),
-        code=code("train:train_stage1"),
+        code=code("train_stage1"),
     shell:
         "amae train-stage1 --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
         " --lungs {input.lungs:q} --weights {input.weights:q} --head {output.head:q}"
@@ -36,25 +35,22 @@ rule train_stage1:
 rule score_stage1:
     """Score the unlabeled and the test images with stage 1."""
     input:
-        manifest=MANIFEST,
-        images=f"{DATA}/images.npy",
-        index=f"{DATA}/images.csv",
+        **PACKED,
         weights=WEIGHTS,
         head=made("stage1", f"{RUN}/stage1/head.safetensors"),
     output:
         scores=f"{RUN}/stage1/scores.csv",
     log:
-        f"{LOGS}/score_stage1.log",
+        log_of("score_stage1"),
     benchmark:
-        f"{LOGS}/score_stage1.benchmark.tsv"
+        benchmark_of("score_stage1")
     conda:
         "../../environment.yml"
     threads: CORES
     resources:
-        gpu=1,
-        device=config["device"],
+        **GPU,
     params:
-        code=code("train:score_stage1"),
+        code=code("score_stage1"),
     shell:
         "amae score-stage1 --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
         " --weights {input.weights:q} --head {input.head:q} --stage1-scores {output.scores:q}"
@@ -64,46 +60,43 @@ rule score_stage1:
 rule score_probe:
     """Score the unlabeled images with the positive-unlabeled probe, for pseudo-labels that are not the paper's."""
     input:
-        manifest=MANIFEST,
-        images=f"{DATA}/images.npy",
-        index=f"{DATA}/images.csv",
+        **PACKED,
         weights=WEIGHTS,
     output:
         scores=f"{RUN}/probe/scores.csv",
     log:
-        f"{LOGS}/score_probe.log",
+        log_of("score_probe"),
     benchmark:
-        f"{LOGS}/score_probe.benchmark.tsv"
+        benchmark_of("score_probe")
     conda:
         "../../environment.yml"
     threads: CORES
     resources:
-        gpu=1,
-        device=config["device"],
+        **GPU,
     params:
-        settings=comparator_settings("pu_probe"),
-        code=code("compare:score_probe"),
+        settings=plan(compared.method_settings, "variant", method="pu_probe"),
+        code=code("score_probe"),
     shell:
         "amae score-probe --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
-        " --weights {input.weights:q} --settings {params.settings:q} --probe-scores {output.scores:q}"
+        " --weights {input.weights:q} {params.settings} --probe-scores {output.scores:q}"
         " --device {resources.device} --gpus {resources.gpu} 2>&1 | tee {log:q}"
 
 
 rule export_pseudo_labels:
     """Decide which unlabeled images become pseudo-normal and pseudo-abnormal, in a table to read."""
     input:
-        scores=unlabeled_scores,
+        scores=plan(stage2.ranking, "dataset", "variant", "seed"),
     output:
         pseudo_labels=f"{RUN}/pseudo_labels.csv",
     log:
-        f"{LOGS}/export_pseudo_labels.log",
+        log_of("export_pseudo_labels"),
     benchmark:
-        f"{LOGS}/export_pseudo_labels.benchmark.tsv"
+        benchmark_of("export_pseudo_labels")
     conda:
         "../../environment.yml"
     params:
         settings=settings_of("pseudo_labels"),
-        code=code("pseudolabels:export_pseudo_labels"),
+        code=code("export_pseudo_labels"),
     shell:
-        "amae export-pseudo-labels --unlabeled-scores {input.scores:q} --pseudo-labels {output.pseudo_labels:q}"
+        "amae export-pseudo-labels --unlabeled-scores {input.scores:q} --labels {output.pseudo_labels:q}"
         " {params.settings} 2>&1 | tee {log:q}"

@@ -4,9 +4,7 @@
 rule train_module:
     """Adapt the pre-trained autoencoder as module A (normal images) or B (pseudo-abnormal images)."""
     input:
-        manifest=MANIFEST,
-        images=f"{DATA}/images.npy",
-        index=f"{DATA}/images.csv",
+        **PACKED,
         weights=WEIGHTS,
         pseudo_labels=made("pseudo_labels", f"{RUN}/pseudo_labels.csv"),
     output:
@@ -14,21 +12,20 @@ rule train_module:
         history=f"{RUN}/module_{{module}}/history.csv",
         record=f"{RUN}/module_{{module}}/run.json",
     log:
-        f"{LOGS}/train_module_{{module}}.log",
+        log_of("train_module_{module}"),
     benchmark:
-        f"{LOGS}/train_module_{{module}}.benchmark.tsv"
+        benchmark_of("train_module_{module}")
     conda:
         "../../environment.yml"
     threads: CORES
     resources:
-        gpu=1,
-        device=config["device"],
+        **GPU,
     params:
         settings=settings_of("modules"),
-        code=code("train:train_module"),
+        code=code("train_module"),
     shell:
         "amae train-module --module {wildcards.module} --manifest {input.manifest:q} --images {input.images:q}"
-        " --index {input.index:q} --weights {input.weights:q} --pseudo-labels {input.pseudo_labels:q}"
+        " --index {input.index:q} --weights {input.weights:q} --labels {input.pseudo_labels:q}"
         " --model {output.model:q} --history {output.history:q} --record {output.record:q} {params.settings}"
         " --seed {wildcards.seed} --device {resources.device} --gpus {resources.gpu} 2>&1 | tee {log:q}"
 
@@ -36,9 +33,7 @@ rule train_module:
 rule reconstruct_test:
     """Reconstruct the test images with both modules under the same masks, and score them."""
     input:
-        manifest=MANIFEST,
-        images=f"{DATA}/images.npy",
-        index=f"{DATA}/images.csv",
+        **PACKED,
         model_a=made("modules", f"{RUN}/module_A/mae.safetensors"),
         model_b=made("modules", f"{RUN}/module_B/mae.safetensors"),
     output:
@@ -46,18 +41,17 @@ rule reconstruct_test:
         maps=f"{RUN}/reconstruction/maps.npz",
         record=f"{RUN}/reconstruction/run.json",
     log:
-        f"{LOGS}/reconstruct_test.log",
+        log_of("reconstruct_test"),
     benchmark:
-        f"{LOGS}/reconstruct_test.benchmark.tsv"
+        benchmark_of("reconstruct_test")
     conda:
         "../../environment.yml"
     threads: CORES
     resources:
-        gpu=1,
-        device=config["device"],
+        **GPU,
     params:
         settings=settings_of("reconstruction"),
-        code=code("train:reconstruct"),
+        code=code("reconstruct"),
     shell:
         "amae reconstruct --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
         " --model-a {input.model_a:q} --model-b {input.model_b:q} --reconstruction-scores {output.scores:q}"

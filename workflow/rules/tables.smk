@@ -1,38 +1,35 @@
 """The paper's tables, what each method takes, and what the benchmarks hide."""
 
+from amae.plan import captions, compared, datasets, paths, rows, weights
+
 
 rule tabulate_results:
     """Methods beside what the papers print: Table 2, the number of masks, or the decisions of the method."""
     input:
-        published=PUBLISHED,
+        published=paths.PUBLISHED,
         manifest=f"{DATA}/manifest.csv",
         index=f"{DATA}/images.csv",
-        scores=scores_files(),
+        scores=plan(rows.score_files, "dataset", "name"),
     output:
-        table=report(
-            f"{DATA}/tables/{{name}}.csv",
-            caption="../report/results.rst",
-            category="5 Experiments",
-            labels={"data set": "{dataset}", "figure": "{name}"},
-        ),
+        table=shown(f"{DATA}/tables/{{name}}.csv", "results", "5 Experiments", "{name}"),
         markdown=f"{DATA}/tables/{{name}}.md",
         latex=f"{DATA}/tables/{{name}}.tex",
     log:
-        f"{DATA}/logs/tabulate_{{name}}.log",
+        log_of("tabulate_{name}", DATA_LOGS),
     benchmark:
-        f"{DATA}/logs/tabulate_{{name}}.benchmark.tsv"
+        benchmark_of("tabulate_{name}", DATA_LOGS)
     wildcard_constraints:
         name="table2|masks_ablation|sensitivity",
     conda:
         "../../environment.yml"
     params:
-        methods=methods_param(),
-        ratio=main_ratio,
-        reference=reference,
-        kind=quoted_setting("kind"),
-        every=every_printed,
-        caveats=caption_caveats,
-        code=code("experiments:tabulate_results"),
+        methods=plan(rows.rows_option, "dataset", "name"),
+        ratio=plan(datasets.ratio_option, "dataset"),
+        reference=plan(rows.reference, "dataset"),
+        kind=quoted("kind"),
+        every=plan(rows.every_printed_option, "name"),
+        caveats=plan(captions.caption_of, "dataset"),
+        code=code("tabulate_results"),
     shell:
         "amae tabulate-results --published {input.published:q} --manifest {input.manifest:q} --index {input.index:q}"
         " --methods {params.methods:q} {params.ratio} --reference {params.reference:q}"
@@ -43,26 +40,21 @@ rule tabulate_results:
 rule tabulate_costs:
     """What each method takes: jobs, hours by device, memory, disk."""
     input:
-        records=record_files,
+        records=plan(compared.record_files, "dataset"),
     output:
-        table=report(
-            f"{DATA}/tables/costs.csv",
-            caption="../report/costs.rst",
-            category="5 Experiments",
-            labels={"data set": "{dataset}", "figure": "costs"},
-        ),
+        table=shown(f"{DATA}/tables/costs.csv", "costs", "5 Experiments", "costs"),
         markdown=f"{DATA}/tables/costs.md",
         latex=f"{DATA}/tables/costs.tex",
     log:
-        f"{DATA}/logs/tabulate_costs.log",
+        log_of("tabulate_costs", DATA_LOGS),
     benchmark:
-        f"{DATA}/logs/tabulate_costs.benchmark.tsv"
+        benchmark_of("tabulate_costs", DATA_LOGS)
     conda:
         "../../environment.yml"
     params:
-        records=records_param,
-        caveats=caption_caveats,
-        code=code("experiments:tabulate_costs"),
+        records=plan(compared.records_option, "dataset"),
+        caveats=plan(captions.caption_of, "dataset"),
+        code=code("tabulate_costs"),
     shell:
         "amae tabulate-costs --records {params.records:q} --caveats={params.caveats:q} --table {output.table:q}"
         " --markdown {output.markdown:q} --latex {output.latex:q} 2>&1 | tee {log:q}"
@@ -71,29 +63,23 @@ rule tabulate_costs:
 rule audit_scores:
     """Shortcuts that need no lungs, and every method's scores by view, for unseen patients, by sex and age."""
     input:
+        **IMAGES,
         manifest=f"{DATA}/manifest.csv",
-        images=f"{DATA}/images.npy",
-        index=f"{DATA}/images.csv",
-        scores=audited_scores,
+        scores=plan(compared.audited_scores, "dataset"),
     output:
-        table=report(
-            f"{DATA}/tables/audit.csv",
-            caption="../report/audit.rst",
-            category="5 Experiments",
-            labels={"data set": "{dataset}", "figure": "audit"},
-        ),
+        table=shown(f"{DATA}/tables/audit.csv", "audit", "5 Experiments", "audit"),
         text=f"{DATA}/tables/audit.md",
     log:
-        f"{DATA}/logs/audit_scores.log",
+        log_of("audit_scores", DATA_LOGS),
     benchmark:
-        f"{DATA}/logs/audit_scores.benchmark.tsv"
+        benchmark_of("audit_scores", DATA_LOGS)
     conda:
         "../../environment.yml"
     params:
         seeds=config["seeds"],
-        exposure=exposure,
-        caveats=caption_caveats,
-        code=code("experiments:audit"),
+        exposure=plan(weights.exposure_option, "dataset"),
+        caveats=plan(captions.caption_of, "dataset"),
+        code=code("audit"),
     shell:
         "amae audit --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
         " --score-tables {input.scores:q} --seeds {params.seeds} --dataset {wildcards.dataset:q} {params.exposure}"

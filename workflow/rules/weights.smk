@@ -1,30 +1,32 @@
 """The pre-trained autoencoder that everything starts from."""
 
+from amae.plan import variants, weights
+
+SOURCE = plan(weights.weights_file, "dataset", "variant")
+
 
 rule pretrain_mae:
     """Pre-train a masked autoencoder on the normal and the unlabeled training images."""
     input:
+        **IMAGES,
         manifest=f"{DATA}/manifest.csv",
-        images=f"{DATA}/images.npy",
-        index=f"{DATA}/images.csv",
     output:
         weights=f"{DATA}/pretraining/mae.safetensors",
         history=f"{DATA}/pretraining/history.csv",
         record=f"{DATA}/pretraining/run.json",
     log:
-        f"{DATA}/logs/pretrain_mae.log",
+        log_of("pretrain_mae", DATA_LOGS),
     benchmark:
-        f"{DATA}/logs/pretrain_mae.benchmark.tsv"
+        benchmark_of("pretrain_mae", DATA_LOGS)
     conda:
         "../../environment.yml"
     threads: CORES
     resources:
-        gpu=1,
-        device=config["device"],
+        **GPU,
     params:
-        sizes=options(SETTINGS[""]["mae"]),
-        settings=options(SETTINGS[""]["pretrain"]),
-        code=code("train:pretrain"),
+        sizes=variants.options_of(config, "", "mae"),
+        settings=variants.options_of(config, "", "pretrain"),
+        code=code("pretrain"),
     shell:
         "amae pretrain --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
         " --weights {output.weights:q} --history {output.history:q} --record {output.record:q}"
@@ -34,20 +36,20 @@ rule pretrain_mae:
 rule import_weights:
     """Check the pre-trained autoencoder against the configured sizes, and fold a published one; or take a DenseNet."""
     input:
-        source=weights_source,
+        source=unless_touched(SOURCE),
     output:
         weights=f"{DATA}/{{variant}}mae.safetensors",
     log:
-        f"{DATA}/logs/{{variant}}import_weights.log",
+        log_of("{variant}import_weights", DATA_LOGS),
     benchmark:
-        f"{DATA}/logs/{{variant}}import_weights.benchmark.tsv"
+        benchmark_of("{variant}import_weights", DATA_LOGS)
     conda:
         "../../environment.yml"
     params:
-        sizes=sizes_of_weights,
-        normalisation=normalisation,
-        content=content_of(weights_source),
-        code=code("train:import_weights"),
+        sizes=plan(weights.sizes_options, "dataset", "variant"),
+        normalisation=plan(weights.normalisation, "dataset", "variant"),
+        content=content_of(SOURCE),
+        code=code("import_weights"),
     shell:
-        "amae import-weights --source {input.source:q} --weights {output.weights:q} {params.sizes}"
+        "amae import-weights --file {input.source:q} --weights {output.weights:q} {params.sizes}"
         " --normalisation {params.normalisation} 2>&1 | tee {log:q}"

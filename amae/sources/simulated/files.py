@@ -1,8 +1,6 @@
 """DICOM files and tables of a simulated data set."""
 
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
@@ -16,7 +14,7 @@ from pydicom.uid import (
 
 from amae.runtime.errors import InputError
 from amae.runtime.files import atomic, write_csv
-from amae.runtime.processes import end_with_parent
+from amae.runtime.processes import in_processes
 from amae.sources.simulated.facts import IMAGES_OF_BLOCK, Facts, derived_uid
 from amae.sources.simulated.image import SimulatedImage, simulate_image
 
@@ -51,18 +49,15 @@ def simulate_dataset(
     numbers = [*range(images), *range(first, first + calibration)]
     splits = [""] * images + ["calibration"] * calibration
     task = partial(_write_one, folder, seed, abnormal)
-    if workers > 1:
-        with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
-            rows = list(pool.map(task, numbers, splits, chunksize=8))
-    else:
-        rows = list(map(task, numbers, splits))
+    rows = list(in_processes(task, zip(numbers, splits, strict=True), workers))
     labels = pd.DataFrame([label for label, _ in rows], columns=LABEL_COLUMNS)
     boxes = pd.DataFrame([box for _, of_image in rows for box in of_image], columns=BOX_COLUMNS)
     write_csv(boxes, folder / "boxes.csv")
     write_csv(labels, folder / "labels.csv")
 
 
-def _write_one(folder: Path, seed: int, abnormal: float, index: int, split: str) -> tuple[dict, list[dict]]:
+def _write_one(folder: Path, seed: int, abnormal: float, task: tuple[int, str]) -> tuple[dict, list[dict]]:
+    index, split = task
     image = simulate_image(seed, index, 0.0 if split == "calibration" else abnormal)
     facts = image.facts
     path = Path("dicom") / f"{facts.image_id}.dcm"

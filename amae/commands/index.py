@@ -1,0 +1,44 @@
+"""The manifest of a data set."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from amae.commands import parameters as p
+from amae.data.manifest import build_manifest
+from amae.runtime.errors import InputError
+from amae.runtime.files import write_csv
+from amae.settings import PublishedSet
+from amae.sources.published import published_table
+
+
+def index(
+    *,
+    table: p.Table,
+    manifest: p.Manifest,
+    hidden_labels: p.HiddenLabels,
+    root: p.Root = None,
+    splits: p.Splits = None,
+    source: PublishedSet | None = None,
+    boxes: Annotated[
+        Path | None, p.meaning("boxes of the test images of a published data set, to write (.csv)")
+    ] = None,
+) -> None:
+    """Make the manifest of a table of images or of a published data set, and draw the splits.
+
+    The labels of T_u go to a table of their own, which no training reads.
+    """
+    if source:
+        if boxes is None:
+            raise InputError("--boxes: missing; the boxes of a published data set are written there")
+        images, marked = published_table(source, splits)
+        write_csv(images, table)
+        root = Path()  # its paths are whole: build_manifest must not put the table's own folder before them
+    build_manifest(table, root, manifest, hidden_labels, splits)
+    if source:
+        write_csv(marked, boxes)
+        known = ", ".join(
+            f"{name} {int((images[name] != '').sum())}" for name in ("view", "sex", "age") if name in images
+        )
+        on = f"{len(marked)} boxes on {marked['image_id'].nunique()} test images"
+        print(f"{source.dataset}: {len(images)} images; known: {known or 'no metadata'}; {on}", file=sys.stderr)

@@ -1,0 +1,107 @@
+"""Options that sub-commands share: one name, one meaning, said once. Also: a setting as an option."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter, Token
+
+from amae.settings import SplitSettings
+
+
+def meaning(text: str) -> Parameter:
+    """An option with its line of help."""
+    return Parameter(help=text)
+
+
+def whole(minimum: int, text: str) -> Parameter:
+    """An option that takes a whole number of at least `minimum`, and no other spelling of one, with its help."""
+
+    def number(kind: type, tokens: Sequence[Token]) -> int:
+        given = tokens[0].value
+        if not given.strip().lstrip("+-").isdecimal() or int(given) < minimum:
+            raise ValueError(f"found {given!r}, expected a whole number of at least {minimum}")
+        return int(given)
+
+    return Parameter(help=text, converter=number)
+
+
+def of_setting(field: dataclasses.Field) -> Any:
+    """The annotation of a setting for the command line: type, choices and help from what `setting` says of it."""
+    about = field.metadata
+    if about["choices"]:
+        return Annotated[Literal[about["choices"]], meaning(about["description"])]
+    if field.type is int:
+        return Annotated[int, whole(about["minimum"] or 0, about["description"])]
+    return Annotated[field.type, meaning(about["description"])]
+
+
+def file(text: str) -> Any:
+    """The annotation of a file, with its line of help."""
+    return Annotated[Path, meaning(text)]
+
+
+Number = Annotated[int, whole(0, "")]
+
+# Data set
+Folder = file("folder of the data set, to write to")
+Table = file("table of every image with its label: read, or of a published data set written (.csv)")
+Candidates = file("manifest of all these images (.csv)")
+Manifest = file("manifest (.csv)")
+HiddenLabels = file("labels of the unlabeled images (.csv), for diagnosis only")
+Images = file("packed images (.npy)")
+LungImages = file("packed images of 256 px, to find lungs in (.npy)")
+Index = file("table of the packed images (.csv)")
+Lungs = file("packed lung masks (.npy)")
+Sheet = file("contact sheet to write (.png)")
+Boxes = Annotated[Path | None, meaning("table of finding boxes, in original pixels (.csv)")]
+Root = Annotated[Path | None, meaning("folder that the table's paths start from; by default the table's own")]
+Splits = SplitSettings | None  # to draw; without them the table's split column counts
+DatasetName = Annotated[str, meaning("name of the data set, for captions and the model's card")]
+Kind = Annotated[str, meaning("kind of the data set; values are printed for rsna, vindr and nih")]
+Conversion = Annotated[
+    Literal["minmax", "voi"], meaning("grey levels: minmax as published, voi through the DICOM window")
+]
+Square = Annotated[Literal["squash", "pad", "crop"], meaning("how an image becomes square")]
+
+# Trainings and trained networks
+Weights = file("pre-trained autoencoder f_0, g_0 (.safetensors)")
+Head = file("stage 1 head (.safetensors)")
+ModelA = file("module A (.safetensors)")
+ModelB = file("module B (.safetensors)")
+Labels = file("pseudo-labels of T_u (.csv)")
+History = file("training history to write (.csv)")
+Record = file("record to write of how the result was made (.json)")
+Maps = file("mean maps of both modules (.npz)")
+Seed = Annotated[int, whole(0, "seed")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], meaning("auto takes a GPU where there is one")]
+Gpus = Annotated[int, whole(0, "GPUs granted; 0 forces the CPU")]
+Workers = Annotated[int, whole(1, "processes")]
+
+# Scores, tables and figures
+Stage1Scores = file("stage 1 probabilities of T_u and the test images (.csv)")
+ReconstructionScores = file("scores from the reconstructions (.csv)")
+Scores = file("scores of the test images (.csv)")
+ScoresOfSeeds = Annotated[list[Path], meaning("scores, one table for each seed (.csv)")]
+ScoreTables = Annotated[list[Path], meaning("tables of scores (.csv)")]
+Seeds = Annotated[list[Number], meaning("seeds of these tables, in the same order")]
+Score = Annotated[
+    str, meaning("stage1, inter, mask_rec, error_ratio or error_ratio_patch: ranks the images; predict calls by it")
+]
+Rows = Annotated[int, whole(1, "images: of each kind in the gallery, in all beside maps and boxes")]
+Published = file("values that the papers print (.csv)")
+Methods = Annotated[
+    str,
+    meaning(
+        "methods, as a JSON list: method, protocol, taxonomy, score (folder/column), scores (a table for each seed); "
+        "optional: note, anomaly_ratio"
+    ),
+]
+AnomalyRatio = Annotated[float | None, meaning("abnormal share of T_u; without it, a data set has no T_u")]
+Reference = Annotated[str, meaning("method that the others are tested against (Welch)")]
+Caveats = Annotated[str, meaning("sentences to add to the caption")]
+Metrics = file("metrics of one seed, to write (.csv)")
+Figure = file("picture to write (.png)")
+Markdown = file("table to write (.md)")
+Latex = file("table to write (.tex)")

@@ -1,0 +1,15 @@
+"""Figure 3c."""
+
+from amae.commands import parameters as p
+from amae.evaluation.rows import replicates_of_rows
+from amae.figures import sweep
+from amae.runtime.errors import naming
+
+
+def plot_comparison(
+    *, manifest: p.Manifest, index: p.Index, methods: p.Methods, reference: p.Reference, figure: p.Figure
+) -> None:
+    """Plot AUC of methods with Welch tests against one of them."""
+    replicates = replicates_of_rows(methods, manifest, index)
+    with naming("--reference"):
+        sweep.plot_comparison(replicates, figure, reference)

@@ -1,0 +1,19 @@
+"""Lung masks."""
+
+from amae.commands import parameters as p
+from amae.data import lungs as masks
+from amae.figures.lung_outlines import draw_outlines
+
+
+def segment_lungs(
+    *,
+    lung_images: p.LungImages,
+    index: p.Index,
+    lungs: p.Lungs,
+    table: p.file("coverage of every mask, to write (.csv)"),
+    sheet: p.Sheet,
+    workers: p.Workers = 1,
+) -> None:
+    """Find the lungs of every image."""
+    masks.segment_lungs(lung_images, index, lungs, table, workers)
+    draw_outlines(lung_images, index, lungs, table, sheet)

@@ -1,0 +1,54 @@
+"""A table of results."""
+
+from typing import Annotated
+
+from amae.commands import parameters as p
+from amae.evaluation import results
+from amae.evaluation.rows import replicates_of_rows
+from amae.runtime.errors import naming
+from amae.runtime.files import read_csv, write_csv
+
+
+def tabulate_results(
+    *,
+    published: p.Published,
+    manifest: p.Manifest,
+    index: p.Index,
+    methods: p.Methods,
+    dataset: p.DatasetName,
+    kind: p.Kind,
+    reference: p.Reference,
+    table: p.file("results to write (.csv)"),
+    markdown: p.Markdown,
+    latex: p.Latex,
+    anomaly_ratio: p.AnomalyRatio = None,
+    every_printed: Annotated[bool, p.meaning("also list methods that were only printed")] = False,
+    caveats: p.Caveats = "",
+) -> None:
+    """Methods beside what the papers print, as CSV, Markdown and LaTeX."""
+    replicates, printed = replicates_of_rows(methods, manifest, index), read_csv(published)
+    with naming("--methods"):
+        found = results.results_table(replicates, printed, kind, anomaly_ratio, reference)
+    if every_printed:
+        found = results.add_printed_only(found, printed, kind, anomaly_ratio)
+    write_csv(found, table)
+    text = results.readable(found)
+    caption = _caption(dataset, anomaly_ratio, reference if "AUC Welch" in text else "", caveats)
+    results.write_markdown(text, markdown, caption)
+    results.write_latex(text, latex, caption, f"tab:results-{dataset}")
+
+
+def _caption(dataset: str, anomaly_ratio: float | None, reference: str, caveats: str) -> str:
+    """Sentences above a table of results; `reference`: the method that the tests are against, if there are any."""
+    ratio = "" if anomaly_ratio is None else f", anomaly ratio {anomaly_ratio}"
+    caption = (
+        f"{dataset}: AUC and average precision in percent, mean ± 1.96 sd over seeds, [95 % bootstrap interval "
+        "of that mean over test images], the printed value and the difference to it. Protocol N: trained on normal "
+        f"images only; Y: normal and unlabeled images{ratio}."
+    )
+    if reference:
+        caption += (
+            f" Welch test against {reference}, two-sided, over seeds: ns p > 0.05, ** p ≤ 0.05, *** p ≤ 0.01, "
+            "smaller p as it is."
+        )
+    return f"{caption} {caveats}".rstrip()

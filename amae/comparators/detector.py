@@ -1,0 +1,42 @@
+"""The detector as a row of the tables: networks that tell T_u from T_n (`amae.method.detector`).
+
+This project's own: the paper has no such row.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from amae.comparators.interface import Fitted, Scores, TestData, TrainingData
+from amae.comparators.shared import prefixed, under
+from amae.data.resize import resize
+from amae.data.splits import folds_of
+from amae.method.detector import fit_folds, make_network, score_maps
+from amae.method.training import Resume
+from amae.settings import DetectorSettings
+
+
+def fit(data: TrainingData, settings: DetectorSettings, seed: int, resume: Resume, balanced: bool) -> Fitted:
+    """Train a network without each fold of patients; where `balanced`, under weights that balance the views.
+
+    State: the networks, and the logits out of fold of T_n and T_u, float64 `(N,)` and `(M,)`.
+    """
+    unlabeled = np.repeat([False, True], [len(data.normal), len(data.unlabeled)])
+    folds = folds_of(unlabeled, list(data.patients), settings.folds)
+    images = resize(data.pooled, settings.image_size)
+    views = data.views if balanced else None
+    networks, logits, history = fit_folds(images, unlabeled, folds, views, settings, seed, resume)
+    state = {"normal": torch.from_numpy(logits[~unlabeled]), "unlabeled": torch.from_numpy(logits[unlabeled])}
+    for fold, network in enumerate(networks):
+        state |= prefixed(network.state_dict(), f"fold{fold}")
+    return state, history
+
+
+def score(state: dict[str, Tensor], data: TestData, settings: DetectorSettings, balanced: bool) -> Scores:
+    """Mean over places, networks and mirror images of the logit of T_u, float32 `(N,)`."""
+    networks = []
+    for fold in range(settings.folds):
+        network = make_network()
+        network.load_state_dict(under(state, f"fold{fold}"))
+        networks.append(network.to(data.images.device))
+    return {"score": score_maps(networks, resize(data.images, settings.image_size)).mean((1, 2))}

@@ -1,0 +1,33 @@
+"""Mask Rec., the paper's baseline: one autoencoder adapted to T_n and T_u pooled; the score is its masked error."""
+
+import copy
+
+import torch
+from torch import Tensor
+
+from amae.comparators.interface import Fitted, Scores, TestData, TrainingData
+from amae.comparators.settings import MaskRecSettings
+from amae.mae.model import MAE
+from amae.method.adaptation import train_autoencoder
+from amae.method.modules import module_lr
+from amae.method.reconstruct import draw_orders, reconstruct
+from amae.method.training import Resume
+
+PART = 512  # test images at a time: maps take memory
+
+
+def fit(data: TrainingData, settings: MaskRecSettings, seed: int, resume: Resume) -> Fitted:
+    """Adapt f_0 and g_0 to all training images, as a module of stage 2 is adapted to its own."""
+    modules, model = settings.modules, copy.deepcopy(data.encoder)
+    of = {"masks": modules.masks, "loss_on": modules.loss_on}
+    history = train_autoencoder(model, data.pooled, modules, module_lr(modules), seed, resume, **of)
+    return model.state_dict(), history
+
+
+def score(state: dict[str, Tensor], data: TestData, settings: MaskRecSettings) -> Scores:
+    """Mean squared error over hidden patches under L masks seeded by (seed, image_id), float32 `(N,)`."""
+    model = MAE(data.encoder.architecture).to(data.images.device)
+    model.load_state_dict(state)
+    orders = draw_orders(list(data.ids), data.seed, model.architecture.patches, settings.reconstruction)
+    parts = zip(data.images.split(PART), orders.split(PART), strict=True)
+    return {"pooled": torch.cat([reconstruct(model, *part, settings.reconstruction)[1] for part in parts])}

@@ -1,0 +1,88 @@
+"""Settings of the comparators. The defaults are the published recipes."""
+
+from dataclasses import dataclass
+
+from amae.runtime.errors import InputError
+from amae.settings import Checked, ModuleSettings, ReconstructionSettings, setting
+
+
+@dataclass(frozen=True)
+class AutoencoderSettings(Checked):
+    """AE and AE-U: the autoencoder of DDAD and its training (Cai et al. 2022)."""
+
+    image_size: int = setting(64, "side of the network's input in pixels, a multiple of 16", 16)
+    epochs: int = setting(250, "passes over the images", 1)
+    batch_size: int = setting(64, "images in a step", 2)
+    lr: float = setting(5e-4, "learning rate of Adam, constant", 0)
+
+    def __post_init__(self) -> None:
+        """Also refuse sizes that four halvings do not divide."""
+        super().__post_init__()
+        if self.image_size % 16:
+            raise InputError(f"image_size: found {self.image_size}, expected a multiple of 16")
+
+
+@dataclass(frozen=True)
+class EnsembleSettings(AutoencoderSettings):
+    """DDAD: the autoencoders and their training (Cai et al. 2022)."""
+
+    networks: int = setting(3, "networks of each module, K, which differ in their seeds", 2)
+
+
+@dataclass(frozen=True)
+class AnatPasteSettings(Checked):
+    """AnatPaste: the detector and its training (Sato et al. 2022)."""
+
+    image_size: int = setting(256, "side of the network's input, in pixels", 32)
+    epochs: int = setting(256, "epochs, each of `updates` steps whatever the number of images", 1)
+    updates: int = setting(256, "steps of an epoch", 1)
+    batch_size: int = setting(64, "images in a step; each brings its synthetic twin", 1)
+    lr: float = setting(0.03, "learning rate of SGD, with a cosine to 0", 0)
+    weight_decay: float = setting(3e-5, "L2 penalty", 0)
+
+
+@dataclass(frozen=True)
+class SegmentationSettings(Checked):
+    """CutPaste-e2e: NSA's network and its training (Schlüter et al. 2022)."""
+
+    image_size: int = setting(
+        224, "side of the network's input in pixels, a multiple of 32; it is cut from an image 8/7 as large", 64
+    )
+    epochs: int = setting(240, "passes over the images", 1)
+    batch_size: int = setting(64, "images in a step", 1)
+    lr: float = setting(1e-3, "peak learning rate of Adam, with a cosine to 1e-6", 0)
+
+    def __post_init__(self) -> None:
+        """Also refuse sizes that five halvings do not divide."""
+        super().__post_init__()
+        if self.image_size % 32:
+            raise InputError(f"image_size: found {self.image_size}, expected a multiple of 32")
+
+
+@dataclass(frozen=True)
+class NeighbourSettings(Checked):
+    """Nearest neighbours in the frozen features of f_0."""
+
+    neighbours: int = setting(5, "nearest images of T_n whose distances are averaged", 1)
+
+
+@dataclass(frozen=True)
+class ProbeSettings(Checked):
+    """The positive-unlabeled probe of T_n against T_u (Elkan and Noto 2008)."""
+
+    c: float = setting(1.0, "inverse strength of the L2 penalty, scikit-learn's C", 1e-9)
+    iterations: int = setting(1000, "most iterations of L-BFGS", 1)
+    folds: int = setting(5, "folds of the out-of-fold probabilities of T_u", 2)
+
+
+@dataclass(frozen=True)
+class NoSettings(Checked):
+    """A method in which there is nothing to set."""
+
+
+@dataclass(frozen=True)
+class MaskRecSettings:
+    """AMAE's baseline Mask Rec.: trained as a module is, scored under the masks of the reconstructions."""
+
+    modules: ModuleSettings = ModuleSettings()
+    reconstruction: ReconstructionSettings = ReconstructionSettings()

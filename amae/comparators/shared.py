@@ -1,0 +1,39 @@
+"""Parts of several comparators: input in [-1, 1], seeds and states of several networks."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from torch import Tensor
+
+from amae.method.training import Resume
+
+
+def signed(images: Tensor) -> Tensor:
+    """Grey levels 0 to 255, `(B, H, W)`, as network input in [-1, 1]: float32 `(B, 1, H, W)`."""
+    return images[:, None].float() / 127.5 - 1
+
+
+def seed_of(seed: int, *part: int) -> int:
+    """An independent seed for one of several trainings of a method."""
+    return int(np.random.SeedSequence([seed, *part]).generate_state(1)[0])
+
+
+def resume_of(resume: Resume, part: str) -> Resume:
+    """Where one of several trainings of a method is kept while unfinished."""
+    return replace(resume, path=resume.path.with_name(f"{part}{resume.path.suffix}"))
+
+
+def prefixed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """A network's state under a prefix, among others."""
+    return {f"{prefix}.{name}": value for name, value in state.items()}
+
+
+def under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The state that `prefixed` put under a prefix; empty where there is none."""
+    return {name.removeprefix(f"{prefix}."): value for name, value in state.items() if name.startswith(f"{prefix}.")}
+
+
+def no_history() -> pd.DataFrame:
+    """History of a method that is not trained in epochs."""
+    return pd.DataFrame(columns=["epoch", "step", "lr", "loss"])

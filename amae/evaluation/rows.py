@@ -1,0 +1,55 @@
+"""The methods that a table or figure shows, as the workflow names them: which score of which tables."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from amae.evaluation.results import replicates_of
+from amae.evaluation.tables import join_scores, tested_images
+from amae.runtime.errors import InputError, naming
+
+KEYS = {"method", "protocol", "taxonomy", "score", "scores"}
+
+
+def replicates_of_rows(methods: str, manifest: Path, index: Path) -> pd.DataFrame:
+    """A row for each method and seed of `--methods`, with its metrics and the anomaly ratio that it names."""
+    rows = []
+    for about, tables in scores_of_rows(methods, manifest, index):
+        ratio = about.pop("anomaly_ratio", "")
+        with naming("--methods"):
+            rows.append(replicates_of(tables, **about).assign(anomaly_ratio=ratio))
+    return pd.concat(rows, ignore_index=True)
+
+
+def scores_of_rows(methods: str, manifest: Path, index: Path) -> list[tuple[dict[str, Any], list[pd.DataFrame]]]:
+    """Methods with their scores of every seed: image_id, label (the manifest's) and the scores of the method's table.
+
+    `methods` is a JSON list of {method, protocol, taxonomy, score, scores [, note, anomaly_ratio]}, where `scores` is
+    the table of each seed and `score` is named folder/column, as in ddad_Y/ddad_inter.
+    """
+    images = tested_images(manifest, index).drop(columns="view")
+    images = images[images["label"] != ""]
+    found = []
+    for about in parse_json(methods, "--methods", list):
+        if not isinstance(about, dict) or not KEYS <= set(about) <= KEYS | {"note", "anomaly_ratio"}:
+            raise InputError(
+                f"--methods: {about}; expected the keys method, protocol, taxonomy, score and scores (a list of "
+                "files), and at most note and anomaly_ratio"
+            )
+        found.append((about, [join_scores(images, [Path(path)]) for path in about.pop("scores")]))
+    if not found:
+        raise InputError("--methods: no method given")
+    return found
+
+
+def parse_json(text: str, option: str, kind: type) -> Any:
+    """The value of an option that takes JSON; InputError, naming the option, for anything but a list or an object."""
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{option} {text[:80]}: not JSON ({error})") from None
+    if not isinstance(value, kind):
+        raise InputError(f"{option}: found {text[:80]}, expected JSON of {'an object' if kind is dict else 'a list'}")
+    return value

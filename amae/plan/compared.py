@@ -1,0 +1,104 @@
+"""The systems that a run is compared with: protocols, settings, inputs, and where their scores and records lie."""
+
+import json
+from typing import Any
+
+from amae.comparators.methods import METHODS, method_of
+from amae.plan.datasets import has_unlabeled
+from amae.plan.paths import data_folder, of_every_seed, run_folder, variant_folder
+from amae.plan.variants import options, owner, settings_of
+from amae.runtime.fingerprint import fingerprint
+from amae.settings import from_mapping
+
+MASK_REC = "mask_rec"  # the paper's baseline, which is AMAE's own autoencoder: shown wherever there is a T_u
+MASK_REC_FOLDER = f"comparators/{MASK_REC}_Y"
+SHARED = {MASK_REC: ("modules", "reconstruction")}  # sections of the run whose settings a method takes over
+
+
+def all_methods() -> tuple[str, ...]:
+    """Names of all comparators."""
+    return tuple(METHODS)
+
+
+def protocols_of(config: dict[str, Any], dataset: str, method: str) -> dict[str, str]:
+    """Protocols that a comparator can follow on a data set, each with the score to report."""
+    follows_y = has_unlabeled(config, dataset)
+    return {p: score for p, score in method_of(method).protocols.items() if p == "N" or follows_y}
+
+
+def compared_systems(config: dict[str, Any], dataset: str) -> list[tuple[str, str, str]]:
+    """Method, protocol and score of every configured comparator on a data set; Mask Rec. is not among them."""
+    names = [name for name in config["experiments"]["comparators"] if name != MASK_REC]
+    return [(m, p, score) for m in names for p, score in protocols_of(config, dataset, m).items()]
+
+
+def needed_lungs(config: dict[str, Any], dataset: str, method: str) -> str | list:
+    """The lung masks, where the method needs them."""
+    return f"{data_folder(config, dataset)}/lungs.npy" if "lungs" in method_of(method).needs else []
+
+
+def needed_weights(config: dict[str, Any], dataset: str, variant: str, method: str) -> str | list:
+    """The autoencoder, where the method needs it: the variant's own, or the main run's that it shares."""
+    folder = variant_folder(owner(config, variant, "weights"))
+    needs = method_of(method).needs & {"encoder", "autoencoder"}
+    return f"{data_folder(config, dataset)}/{folder}mae.safetensors" if needs else []
+
+
+def method_settings(config: dict[str, Any], variant: str, method: str) -> str:
+    """The settings of a comparator as command-line options: the run's where it shares them, else the preset's."""
+    if method in SHARED:
+        return " ".join(options(section, settings_of(config, variant)[section]) for section in SHARED[method])
+    given = config["presets"][config["preset"]].get("comparators", {}).get(method, {})
+    return options(method, from_mapping(method_of(method).settings, given))
+
+
+def method_code(_: dict[str, Any], method: str) -> str:
+    """Fingerprint of a comparator's own code, which the command finds by name."""
+    return fingerprint(method_of(method).module)
+
+
+def _parts(config: dict[str, Any], dataset: str) -> list[str]:
+    """Folders, in that of a replicate, with the scores of every system that the main run is compared with."""
+    systems = [f"comparators/{method}_{protocol}" for method, protocol, _ in compared_systems(config, dataset)]
+    return [*systems, *[MASK_REC_FOLDER] * has_unlabeled(config, dataset), "stage1"]
+
+
+def compared_scores(config: dict[str, Any], dataset: str, variant: str, seed: str) -> list[str]:
+    """Tables of scores of every system that a replicate is compared with."""
+    folder = run_folder(config, dataset, variant_folder(variant), seed)
+    return [f"{folder}/{part}/scores.csv" for part in _parts(config, dataset)]
+
+
+def audited_scores(config: dict[str, Any], dataset: str) -> list[str]:
+    """Tables of scores of every method of the main run, one seed after another; the audit has the view by itself."""
+    parts = ["reconstruction"] * has_unlabeled(config, dataset)
+    parts += [part for part in _parts(config, dataset) if not part.startswith("comparators/view_only_")]
+    folders = [run_folder(config, dataset, "", seed) for seed in config["seeds"]]
+    return [f"{folder}/{part}/scores.csv" for folder in folders for part in parts]
+
+
+def records(config: dict[str, Any], dataset: str) -> dict[str, list[str]]:
+    """Records of all jobs of the main run, by method; the pre-training is shared by those that start from f_0."""
+    parts = {"AMAE stage 1": ["stage1"]}
+    if has_unlabeled(config, dataset):
+        parts["AMAE stage 2, after stage 1"] = ["module_A", "module_B", "reconstruction"]
+        parts["AMAE Mask Rec."] = [MASK_REC_FOLDER]
+    for method, protocol, _ in compared_systems(config, dataset):
+        parts[f"{method_of(method).title} ({protocol})"] = [f"comparators/{method}_{protocol}"]
+    files = {
+        title: [path for part in names for path in of_every_seed(config, dataset, "", f"{part}/run.json")]
+        for title, names in parts.items()
+    }
+    if config["datasets"][dataset]["weights"] == "pretrain":
+        files = {"Pre-training, once": [f"{data_folder(config, dataset)}/pretraining/run.json"]} | files
+    return files
+
+
+def record_files(config: dict[str, Any], dataset: str) -> list[str]:
+    """The records behind the table of costs."""
+    return [file for files in records(config, dataset).values() for file in files]
+
+
+def records_option(config: dict[str, Any], dataset: str) -> str:
+    """The records by method, as JSON."""
+    return json.dumps(records(config, dataset))

@@ -1,0 +1,105 @@
+"""Data sets: where their files lie, and whether they have unlabeled images."""
+
+import shlex
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from amae.data.manifest import given_splits
+from amae.plan.paths import data_folder, is_made, results_of
+from amae.plan.weights import CATALOGUED
+from amae.runtime.errors import InputError
+
+PUBLISHED_KINDS = ("rsna", "vindr", "nih", "paediatric")
+_OWN_FILES = ("table", "root", "boxes", "folder", "repartition", "metadata", "weights")
+
+
+def names_of_kind(config: dict[str, Any], *kinds: str) -> list[str]:
+    """Names of the data sets of these kinds."""
+    return [name for name, about in config["datasets"].items() if about["kind"] in kinds]
+
+
+def check_dataset(config: dict[str, Any], dataset: str) -> None:
+    """Raise InputError for a file or folder that a data set's keys name and that is missing."""
+    for key in _OWN_FILES:
+        given = config["datasets"][dataset].get(key)
+        if not given or (key == "weights" and given in ("embedded", "pretrain", *CATALOGUED)):
+            continue
+        if not is_made(config, given) and not Path(given).exists():
+            raise InputError(f"key datasets.{dataset}.{key}: {given}: no such file or folder")
+
+
+_given_splits = cache(given_splits)  # a table is read once in a run
+
+
+def named_splits(config: dict[str, Any], dataset: str) -> set[str]:
+    """Splits that the table of own data names itself, calibration aside; none where they are drawn.
+
+    Raises InputError where the table names splits and `splits` says how to draw them: one of the two would be ignored.
+    """
+    about = config["datasets"][dataset]
+    if about["kind"] != "own" or not Path(about["table"]).is_file():
+        return set()
+    named = _given_splits(about["table"]) - {"calibration"}
+    if named and about["splits"]:
+        raise InputError(
+            f"key datasets.{dataset}.splits: {about['table']} names the splits itself, in its column split; set "
+            "splits: null, or empty the column (calibration may stay)"
+        )
+    return named
+
+
+def anomaly_ratio(config: dict[str, Any], dataset: str) -> float | None:
+    """Share of T_u that the main run draws from abnormal images; None where T_u is not drawn by label."""
+    named_splits(config, dataset)
+    about = config["datasets"][dataset]
+    return about.get("anomaly_ratio", (about.get("splits") or {}).get("anomaly_ratio"))
+
+
+def ratio_option(config: dict[str, Any], dataset: str) -> str:
+    """The main run's anomaly ratio as an option, where there is one."""
+    ratio = anomaly_ratio(config, dataset)
+    return "" if ratio is None else f"--anomaly-ratio {ratio}"
+
+
+def has_unlabeled(config: dict[str, Any], dataset: str) -> bool:
+    """True where a data set has unlabeled images, so that protocol Y can be followed."""
+    about = config["datasets"][dataset]
+    if named := named_splits(config, dataset):
+        return "train_unlabeled" in named
+    return about["kind"] not in ("rsna", "vindr", "nih") or about["anomaly_ratio"] is not None
+
+
+def images_table(config: dict[str, Any], dataset: str) -> str:
+    """The table that a data set starts from: simulated, or a person's own."""
+    return config["datasets"][dataset].get("table") or f"{data_folder(config, dataset)}/raw/labels.csv"
+
+
+def raw_images(config: dict[str, Any], dataset: str) -> str | list:
+    """The folder of simulated DICOM files; other images are named by the manifest alone."""
+    simulated = config["datasets"][dataset]["kind"] == "simulated"
+    return f"{data_folder(config, dataset)}/raw/dicom" if simulated else []
+
+
+def boxes_table(config: dict[str, Any], dataset: str) -> str | list:
+    """The table of finding boxes, where a data set has one; that of a published one may be empty."""
+    about, folder = config["datasets"][dataset], data_folder(config, dataset)
+    if about["kind"] == "own":
+        return about.get("boxes") or []
+    return f"{folder}/raw/boxes.csv" if about["kind"] == "simulated" else f"{folder}/boxes.csv"
+
+
+def fetched_record(config: dict[str, Any], dataset: str) -> str | list:
+    """The record of what was fetched for a published data set; nothing where a folder is given."""
+    about = config["datasets"][dataset]
+    return [] if about["folder"] else f"{results_of(config)}/sources/{about['kind']}/fetched"
+
+
+def calibration_images(config: dict[str, Any], dataset: str) -> int:
+    """Normal images to simulate for calibration, on top of the others."""
+    return config["datasets"][dataset]["splits"].get("calibration", 0)
+
+
+def quoted(config: dict[str, Any], dataset: str, key: str) -> str:
+    """One key of a data set's configuration, quoted for the shell."""
+    return shlex.quote(str(config["datasets"][dataset][key]))

@@ -1,0 +1,31 @@
+"""What every job is bound to: the folder of results, the code behind it, and the cores it takes."""
+
+import os
+from typing import Any
+
+from amae.plan.paths import results_of
+from amae.runtime.fingerprint import fingerprint
+from amae.runtime.lock import check_folder, claim, has_nvidia
+
+ALL_CORES = 64  # as many as Snakemake was given, up to these
+
+
+def check_results(config: dict[str, Any]) -> None:
+    """Raise InputError for a folder of results that no run can use."""
+    check_folder(config["results"])
+
+
+def hold_results(config: dict[str, Any]) -> None:
+    """Raise InputError where another run is at work in the folder of results; else keep others out of it."""
+    claim(results_of(config))
+
+
+def code_of(command: str) -> str:
+    """Fingerprint of all code behind a command, so that an edit reruns exactly what it touches."""
+    return fingerprint(f"amae.commands.{command}")
+
+
+def cores_of(config: dict[str, Any]) -> int:
+    """Cores of a job with a network: all, but two where it has a GPU, so that other jobs run beside it."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES") != ""
+    return 2 if config["device"] != "cpu" and visible and has_nvidia() else ALL_CORES

@@ -1,0 +1,42 @@
+"""Files of the targets: of the configured data set, and of the experiments."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from amae.plan.datasets import has_unlabeled
+from amae.plan.paths import data_folder, of_every_seed
+
+IMAGES = ("images.npy", "contact_sheet.png", "lungs.png")
+OVER_SEEDS = ("summary.csv", "roc.png", "precision_recall.png")
+PER_SEED = ("training.png", "histograms.png")
+# What only T_u makes possible; without it, stage 1 is compared with the other methods of protocol N.
+OF_STAGE2, WITHOUT_STAGE2 = ("pseudo_labels.png", "gallery.png", "model.safetensors"), ("comparison.csv",)
+
+
+def of_dataset(config: dict[str, Any], names: Sequence[str]) -> list[str]:
+    """Files of the configured data set."""
+    return [f"{data_folder(config, config['dataset'])}/{name}" for name in names]
+
+
+def of_replicates(config: dict[str, Any], names: Sequence[str]) -> list[str]:
+    """Files of every replicate of the main run on the configured data set."""
+    return [path for name in names for path in of_every_seed(config, config["dataset"], "", name)]
+
+
+def everything(config: dict[str, Any]) -> list[str]:
+    """Files of the default target."""
+    last = OF_STAGE2 if has_unlabeled(config, config["dataset"]) else WITHOUT_STAGE2
+    return of_dataset(config, [*IMAGES, *OVER_SEEDS]) + of_replicates(config, [*PER_SEED, *last])
+
+
+def of_experiment(config: dict[str, Any], key: str, names: Sequence[str], stage2: bool = False) -> list[str]:
+    """Files of every data set of `experiments.key`; with `stage2`, of those that have unlabeled images."""
+    chosen = [each for each in config["experiments"][key] if not stage2 or has_unlabeled(config, each)]
+    return [f"{data_folder(config, each)}/{name}" for each in chosen for name in names]
+
+
+def localisation(config: dict[str, Any]) -> list[str]:
+    """Table and figure of every replicate on the data sets of the localisation that have unlabeled images."""
+    chosen = [each for each in config["experiments"]["localisation"] if has_unlabeled(config, each)]
+    names = ("localisation.csv", "localisation.png")
+    return [path for each in chosen for name in names for path in of_every_seed(config, each, "", name)]

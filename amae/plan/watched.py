@@ -1,0 +1,46 @@
+"""Hashes by which a run notices that a person changed a file or a folder, whatever the clock said then."""
+
+import hashlib
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from amae.plan.paths import is_made, results_of
+from amae.runtime.errors import InputError
+from amae.runtime.files import sha256
+
+_sha256 = cache(sha256)  # a file is read once in a run
+
+
+def content_of(config: dict[str, Any], path: str | list) -> str:
+    """Hash of a person's file; "" for one that the workflow makes, whose time counts, and for a missing one."""
+    own = path and not is_made(config, path) and Path(path).is_file()
+    return _sha256(path) if own else ""
+
+
+def folder_to_predict(config: dict[str, Any]) -> str:
+    """The folder of new radiographs. Raises InputError where none is configured."""
+    if folder := config["predict"]["folder"]:
+        return folder
+    raise InputError("key predict.folder: null, expected the folder of the radiographs to score")
+
+
+def listing_of(config: dict[str, Any]) -> str:
+    """Hash of path, size and time of each file that `amae predict` finds in the configured folder."""
+    folder, results, found = Path(folder_to_predict(config)), Path(results_of(config)).absolute(), []
+    for here, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name[0] != "." and Path(here, name).absolute() != results]
+        links = [name for name in folders if Path(here, name).is_symlink()]
+        found += [Path(here, name) for name in [*names, *links] if name[0] != "."]
+    lines = [f"{path.relative_to(folder)} {_size_and_time(path)}" for path in sorted(found or [folder])]
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _size_and_time(path: Path) -> str:
+    """Size in bytes and time in ns of a file; "" for a link that leads nowhere, which the command reports."""
+    try:
+        about = path.stat()
+    except OSError:
+        return ""
+    return f"{about.st_size} {about.st_mtime_ns}"

@@ -1,0 +1,69 @@
+"""Weights of f_0 and g_0: which are configured, the file that they are read from, and how they were normalised."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from amae.plan.paths import PACKAGE, data_folder, results_of
+from amae.plan.variants import changes_of, options_of, settings_of
+from amae.runtime.errors import InputError
+from amae.settings import WEIGHTS_SIZES, ModelSettings
+from amae.sources.catalogue import catalogue
+
+CATALOGUED = {source.name: source.file for source in catalogue() if source.dataset == "weights"}
+IMAGENET = CATALOGUED["weights-vit-s-imagenet"]
+# By name, or as files of one's own: those that were pre-trained on the images of Medical-MAE's list.
+CHEST = {word for pair in CATALOGUED.items() if pair[1] != IMAGENET for word in pair}
+
+
+def weights_of(config: dict[str, Any], dataset: str, variant: str) -> str:
+    """The weights that are configured: a name or a path."""
+    return changes_of(config, variant).get("weights") or config["datasets"][dataset]["weights"]
+
+
+def weights_file(config: dict[str, Any], dataset: str, variant: str) -> str:
+    """The file that f_0 and g_0 are read from."""
+    weights = weights_of(config, dataset, variant)
+    if weights == "embedded":
+        return f"{PACKAGE}/mae/embedded.safetensors"
+    if weights in CATALOGUED:
+        return f"{results_of(config)}/sources/weights/{CATALOGUED[weights]}"
+    return f"{data_folder(config, dataset)}/pretraining/mae.safetensors" if weights == "pretrain" else weights
+
+
+def name_of_file(_: dict[str, Any], file: str) -> str:
+    """The name in the catalogue of a file of published weights."""
+    return next(name for name, each in CATALOGUED.items() if each == file)
+
+
+def normalisation(config: dict[str, Any], dataset: str, variant: str) -> str:
+    """What the images were normalised with in the pre-training, imagenet or chest.
+
+    ImageNet's weights are known by their file; a variant says it of another.
+    """
+    if Path(weights_file(config, dataset, variant)).name == IMAGENET:
+        return "imagenet"
+    return changes_of(config, variant).get("normalisation", "chest")
+
+
+def sizes_options(config: dict[str, Any], dataset: str, variant: str) -> str:
+    """The configured sizes as options. Raises InputError for named weights of other sizes."""
+    try:
+        check_weights(weights_of(config, dataset, variant), settings_of(config, "")["mae"])
+    except InputError as error:
+        raise InputError(f"data set {dataset}: {error}") from None
+    return options_of(config, "", "mae")
+
+
+def check_weights(weights: str, sizes: ModelSettings) -> None:
+    """Raise InputError where weights that have a name are of other sizes than those that are configured."""
+    if (own := WEIGHTS_SIZES.get(weights, sizes)) == sizes:
+        return
+    pairs = zip(dataclasses.asdict(own).items(), dataclasses.asdict(sizes).values(), strict=True)
+    wrong = ", ".join(f"mae.{name} {size} (configured: {found})" for (name, size), found in pairs if size != found)
+    raise InputError(f"weights {weights}: they have {wrong}; choose the preset that fits, or weights: pretrain")
+
+
+def exposure_option(config: dict[str, Any], dataset: str) -> str:
+    """--exposure for Medical-MAE's chest files, whose pre-training list names the images that they have seen."""
+    return "--exposure" if Path(config["datasets"][dataset]["weights"]).name in CHEST else ""

@@ -1,0 +1,37 @@
+"""Files that a person gives to be scored, by name."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from amae.runtime.errors import InputError
+
+
+def list_files(given: list[Path], output: Path) -> dict[str, Path]:
+    """Files to score by name: a file's own, or its path in the folder given; hidden files and `output` left out.
+
+    Raises InputError where there are none, where a name stands for two files, and where `output` is in use.
+    """
+    if output.is_file() or (output.is_dir() and any(output.iterdir())):
+        raise InputError(f"{output}: exists, and holds something; choose another folder, or delete it first")
+    found: dict[str, Path] = {}
+    for each in given:
+        if not each.exists():
+            raise InputError(f"{each}: no such file or folder")
+        for path in _walk(each, output) if each.is_dir() else [each]:
+            name = path.relative_to(each).as_posix() if each.is_dir() else path.name
+            name = os.fsencode(name).decode("utf-8", "backslashreplace")  # whatever bytes a file system allows
+            if name in found:
+                raise InputError(f"{name}: two of the given files have this name; give one folder that holds both")
+            found[name] = path
+    if not found:
+        raise InputError(f"{given[0]}: no files in this folder")
+    return found
+
+
+def _walk(folder: Path, output: Path) -> Iterator[Path]:
+    """Files in a folder and those below, in a fixed order; a link to a folder is not followed, but given itself."""
+    for here, folders, names in os.walk(folder):
+        links = [name for name in folders if Path(here, name).is_symlink()]
+        folders[:] = sorted(name for name in folders if name[0] != "." and Path(here, name) != output)
+        yield from (Path(here, name) for name in sorted([*names, *links]) if name[0] != ".")

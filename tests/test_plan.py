@@ -1,0 +1,340 @@
+"""What a run asks for, without Snakemake: variants, data sets, weights, rows, targets; and the form of rule files."""
+
+import ast
+import copy
+import os
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from amae.plan import captions, check, compared, datasets, rows, splits, stage2, targets, variants, watched, weights
+from amae.predict.files import list_files
+from amae.runtime.errors import InputError
+
+CONFIG = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+RULES = sorted((ROOT / "workflow/rules").glob("*.smk"))
+
+
+@pytest.fixture
+def config() -> dict:
+    """The configuration as it comes, free to change."""
+    return copy.deepcopy(CONFIG)
+
+
+@pytest.fixture
+def own(config, tmp_path):
+    """The configuration with a data set "mine", whose table of images has these lines."""
+
+    def make(lines: list[str], ratio: float | None = 0.6, drawn: bool = True) -> dict:
+        table = tmp_path / f"table{len(list(tmp_path.iterdir()))}.csv"
+        table.write_text("\n".join(lines) + "\n")
+        about = {key: config["datasets"]["simulated"][key] for key in ("conversion", "square", "allowed_failures")}
+        drawing = CONFIG["datasets"]["simulated"]["splits"] | {"anomaly_ratio": ratio}
+        about |= {"kind": "own", "table": str(table), "root": None, "weights": "pretrain"}
+        return config | {"datasets": config["datasets"] | {"mine": about | {"splits": drawing if drawn else None}}}
+
+    return make
+
+
+UNSPLIT, SPLIT = ["path,label", "a.png,normal"], ["path,split", "a.png,train_normal", "b.png,train_unlabeled"]
+
+
+# Variants
+
+
+@pytest.mark.parametrize(
+    ("variant", "own"),
+    [
+        ("", ""),
+        ("ar0.2", "manifest stage1_scores probe_scores pseudo_labels modules"),
+        ("imagenet", "weights stage1 stage1_scores probe_scores pseudo_labels modules"),
+        ("probe_pseudo_labels", "pseudo_labels modules"),
+        ("train_masks_1", "modules"),
+        ("test_masks_1", ""),
+    ],
+)
+def test_a_variant_makes_what_it_changes_and_shares_the_rest(config, variant, own):
+    made = {stage for stage in variants.DEPENDS if variants.owner(config, variant, stage)}
+    assert made == set(own.split())
+    assert {variants.owner(config, variant, stage) for stage in made} <= {variant}
+
+
+def test_a_variant_is_checked_when_it_is_used(config):
+    config["overrides"] = {"mae": {"image_size": 112}}  # 49 patches, which complementary masks cannot share out
+    check.check(config)
+    assert variants.settings_of(config, "train_masks_1")["modules"].masks == 1
+    assert rows.rows_of(config, "rsna", "figure3b")
+    refusal = "variant complementary_masks: key reconstruction.mask_scheme complementary contradicts images of 49"
+    for use in (
+        lambda: variants.options_of(config, "complementary_masks", "reconstruction"),
+        lambda: rows.rows_of(config, "rsna", "sensitivity"),
+    ):
+        with pytest.raises(InputError, match=refusal):
+            use()
+
+
+def test_the_main_run_is_checked_at_once(config):
+    config["overrides"] = {"reconstruction": {"mask_scheme": "complementary", "masks": 3}}
+    with pytest.raises(InputError, match=r"^config/config\.yaml: key reconstruction\.mask_scheme complementary"):
+        check.check(config)
+
+
+# Rows
+
+
+def titles(config, name):
+    return [row["method"] for row in rows.rows_of(config, "rsna", name)]
+
+
+def test_the_backbone_of_imagenet_is_known_by_its_weights(config):
+    backbones, tried = config["variants"], "AMAE-IN stage 1"
+    backbones["other_name"] = backbones.pop("imagenet")
+    config["experiments"]["backbones"] = ["densenet_mae", "other_name"]
+    (row,) = [row for row in rows.rows_of(config, "rsna", "table2") if row["method"] == tried]
+    assert row["scores"] == ["results/rsna/other_name/seed0/stage1/scores.csv"]
+    backbones["mine"] = {"weights": "/of/mine.pth", "normalisation": "imagenet"}
+    config["experiments"]["backbones"] = ["densenet_mae", "mine"]
+    assert titles(config, "table2").count(tried) == 1
+    config["experiments"]["backbones"] = ["other_name", "mine"]  # a title stands for one row
+    assert [title for title in titles(config, "table2") if tried in title] == [f"{tried} ({v})" for v in backbones][-2:]
+    config["experiments"]["backbones"] = ["densenet_mae"]
+    assert tried not in titles(config, "table2")
+
+
+def test_figure_3b_takes_the_variant_that_leaves_pseudo_labels_out(config):
+    changes = config["variants"].pop("without_pseudo_labels")
+    check.check(config | {"experiments": config["experiments"] | {"decisions": []}})  # nobody asked for figure 3b
+    with pytest.raises(InputError, match="figure 3b"):
+        rows.rows_of(config, "rsna", "figure3b")
+    config["variants"] |= {"more": changes | {"stage1": {"epochs": 30}}, "plain": changes}
+    assert ["plain" in row["scores"][0] for row in rows.rows_of(config, "rsna", "figure3b")] == [True, False]
+
+
+def test_mask_rec_stands_where_there_are_unlabeled_images_and_once(config):
+    for listed in ([], ["knn", compared.MASK_REC]):
+        config["experiments"]["comparators"] = listed
+        for name in ("table2", "figure3a"):
+            found = [row for row in rows.rows_of(config, "rsna", name) if row["method"] == "AMAE Mask Rec."]
+            assert len(found) == (1 if name == "table2" else len(config["experiments"]["anomaly_ratios"]))
+        assert "AMAE Mask Rec." in compared.records(config, "rsna")
+        assert "AMAE Mask Rec." not in titles(config | {"datasets": {"rsna": config["datasets"]["nih"]}}, "table2")
+        scores = compared.compared_scores(config, "rsna", "", "0")
+        assert len(scores) == len(set(scores))
+
+
+def test_a_sweep_takes_the_main_run_at_its_own_ratio(config):
+    config["seeds"] = [0, 3]
+    found = {row["anomaly_ratio"]: row["scores"] for row in rows.rows_of(config, "rsna", "figure3a")}
+    assert found[0.6][0].startswith("results/rsna/seed0/") and found[0.6][1].startswith("results/rsna/seed3/")
+    assert found[0.2][0].startswith("results/rsna/ar0.2/seed0/")
+    files = [file for scores in found.values() for file in scores]
+    assert set(files) <= set(rows.score_files(config, "rsna", "figure3a"))
+
+
+# Data sets
+
+
+@pytest.mark.parametrize("kind", ["null", "named", "published", "paediatric"])
+def test_another_ratio_is_refused_where_unlabeled_images_are_not_drawn_by_label(config, own, kind):
+    name, why = "mine", "its splits or its anomaly_ratio is null"
+    if kind == "null":
+        config = own(UNSPLIT, ratio=None)
+    elif kind == "named":
+        config, why = own(SPLIT, drawn=False), "its table names the splits"
+    elif kind == "published":
+        name, config["datasets"]["rsna"]["anomaly_ratio"] = "rsna", None
+    else:
+        name, config["datasets"]["paediatric"]["splits"]["anomaly_ratio"] = "paediatric", None
+    ask = splits.index_options if name == "mine" else splits.source_index_options
+    assert ask(config, name, "") == ask(config, name, "train_masks_1")
+    for use in (lambda: ask(config, name, "ar0.2"), lambda: rows.score_files(config, name, "figure3a")):
+        with pytest.raises(InputError, match=rf"anomaly_ratio 0(\.2)? contradicts datasets\.{name}.*{re.escape(why)}"):
+            use()
+    if kind != "published":
+        assert datasets.has_unlabeled(config, name)  # figure3a is asked for, and what else it could show is right
+
+
+def test_candidates_do_not_depend_on_the_ratio(own):
+    asked = [splits.candidate_options(own(UNSPLIT, ratio), "mine") for ratio in (0.2, 0.6)]
+    assert asked[0] == asked[1] and given_splits(asked[0])["anomaly_ratio"] == "0"
+    assert "anomaly_ratio" not in given_splits(splits.candidate_options(own(UNSPLIT, None), "mine"))
+
+
+def test_a_variant_of_the_ratio_keeps_no_image_for_calibration(own):
+    found = given_splits(splits.index_options(own(UNSPLIT), "mine", "ar0.2"))
+    expected = CONFIG["datasets"]["simulated"]["splits"] | {"anomaly_ratio": 0.2, "calibration": 0}
+    assert found == {name: str(value) for name, value in expected.items()}
+
+
+def given_splits(options):
+    """The splits among options, as text by key."""
+    words = shlex.split(options)
+    pairs = zip(words[::2], words[1::2], strict=True)
+    return {name[len("--splits.") :].replace("-", "_"): value for name, value in pairs if name.startswith("--splits.")}
+
+
+def test_a_table_with_splits_of_its_own_contradicts_splits_to_draw(own):
+    config = own(SPLIT)
+    for use in (
+        lambda: splits.candidate_options(config, "mine"),
+        lambda: splits.index_options(config, "mine", ""),
+        lambda: datasets.ratio_option(config, "mine"),
+        lambda: captions.caption_of(config, "mine"),
+        lambda: targets.everything(config | {"dataset": "mine"}),
+    ):
+        with pytest.raises(InputError, match=r"key datasets\.mine\.splits: .*table\d\.csv names the splits itself"):
+            use()
+
+
+@pytest.mark.parametrize(
+    ("lines", "drawn", "ratio"),
+    [
+        (SPLIT, False, ""),
+        (UNSPLIT, True, "--anomaly-ratio 0.6"),
+        (["path,label,split", "a.png,normal,calibration", "b.png,normal,"], True, "--anomaly-ratio 0.6"),
+    ],
+)
+def test_the_ratio_that_is_printed_is_the_one_that_is_drawn(own, lines, drawn, ratio):
+    config = own(lines, drawn=drawn)
+    assert datasets.ratio_option(config, "mine") == ratio
+    assert given_splits(splits.index_options(config, "mine", "")).get("anomaly_ratio") == ("0.6" if drawn else None)
+
+
+def test_a_data_set_without_unlabeled_images_has_no_stage_2(own):
+    config = own(["path,split", "a.png,train_normal", "b.png,test"], drawn=False) | {"dataset": "mine"}
+    assert not datasets.has_unlabeled(config, "mine")
+    assert stage2.files(config, "mine", "", "0", ["scores.csv"]) == []
+    with pytest.raises(InputError, match="data set mine has no unlabeled images, so stage 2"):
+        stage2.ranking(config, "mine", "", "0")
+    files = targets.everything(config)
+    assert "results/mine/seed0/comparison.csv" in files and "results/mine/seed0/model.safetensors" not in files
+    assert rows.reference(config, "mine") == "AMAE stage 1"
+    experiments = config["experiments"] | {"figure3": ["mine", "rsna"]}
+    asked = targets.of_experiment(config | {"experiments": experiments}, "figure3", ["x.png"], stage2=True)
+    assert asked == ["results/rsna/x.png"]
+
+
+def test_pseudo_labels_of_the_probe_rank_by_its_scores(config):
+    def ranking(variant):
+        return stage2.ranking(config, "simulated", variant, "3")
+
+    assert ranking("train_masks_1") == "results/simulated/seed3/stage1/scores.csv"
+    assert ranking("probe_pseudo_labels") == "results/simulated/seed3/probe/scores.csv"
+    assert ranking("ar0.2") == "results/simulated/ar0.2/seed3/stage1/scores.csv"
+
+
+@pytest.mark.parametrize("key", ["table", "boxes", "weights"])
+def test_a_file_that_is_missing_is_named_by_its_key(own, key):
+    config = own(UNSPLIT)
+    datasets.check_dataset(config, "mine")
+    config["datasets"]["mine"][key] = "/nowhere"
+    with pytest.raises(InputError, match=rf"key datasets\.mine\.{key}: /nowhere: no such file"):
+        datasets.check_dataset(config, "mine")
+    config["datasets"]["mine"][key] = "results/made/later"
+    datasets.check_dataset(config, "mine")
+
+
+def test_weights_by_name_by_path_and_from_the_workflow(config):
+    config["variants"]["own"] = {"weights": "/of/mine.pth"}
+    files = [weights.weights_file(config, "rsna", variant) for variant in ("", "imagenet", "own")]
+    assert files[0] == "results/sources/weights/vit-s_CXR_0.3M_mae.pth" and files[2] == "/of/mine.pth"
+    assert weights.name_of_file(config, Path(files[1]).name) == "weights-vit-s-imagenet"
+    assert weights.weights_file(config, "pretraining", "").endswith("pretraining/pretraining/mae.safetensors")
+    assert Path(weights.weights_file(config, "simulated", "")).is_file()
+    assert weights.exposure_option(config, "rsna") and not weights.exposure_option(config, "simulated")
+
+
+# Files of a person
+
+
+def test_a_file_counts_by_its_content(config, tmp_path):
+    file, copied = tmp_path / "a.csv", tmp_path / "b.csv"
+    file.write_text("path\n")
+    first = watched.content_of(config, str(file))
+    copied.write_bytes(file.read_bytes())
+    os.utime(copied, (1, 1))
+    assert first and watched.content_of(config, str(copied)) == first
+    copied.with_name("c.csv").write_text("other\n")
+    assert watched.content_of(config, str(tmp_path / "c.csv")) != first
+    config["results"] = str(tmp_path)  # what the workflow makes counts by its time
+    assert watched.content_of(config, str(file)) == watched.content_of(config, []) == ""
+
+
+def test_every_change_of_a_folder_to_predict_is_noticed(config, tmp_path):
+    folder = tmp_path / "new"
+    (folder / "below").mkdir(parents=True)
+    (folder / "a.png").write_bytes(b"a")
+    config |= {"predict": config["predict"] | {"folder": str(folder)}, "results": str(folder / "results")}
+    seen = {watched.listing_of(config): sorted(list_files([folder], folder / "results/predictions"))}
+
+    def noticed():
+        known, listing = len(seen), watched.listing_of(config)
+        seen.setdefault(listing, [])
+        return len(seen) > known
+
+    assert not noticed()
+    (folder / ".hidden").write_bytes(b"h")
+    (folder / "results").mkdir()
+    (folder / "results/a.csv").write_bytes(b"made by the run")
+    assert not noticed()
+    (folder / "below/b.png").write_bytes(b"b")
+    assert noticed()
+    about = (folder / "a.png").stat()
+    (folder / "a.png").write_bytes(b"c")  # as large as it was
+    os.utime(folder / "a.png", ns=(about.st_atime_ns, about.st_mtime_ns + 1))
+    assert noticed()
+    (folder / "below/b.png").rename(folder / "below/c.png")
+    assert noticed()
+    (folder / "below/link").symlink_to(tmp_path / "nowhere")
+    assert noticed()
+    config["predict"]["folder"] = str(folder / "a.png")
+    assert noticed()
+    config["predict"]["folder"] = None
+    with pytest.raises(InputError, match=r"key predict\.folder: null"):
+        watched.listing_of(config)
+
+
+# The form of the rule files
+
+
+def imported(path):
+    """Names that a rule file imports, and the modules of the package that it imports from."""
+    lines = re.findall(r"^(?:from (\S+) )?import (.+)$", path.read_text(), re.M)
+    names = {name.strip() for _, names in lines for name in names.split(",")}
+    return names, {module for module, _ in lines if module.startswith("amae")}
+
+
+@pytest.mark.parametrize("path", [*RULES, ROOT / "workflow/Snakefile"], ids=lambda path: path.name)
+def test_a_rule_file_holds_rules(path):
+    text, (names, modules) = path.read_text(), imported(path)
+    assert text.startswith('"""') and len(text.splitlines()) <= (60 if path.name == "Snakefile" else 150)
+    assert modules <= {"amae.plan"}, "the plan is all that the workflow imports"
+    code = re.sub(r'"(?:[^"\\\n]|\\.)*"', "", re.sub(r'"""(?s:.*?)"""|^(?:from|import) .*$', "", text, flags=re.M))
+    assert {name for name in names if not re.search(rf"\b{name}\b", code)} == set(), "imported for another file"
+    plan = {file.stem for file in (ROOT / "amae/plan").glob("*.py")}
+    assert set(re.findall(r"(?<![\w.])(\w+)\.\w", code)) & plan <= names, "imported in another file"
+    if path.name != "common.smk":
+        assert not re.search(r"^def |\blambda\b", text, re.M)
+
+
+def test_a_files_content_counts_exactly_where_its_time_does_not():
+    for path in RULES:
+        for body in re.split(r"^rule ", path.read_text(), flags=re.M)[1:]:
+            touched, counted = (re.findall(rf"{name}\((\w+)\)", body) for name in ("unless_touched", "content_of"))
+            assert touched == counted, body.partition(":")[0]
+
+
+def test_no_variant_is_wired_in():
+    """Names in config.yaml are a person's; no code may wait for one."""
+    for path in [*(ROOT / "amae/plan").glob("*.py"), *RULES]:
+        source = path.read_text()
+        if path.suffix == ".py":
+            words = {node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)}
+        else:
+            words = set(re.findall(r'"(\w+)"', source))
+        found = words & set(CONFIG["variants"])
+        assert found <= {"imagenet"} and (not found or path.name in ("weights.py", "rows.py", "schema.py")), path
