@@ -57,6 +57,8 @@ TRAINED = {
     "ddad_u": {"epochs": 2, "batch_size": 8, "lr": 2e-3, "image_size": 32, "networks": 2},
     "anatpaste": {"epochs": 6, "updates": 2, "batch_size": 8, "image_size": 32},
     "cutpaste": {"epochs": 4, "batch_size": 4, "image_size": 64, "lr": 3e-3},
+    "detector": {"epochs": 12, "batch_size": 8, "image_size": 32, "folds": 2, "lr": 3e-3},
+    "detector_balanced": {"epochs": 12, "batch_size": 8, "image_size": 32, "folds": 2, "lr": 3e-3},
 }
 SHORT = {"epochs": 4, "warmup_epochs": 1, "batch_size": 8, "lr": 1e-3}
 UNTRAINED = {name: {} for name in METHODS if name not in TRAINED} | {"pu_probe": {"c": 0.01}}
@@ -88,7 +90,8 @@ def data(encoder) -> TrainingData:
     lungs = torch.zeros(32, SIDE, SIDE, dtype=torch.bool)
     lungs[:, 10:54, 10:54] = True
     unlabeled = torch.cat([draw(12, 1, False), draw(20, 2, True)])
-    return TrainingData(draw(32, 0, False), unlabeled, lungs, lungs, encoder)
+    patients, views = [f"p{number}" for number in range(64)], ["PA", "AP"] * 32
+    return TrainingData(draw(32, 0, False), unlabeled, lungs, lungs, encoder, patients, views)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +105,7 @@ def test_data(encoder) -> TestData:
 def few(data) -> TrainingData:
     """Eight images of each, where nothing need be learned."""
     first = {name: value[:8] for name, value in vars(data).items() if torch.is_tensor(value)}
+    first |= {"patients": data.patients[:16], "views": data.views[:16]}
     return replace(data, **first)
 
 
@@ -493,7 +497,7 @@ def test_finds_squares_and_scores_each_image_by_itself(method, data, test_data, 
     monkeypatch.setattr(cutpaste, "cut_and_paste", add_squares)
     module, settings = method_of(method), settings_of(method)
     protocol = (
-        "Y" if method in {"ddad", "ddad_u", "pu_probe", "mask_rec"} else "N"
+        "Y" if method in {"ddad", "ddad_u", "pu_probe", "mask_rec", "detector", "detector_balanced"} else "N"
     )  # one-class methods would pool the squares
     given = data if protocol == "Y" else without_unlabeled(data)
     state, history = module.fit(given, settings, 0, Resume(tmp_path / "x.pt", ""))

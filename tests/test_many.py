@@ -6,6 +6,7 @@ import shutil
 from itertools import cycle, islice
 
 import pandas as pd
+import pytest
 from corpus import AS_PYDICOM
 from small import write_model
 from variants import variants

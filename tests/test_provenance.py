@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import amae
-from amae.runtime.provenance import code_revision, recording, versions
+from amae.runtime.files import write_json
+from amae.runtime.provenance import code_revision, other_versions, recording, versions
 
 
 @dataclass(frozen=True)
@@ -95,3 +96,13 @@ def test_code_revision_follows_git(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert code_revision(tmp_path)["dirty"]
     monkeypatch.setenv("PATH", "")
     assert code_revision(tmp_path) is None  # no git
+
+
+def test_results_of_other_versions_are_named(tmp_path):
+    for name, torch_version in [("a", "1.0"), ("b", "1.0"), ("c", versions()["torch"])]:
+        (tmp_path / name).mkdir()
+        write_json({"versions": versions() | {"torch": torch_version}}, tmp_path / name / "run.json")
+    (line,) = other_versions(tmp_path)
+    assert line.startswith(f"2 results were made with torch 1.0, now {versions()['torch']} is installed")
+    assert line.endswith(f"the first is {tmp_path / 'a'}")
+    assert other_versions(tmp_path / "c") == []

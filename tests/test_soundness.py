@@ -1,10 +1,15 @@
 """Checks that need no label, on mixtures of known shares."""
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
+from amae.commands.check_setting import check_setting
 from amae.evaluation.metrics import auc
 from amae.evaluation.soundness import anomaly_ratio, auc_of_unlabeled, greatest_auc_p, implied_auc
+from amae.mae.checkpoints import write_tensors
+from amae.runtime.errors import InputError
 
 
 def mixture(ratio: float, seed: int, distance: float = 3.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -39,3 +44,22 @@ def test_auc_p_implies_the_auc_among_the_mixed(ratio):
 def test_a_perfect_score_reaches_the_greatest_auc_p_where_normal_images_tie():
     assert auc_of_unlabeled(np.zeros(10), np.repeat([0, 1], [4, 6])) == pytest.approx(greatest_auc_p(0.6))
     assert implied_auc(greatest_auc_p(0.6), 0.6) == pytest.approx(1)
+
+
+def test_the_checks_as_a_command(tmp_path, capsys):
+    normal, unlabeled, abnormal = mixture(0.6, 3)
+    state = {"normal": torch.from_numpy(normal), "unlabeled": torch.from_numpy(unlabeled)}
+    about = {"kind": "comparator", "method": "detector", "protocol": "Y", "settings": {}}
+    write_tensors(state, tmp_path / "state.safetensors", about)
+    check_setting(state=tmp_path / "state.safetensors", table=tmp_path / "setting.csv", anomaly_ratio=0.6)
+    table = pd.read_csv(tmp_path / "setting.csv").set_index("measure")
+    assert table.loc["anomaly_ratio", "value"] == pytest.approx(0.6, abs=0.05)
+    assert table.loc["auc_of_unlabeled", "value"] == pytest.approx(auc_of_unlabeled(normal, unlabeled))
+    true = auc(np.repeat([0, 1], [800, abnormal.sum()]), np.concatenate([normal, unlabeled[abnormal]]))
+    assert table.loc["implied_auc", "low"] < true < table.loc["implied_auc", "high"]
+    assert capsys.readouterr().err == ""
+    check_setting(state=tmp_path / "state.safetensors", table=tmp_path / "setting.csv", anomaly_ratio=0.2)
+    assert "differ by more than disease" in capsys.readouterr().err
+    write_tensors({}, tmp_path / "other.safetensors", {"kind": "x"})
+    with pytest.raises(InputError, match="not a trained detector"):
+        check_setting(state=tmp_path / "other.safetensors", table=tmp_path / "setting.csv")

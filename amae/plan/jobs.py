@@ -1,11 +1,13 @@
 """What every job is bound to: the folder of results, the code behind it, and the cores it takes."""
 
 import os
+import sys
 from typing import Any
 
 from amae.plan.paths import results_of
 from amae.runtime.fingerprint import fingerprint
 from amae.runtime.lock import check_folder, claim, has_nvidia
+from amae.runtime.provenance import other_versions
 
 ALL_CORES = 64  # as many as Snakemake was given, up to these
 
@@ -16,8 +18,13 @@ def check_results(config: dict[str, Any]) -> None:
 
 
 def hold_results(config: dict[str, Any]) -> None:
-    """Raise InputError where another run is at work in the folder of results; else keep others out of it."""
+    """Raise InputError where another run is at work in the folder of results; else keep others out of it.
+
+    Results of other versions of the packages are named.
+    """
     claim(results_of(config))
+    for line in other_versions(results_of(config)):
+        print(f"note: {line}", file=sys.stderr)
 
 
 def code_of(command: str) -> str:

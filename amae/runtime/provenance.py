@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.metadata
+import json
 import os
 import platform
 import subprocess
@@ -68,6 +69,24 @@ def versions() -> dict[str, str | None]:
         except importlib.metadata.PackageNotFoundError:
             found[package] = None
     return found
+
+
+def other_versions(results: str | Path) -> list[str]:
+    """One line for each package of another version than some results in a folder were made with, from their records."""
+    installed, found = versions(), {}
+    for path in sorted(Path(results).glob("**/run.json")):
+        try:
+            made = json.loads(path.read_text(encoding="utf-8"))["versions"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # the command that reads it reports it
+        for package, version in made.items():
+            if version != installed.get(package, version):
+                found.setdefault((package, version), []).append(path.parent)
+    return [
+        f"{len(folders)} results were made with {package} {version}, now {installed[package]} is installed; they stay as "
+        f"they are, the first is {folders[0]}"
+        for (package, version), folders in found.items()
+    ]
 
 
 def code_revision(folder: str | Path = Path(__file__).parents[1]) -> dict[str, Any] | None:

@@ -1,6 +1,6 @@
 """The systems that a run is compared with, the baseline Mask Rec. among them."""
 
-from amae.plan import compared
+from amae.plan import compared, datasets
 
 
 rule run_comparator:
@@ -54,3 +54,23 @@ rule measure_comparison:
     shell:
         "amae measure-scores --manifest {input.manifest:q} --index {input.index:q}"
         " --score-tables {input.scores:q} --metrics {output.metrics:q} --seed {wildcards.seed} 2>&1 | tee {log:q}"
+
+
+rule check_setting:
+    """How well the detector tells T_u from T_n, and how much of T_u it takes for abnormal; no label is read."""
+    input:
+        state=f"{RUN}/comparators/detector_Y/state.safetensors",
+    output:
+        table=f"{RUN}/setting.csv",
+    log:
+        log_of("check_setting"),
+    benchmark:
+        benchmark_of("check_setting")
+    conda:
+        "../../environment.yml"
+    params:
+        ratio=plan(datasets.ratio_option, "dataset"),
+        code=code("check_setting"),
+    shell:
+        "amae check-setting --state {input.state:q} --table {output.table:q} {params.ratio} --seed {wildcards.seed}"
+        " 2>&1 | tee {log:q}"

@@ -40,6 +40,12 @@ rule predictions:
         plan(targets.of_replicates, names=["predictions"]),
 
 
+rule setting:
+    """Checks of the configured data set that need no label: do T_n and T_u suit each other?"""
+    input:
+        plan(targets.of_replicates, names=["setting.csv"]),
+
+
 rule table2:
     """Table 2: every method on the benchmarks, beside what the papers print, and what each took."""
     input:

@@ -1,0 +1,50 @@
+"""Checks of T_n and T_u that need no label."""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from amae.commands import parameters as p
+from amae.evaluation.metrics import auc, bootstrap_interval
+from amae.evaluation.soundness import anomaly_ratio as estimate
+from amae.evaluation.soundness import greatest_auc_p, implied_auc
+from amae.mae.checkpoints import read_safetensors
+from amae.runtime.errors import InputError
+from amae.runtime.files import write_csv
+
+
+def check_setting(
+    *,
+    state: p.file("trained detector (.safetensors)"),
+    table: p.file("checks to write (.csv)"),
+    anomaly_ratio: p.AnomalyRatio = None,
+    seed: p.Seed = 0,
+) -> None:
+    """Report how well T_u can be told from T_n, and how much of T_u is abnormal, from a detector's logits out of fold.
+
+    Warns where the two sets differ by more than the stated anomaly ratio explains.
+    """
+    normal, unlabeled = _logits(state)
+    labels, scores = [0] * len(normal) + [1] * len(unlabeled), [*normal, *unlabeled]
+    rows = [("auc_of_unlabeled", auc(labels, scores), *bootstrap_interval(labels, scores, auc, seed=seed))]
+    rows.append(("anomaly_ratio", *estimate(normal, unlabeled, seed)))
+    ratio = rows[1][1] if anomaly_ratio is None else anomaly_ratio
+    rows.append(("greatest_auc_of_unlabeled", greatest_auc_p(ratio), None, None))
+    if ratio > 0:
+        rows.append(("implied_auc", *(implied_auc(value, ratio) for value in rows[0][1:])))
+    write_csv(pd.DataFrame(rows, columns=["measure", "value", "low", "high"]), table)
+    if rows[0][2] > greatest_auc_p(ratio):
+        print(
+            f"warning: the detector separates T_u from T_n with an AUC of {rows[0][1]:.3f}, and an anomaly ratio of "
+            f"{ratio:g} explains at most {greatest_auc_p(ratio):.3f}: the sets differ by more than disease, such as view, scanner or age",
+            file=sys.stderr,
+        )
+
+
+def _logits(path: Path) -> tuple:
+    """Logits out of fold of T_n and of T_u; InputError for a file that is no detector."""
+    about, tensors = read_safetensors(path)
+    if not {"normal", "unlabeled"} <= tensors.keys() or not about.get("method", "").startswith("detector"):
+        raise InputError(f"{path}: not a trained detector; make it with `amae compare detector`")
+    return tensors["normal"].numpy(), tensors["unlabeled"].numpy()
