@@ -37,7 +37,7 @@ def check_setting(
     if rows[0][2] > greatest_auc_p(ratio):
         print(
             f"warning: the detector separates T_u from T_n with an AUC of {rows[0][1]:.3f}, and an anomaly ratio of "
-            f"{ratio:g} explains at most {greatest_auc_p(ratio):.3f}: the sets differ by more than disease, such as view, scanner or age",
+            f"{ratio:g} explains at most {greatest_auc_p(ratio):.3f}: the sets differ by more than disease",
             file=sys.stderr,
         )
 

@@ -83,8 +83,8 @@ def other_versions(results: str | Path) -> list[str]:
             if version != installed.get(package, version):
                 found.setdefault((package, version), []).append(path.parent)
     return [
-        f"{len(folders)} results were made with {package} {version}, now {installed[package]} is installed; they stay as "
-        f"they are, the first is {folders[0]}"
+        f"{len(folders)} results were made with {package} {version}, now {installed[package]} is installed; they "
+        f"stay as they are, the first is {folders[0]}"
         for (package, version), folders in found.items()
     ]
 
