@@ -15,7 +15,7 @@ def shared() -> Path:
     """Folder of real images and conformance files, which lives outside the repository (AMAE_SHARED, or ../shared)."""
     folder = Path(os.environ.get("AMAE_SHARED", ROOT.parent / "shared"))
     if not (folder / "data").is_dir():
-        pytest.skip(f"conformance data not found at {folder}; set AMAE_SHARED to the folder that holds data/")
+        pytest.skip(f"conformance data not found at {folder}; set AMAE_SHARED to the folder that contains data/")
     return folder
 
 

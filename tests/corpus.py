@@ -224,7 +224,7 @@ PICTURES = {
 }
 SMALL = BYTES.astype(float)
 CUT = "truncated|empty file|not a DICOM|no pixel data|corrupt"
-REFUSED = f"{CUT}|missing|no decoder|not a grey|holds|expected|not readable|not a number|constant"
+REFUSED = f"{CUT}|missing|no decoder|not a grey|contains|expected|not readable|not a number|constant"
 AS_PYDICOM = "as pydicom reads it"
 LOSSY = 6  # grey levels
 SYNTAX = {"JPEG baseline": JPEGBaseline8Bit, "JPEG-LS": JPEGLSLossless, "JPEG 2000": JPEG2000Lossless}

@@ -53,10 +53,10 @@ class Project:
         return {rule: count for rule, count in jobs.items() if rule not in ("all", "total")}
 
     def edit(self, file: str, old: str, new: str) -> None:
-        """Replace text that a file of the project holds once."""
+        """Replace text that a file of the project contains once."""
         path = self.folder / file
         text = path.read_text()
-        assert text.count(old) == 1, f"{file} holds {old!r} {text.count(old)} times"
+        assert text.count(old) == 1, f"{file} contains {old!r} {text.count(old)} times"
         path.write_text(text.replace(old, new))
 
     def commands(self, *names: str) -> list[list[str]]:

@@ -64,7 +64,7 @@ def corpus(tmp_path_factory) -> tuple[Path, list[tuple[str, Variant]]]:
 
 @pytest.fixture(scope="module")
 def converted(corpus, tmp_path_factory) -> Run:
-    """The corpus through `amae convert`, with the window; a table holds no name that is not UTF-8."""
+    """The corpus through `amae convert`, with the window; a table contains no name that is not UTF-8."""
     folder, files = corpus
     out = tmp_path_factory.mktemp("converted")
     names = [name for name, _ in files if name.isprintable() or "\udcff" not in name]

@@ -201,7 +201,7 @@ def test_any_number_of_workers_writes_the_same_bytes(tmp_path: Path, capsys: pyt
 
 
 def test_parts_of_any_size_make_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset(tmp_path, count=9, broken=(0, 1, 2, 7))  # the first part holds no image
+    dataset(tmp_path, count=9, broken=(0, 1, 2, 7))  # the first part contains no image
     whole = run(tmp_path, "whole", allowed=4)
     monkeypatch.setattr(pack, "PART", 3)
     parts = run(tmp_path, "parts", allowed=4)

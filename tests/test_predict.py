@@ -227,7 +227,7 @@ def test_pictures_show_every_scored_image(exported, predicted):
 
 
 class Page(HTMLParser):
-    """What a page holds."""
+    """What a page contains."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -341,7 +341,7 @@ def test_names_of_files(tmp_path):
         list_files([out], tmp_path / "new")
     (out / "predictions.csv").touch()
     assert list(list_files([tmp_path / "a"], tmp_path / "a/other")) == ["1.dcm", "b/1.dcm", "out/predictions.csv"]
-    with pytest.raises(InputError, match=r"out: exists, and holds something"):
+    with pytest.raises(InputError, match=r"out: exists, and contains something"):
         list_files([tmp_path / "a"], out)
 
 
@@ -375,7 +375,7 @@ def test_workers_change_nothing(exported, files, predicted, tmp_path):
     np.testing.assert_allclose(table[SCORES], expected[SCORES], rtol=0, atol=1e-6)  # batches of another size
 
 
-def holds(folder: Path, secrets: list[str]) -> list[tuple[str, str]]:
+def contains(folder: Path, secrets: list[str]) -> list[tuple[str, str]]:
     """Which secrets stand in which file of a folder or in its name; a date within a longer number is none."""
     patterns = {
         text.lower().encode(): rb"(?<![\d.])" + re.escape(text.lower().encode()) + rb"(?!\d)" for text in secrets
@@ -407,11 +407,11 @@ def test_nothing_of_a_patient_is_written_or_printed(exported, files, tmp_path, c
     with open(folder / "2.dcm", "rb+") as file:  # a value that pydicom warns of
         file.write(file.read().replace(b"19431117", b"GEOFFREY"))
     secrets = [*PLANTED.values(), "Geoffrey", "Plantagenet", "Strangelove"]
-    assert {name for name, _ in holds(folder, secrets)} == {path.name for path in folder.iterdir()}
+    assert {name for name, _ in contains(folder, secrets)} == {path.name for path in folder.iterdir()}
 
     table = score(exported, tmp_path / "out", folder)
     assert (table["reason"] == "").sum() == 4
-    assert holds(tmp_path / "out", secrets) == []
+    assert contains(tmp_path / "out", secrets) == []
     printed = "".join(capfd.readouterr())
     assert "7 files: 4 scored" in printed
     assert not [text for text in secrets if text.lower() in printed.lower()]
@@ -421,10 +421,10 @@ def test_nothing_of_a_header_is_in_the_results_of_the_workflow(finished, files):
     names = ["PatientName", "ImageComments", "StudyDescription", "StudyDate", "SOPInstanceUID", "StudyInstanceUID"]
     secrets = {str(pydicom.dcmread(path)[name].value) for path in files for name in names}
     assert len(secrets) > 200
-    found = {path.name: holds(path, sorted(secrets)) for path in finished.results.iterdir() if path.name != "raw"}
+    found = {path.name: contains(path, sorted(secrets)) for path in finished.results.iterdir() if path.name != "raw"}
     assert len(found) > 10
     assert not any(found.values())
-    raw = holds(finished.results / "raw/dicom", sorted(secrets))
+    raw = contains(finished.results / "raw/dicom", sorted(secrets))
     assert {secret for _, secret in raw} == {secret.lower() for secret in secrets}
 
 

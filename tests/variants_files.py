@@ -66,7 +66,7 @@ def bombs() -> Iterator[Variant]:
     ):
         frame, stored = frame_of(FORMATS[name]), BYTES if name == "JPEG baseline" else GREY
         changed = encapsulated(with_size(frame, marker, skip, code, *size), SYNTAX[name], stored)
-        yield both(kind, f"{name} size.dcm", changed, "the codestream holds 60000 x 60000 pixels")
+        yield both(kind, f"{name} size.dcm", changed, "the codestream contains 60000 x 60000 pixels")
         high = (8000, 4000) if code == ">2I" else (4000, 8000)
         large = {"Rows": 4000, "Columns": 8000}
         changed = encapsulated(with_size(frame, marker, skip, code, *high), SYNTAX[name], stored, **large)
@@ -126,7 +126,7 @@ def pngs() -> Iterator[Variant]:
             GREY * 16 // 256 * 1.0,
         ),
         ("constant", picture(Image.new("L", (9, 9), 4)), "constant image"),
-        ("animated", picture(image, save_all=True, append_images=[image.rotate(90)]), "holds 2 pictures"),
+        ("animated", picture(image, save_all=True, append_images=[image.rotate(90)]), "contains 2 pictures"),
         ("wrong sum", whole[:-20] + bytes([whole[-20] ^ 1]) + whole[-19:], "corrupt"),
         ("behind the end", whole + b"more" * 99, SMALL),
         ("no end", whole[:-12], "corrupt"),

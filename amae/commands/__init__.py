@@ -1,1 +1,1 @@
-"""What each sub-command does, one function for each: reads its files, calls the method, writes its files."""
+"""The sub-commands, one module each: its function reads files, calls the method, and writes files."""

@@ -1,4 +1,4 @@
-"""What a benchmark hides."""
+"""Shortcuts and groups of a benchmark."""
 
 from typing import Annotated
 

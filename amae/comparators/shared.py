@@ -20,7 +20,7 @@ def seed_of(seed: int, *part: int) -> int:
 
 
 def resume_of(resume: Resume, part: str) -> Resume:
-    """Where one of several trainings of a method is kept while unfinished."""
+    """Place of one of several unfinished trainings of a method."""
     return replace(resume, path=resume.path.with_name(f"{part}{resume.path.suffix}"))
 
 

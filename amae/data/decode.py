@@ -114,7 +114,7 @@ def _check_length(dataset: Dataset, syntax: UID) -> None:
     if not syntax.is_compressed:
         row = columns * dataset.BitsAllocated // 8
         if len(dataset.PixelData) >= (rows + 1) * row:
-            raise InputError(f"PixelData holds {len(dataset.PixelData)} bytes; Rows and Columns say {rows * row}")
+            raise InputError(f"PixelData contains {len(dataset.PixelData)} bytes; Rows and Columns say {rows * row}")
     elif syntax != RLELossless:
         frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
         if END not in frame[-16:]:  # behind it is padding
@@ -122,7 +122,9 @@ def _check_length(dataset: Dataset, syntax: UID) -> None:
         if rows * columns > MOST_RATIO * len(frame):
             raise InputError(f"pixel data truncated: {len(frame)} bytes for {rows} x {columns} pixels")
         if (size := codestream_size(frame)) != (rows, columns):
-            raise InputError(f"the codestream holds {size[0]} x {size[1]} pixels; the header says {rows} x {columns}")
+            raise InputError(
+                f"the codestream contains {size[0]} x {size[1]} pixels; the header says {rows} x {columns}"
+            )
 
 
 def codestream_size(frame: bytes) -> tuple[int, int]:

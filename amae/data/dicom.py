@@ -44,15 +44,15 @@ def read_grey(path: str | Path, conversion: str) -> np.ndarray:
 
 
 def is_dicom(path: str | Path) -> bool:
-    """Whether a file begins as DICOM files do (PS3.10, 7.1)."""
+    """True if a file begins as DICOM files do (PS3.10, 7.1)."""
     with Path(path).open("rb") as file:
         return file.read(132)[128:] == b"DICM"
 
 
 def by_level(stored: np.ndarray, grey_of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """What `grey_of` makes of an image (rows, columns), where a pixel's grey follows from its own value and the range.
+    """Result of `grey_of` for an image (rows, columns), where a pixel's grey follows from its own value and the range.
 
-    Each value that the image holds is worked out once: several times faster than each pixel, and the same.
+    Each value that the image contains is worked out once: several times faster than each pixel, and the same.
     """
     low, high = int(stored.min()), int(stored.max())
     if high - low >= MOST_LEVELS:
@@ -163,7 +163,7 @@ def lut(item: Dataset, name: str, little_endian: bool) -> tuple[int, np.ndarray,
         data = np.frombuffer(data[: len(data) // 2 * 2], "u1" if packed else "<u2" if little_endian else ">u2")
     table = np.atleast_1d(np.asarray(data))[:entries]
     if len(table) < entries or not 1 <= bits <= 16:
-        raise InputError(f"{name}: LUTDescriptor says {entries} entries of {bits} bits, LUTData holds {len(table)}")
+        raise InputError(f"{name}: LUTDescriptor says {entries} entries of {bits} bits, LUTData contains {len(table)}")
     return first, table, bits
 
 

@@ -19,7 +19,7 @@ from amae.runtime.processes import clean_context, end_with_parent
 
 Task = tuple[str, str, str, int]  # path, conversion, square, size
 SQUARES = ("squash", "pad", "crop")
-GREY_TOLERANCE = 2  # grey levels between the channels of a JPEG that holds a grey picture as colour
+GREY_TOLERANCE = 2  # grey levels between the channels of a JPEG that contains a grey picture as colour
 
 
 def read_image(path: str | Path, conversion: str, square: str, size: int) -> tuple[np.ndarray, np.ndarray, Geometry]:
@@ -88,7 +88,7 @@ def _read_picture(path: str | Path) -> np.ndarray:
             warnings.simplefilter("ignore")  # PIL warns of large images and of odd EXIF; neither harms
             with Image.open(path, formats=("PNG", "JPEG")) as picture:
                 if getattr(picture, "n_frames", 1) != 1:
-                    raise InputError(f"{path}: holds {picture.n_frames} pictures, expected 1")
+                    raise InputError(f"{path}: contains {picture.n_frames} pictures, expected 1")
                 _check_pixels(picture.height, picture.width, Path(path))
                 if picture.format == "PNG":
                     _check_sums(path)
@@ -142,7 +142,7 @@ def _grey_of(values: np.ndarray, mode: str, transparent: bool) -> np.ndarray:
 
 
 def in_order(read: Callable[..., Any], tasks: Iterable[Task], workers: int) -> Iterator[tuple[Any, str]]:
-    """What `read` gives for each task and "", or None and the reason where it fails, in the order of the tasks.
+    """Result of `read` for each task and "", or None and the reason where it fails, in the order of the tasks.
 
     A task (path, conversion, square, size) is the arguments of `read`. At most four tasks a worker (process) are under
     way, so that memory stays flat. A file whose process dies is a file that fails; one worker is this process itself.
@@ -158,7 +158,7 @@ def in_order(read: Callable[..., Any], tasks: Iterable[Task], workers: int) -> I
 
 
 def attempt(read: Callable[..., Any], task: Task) -> tuple[Any, str]:
-    """What `read` gives for a task and "", or None and the reason where it fails."""
+    """Result of `read` for a task and "", or None and the reason where it fails."""
     try:
         return read(*task), ""
     except InputError as error:

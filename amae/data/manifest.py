@@ -89,7 +89,7 @@ def given_splits(table_path: str | Path) -> set[str]:
 def list_candidates(
     table_path: str | Path, root: str | Path | None, candidates_path: str | Path, splits: SplitSettings | None = None
 ) -> None:
-    """Write a manifest whose train_unlabeled holds every image that T_u has at any anomaly ratio.
+    """Write a manifest whose train_unlabeled contains every image that T_u has at any anomaly ratio.
 
     Its images are converted once for all ratios. Arguments and errors as for `build_manifest`.
     """

@@ -1,4 +1,4 @@
-"""What the commands that train and score read: packed images with their index table, and packed lung masks.
+"""Inputs of all that trains and scores: packed images with their index table, and packed lung masks.
 
 Images are uint8 (N, S, S), opened as a memory map. For lung masks, which are found at 256 px whatever S is, there is a
 second array of them, uint8 (N, 256, 256), in the same order. A pixel coordinate of the original (edges at integers,
@@ -97,7 +97,7 @@ def load_lung_masks(lungs_path: str | Path, rows: np.ndarray, size: int) -> np.n
     """Masks of the given rows of a packed mask file at a model's image size, bool (B, size, size).
 
     A pixel belongs to the mask when at least half of its area does. Raises InputError for a damaged file, and for one
-    that holds no masks of these rows.
+    that contains no masks of these rows.
     """
     packed = open_sealed(lungs_path)
     if packed.shape[1:] != (MASK_SIZE, MASK_SIZE // 8) or len(packed) <= rows.max(initial=-1):

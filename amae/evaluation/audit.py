@@ -1,4 +1,4 @@
-"""What a benchmark hides: shortcuts that need no lungs, and how every score fares in the groups that nobody reports.
+"""The parts of a benchmark that nobody reports: shortcuts that need no lungs, and every score by group.
 
 A score trained with several seeds is reported by the mean of its seeds' AUCs, with 1.96 x their sample standard
 deviation (how much the training varies) and the 95 % bootstrap interval of that mean over test images (how much the
@@ -130,7 +130,7 @@ def audit_table(tables: Sequence[pd.DataFrame], manifest: pd.DataFrame, exposure
 
 
 def audit_text(table: pd.DataFrame, dataset: str, caveats: str = "") -> str:
-    """What `audit_table` says about a data set, in plain words with its numbers (Markdown, a few paragraphs).
+    """The findings of `audit_table` on a data set, in plain words with its numbers (Markdown, a few paragraphs).
 
     caveats: what else a reader has to know of the run, said at the end.
     """
@@ -140,7 +140,7 @@ def audit_text(table: pd.DataFrame, dataset: str, caveats: str = "") -> str:
     seeds = int(whole["seeds"].max())
     mean = f"An AUC is the mean over {seeds} seeds, ± 1.96 standard deviations. " if seeds > 1 else ""
     parts = [
-        f"**What {dataset} hides.** The test set holds {normal} normal and {abnormal} abnormal images. {mean}Beside an "
+        f"**What {dataset} hides.** The test set has {normal} normal and {abnormal} abnormal images. {mean}Beside an "
         "AUC stands its 95 % bootstrap interval over images and, in a group, the change against all images."
     ]
     parts[0] += " " + _about_shortcuts(whole)
@@ -199,7 +199,7 @@ def _groups(known: pd.DataFrame, training: pd.Series, exposure: bool) -> Iterato
 
 
 def _about_shortcuts(whole: pd.DataFrame) -> str:
-    """Which shortcuts tell the classes apart, the strongest first, and which scores do no better than it."""
+    """Shortcuts that tell the classes apart, the strongest first, and scores that do no better than it."""
     shortcuts, methods = whole[~whole["method"]].dropna(subset="auc"), whole[whole["method"]].dropna(subset="auc")
     telling = shortcuts[(shortcuts["auc_low"] > 0.5) | (shortcuts["auc_high"] < 0.5)]
     if shortcuts.empty:

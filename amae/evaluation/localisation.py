@@ -31,7 +31,7 @@ _TINY = 1e-8  # squared intensity, as in the scores
 
 
 class _Counts(NamedTuple):
-    """What each boxed image adds; sums over images give every metric. Levels run from the lowest up."""
+    """Counts that each boxed image adds; sums over images give every metric. Levels run from the lowest up."""
 
     positives: np.ndarray  # (M, L) pixels in any box
     overlap: np.ndarray  # (M, L) sum over boxes of the share of the box
@@ -83,7 +83,7 @@ def localisation_metrics(
     findings: Mapping[str, Sequence[str]] | None = None,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """How well maps (N, H, W) find the boxes; one row for all boxes and one per finding shown by at least 10 images.
+    """Metrics of maps (N, H, W) by the boxes; one row for all boxes and one per finding shown by at least 10 images.
 
     Columns: finding ("all" or its name), normal and boxed (images), boxes; then pixel_auc, pixel_ap, aupro, pointing,
     each with _low and _high (95 % bootstrap interval over images, normal and boxed images resampled separately); and
@@ -207,7 +207,7 @@ def _aupro(negatives: np.ndarray, overlap: np.ndarray) -> np.ndarray:
 
 
 def _weights(is_boxed: np.ndarray, seed: int) -> np.ndarray:
-    """How often each image counts: (1 + RESAMPLES, M), first every image once, then the resamples."""
+    """Number of times that each image counts: (1 + RESAMPLES, M), first every image once, then the resamples."""
     rng = np.random.default_rng([seed])
     weights = np.ones((1 + RESAMPLES, len(is_boxed)))
     for members in (np.flatnonzero(~is_boxed), np.flatnonzero(is_boxed)):

@@ -1,4 +1,4 @@
-"""How well one score separates normal from abnormal images: AUC, average precision, chi-square distance, intervals.
+"""Metrics of a score, normal against abnormal images: AUC, average precision, chi-square distance, intervals.
 
 Importing scikit-learn takes two seconds, so only those wait for it who ask for a metric.
 """
@@ -50,7 +50,7 @@ def bootstrap_interval(
 
     scores: (N,), or (S, N) for S replicates of a score, such as trainings of several seeds; the interval is then that
     of the mean of their S values, each resample holding the same images for all of them. Normal and abnormal images
-    are resampled separately, so that every resample holds both classes in their numbers. The same seed gives the same
+    are resampled separately, so that every resample has both classes in their numbers. The same seed gives the same
     resamples. Raises KeyError for any other metric.
     """
     resampled_metric = {auc: _resampled_auc, average_precision: _resampled_average_precision}[metric]

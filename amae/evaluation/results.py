@@ -133,7 +133,7 @@ def readable(table: pd.DataFrame, metrics: Sequence[str] = ("auc", "ap")) -> pd.
 
 
 def cost_table(records: Mapping[str, Sequence[Mapping[str, Any]]], sizes: Mapping[str, int]) -> pd.DataFrame:
-    """What each method takes, by device: method, device, jobs, wall_hours, memory_gib, cuda_gib, gigabytes.
+    """Costs of each method by device: method, device, jobs, wall_hours, memory_gib, cuda_gib, gigabytes.
 
     records: method -> the records of its jobs, as `provenance.recording` writes them; sizes: method -> bytes of its
     files, given on its first row. Hours are summed, memory is the largest peak of a single job (GiB; of tensors for
@@ -299,7 +299,7 @@ def _device(record: Mapping[str, Any]) -> str:
 
 
 def _is_number(column: pd.Series) -> bool:
-    """Whether a column of text holds numbers, which stand to the right."""
+    """True if a column of text contains numbers, which stand to the right."""
     cells = column.astype(str).str.replace(MINUS, "-")
     return cells.str.fullmatch(r"[+-]?[\d.]*( ± [\d.]+)?( \[[-\d., ]+\])?").all() and (cells != "").any()
 

@@ -124,7 +124,7 @@ def metrics_of_scores(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
 
 
 def stack_scores(tables: Sequence[pd.DataFrame]) -> dict[str, np.ndarray]:
-    """Each score's replicates (S, N) float64, one for each table that holds it, for the images of the first table.
+    """Each score's replicates (S, N) float64, one for each table that contains it, for the images of the first table.
 
     tables: as `read_scores` takes them, rows in any order. Raises InputError as it does, and where images differ.
     """
@@ -133,7 +133,7 @@ def stack_scores(tables: Sequence[pd.DataFrame]) -> dict[str, np.ndarray]:
     for table in (read_scores(table).set_index("image_id") for table in tables):
         if len(table) != len(ids) or not table.index.isin(ids).all():
             raise InputError(
-                f"tables of scores: one holds {len(ids)} images, another {len(table)}; expected the same ones"
+                f"tables of scores: one contains {len(ids)} images, another {len(table)}; expected the same ones"
             )
         for column in score_columns(table):
             stacked.setdefault(column, []).append(table.loc[ids, column].to_numpy())

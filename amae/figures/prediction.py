@@ -1,4 +1,4 @@
-"""What a person looks at after scoring a folder: heat maps, overlays, a contact sheet, and one page that opens offline.
+"""Pictures and page of a scored folder: heat maps, overlays, a contact sheet, and one page that opens offline.
 
 Every text that comes from a file name is escaped, and the page has no scripts and loads nothing.
 """
@@ -88,7 +88,7 @@ def draw_sheet(table: pd.DataFrame, score: str, folder: Path, path: Path) -> Non
 
 
 def shown_of(scored: int) -> str:
-    """Which of the scored images have their picture on the sheet and the page; "" for all of them."""
+    """The scored images whose picture is on the sheet and the page, as a sentence; "" for all of them."""
     if scored <= SHOWN:
         return ""
     return f"The {SHOWN} highest scores of {scored}; the pictures of all are in the folders maps and overlays."

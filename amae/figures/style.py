@@ -51,7 +51,7 @@ SETTINGS = {
 
 
 def score_name(column: str) -> str:
-    """What a score is called in a legend or a title."""
+    """Name of a score in a legend or a title."""
     return SCORES[column][0] if column in SCORES else column
 
 

@@ -50,7 +50,7 @@ def _digest(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """What `write_safetensors` wrote: the description and the state dict. Raises InputError for any other file."""
+    """Content of such a file: the description and the state dict. Raises InputError for any other file."""
     if not is_safetensors(path):
         raise InputError(f"{path}: not a safetensors file; a published checkpoint must be converted first")
     try:
@@ -60,19 +60,19 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor
     except (SafetensorError, ValueError) as error:
         raise InputError(f"{path}: not a readable safetensors file ({error})") from None
     if not isinstance(about, dict):
-        raise InputError(f"{path}: safetensors without a description of the model; it holds {some(state)}")
+        raise InputError(f"{path}: safetensors without a description of the model; it contains {some(state)}")
     if (written := about.pop("sha256", None)) and written != _digest(about, state):
         raise InputError(f"{path}: damaged: not what was written; delete it, and run the same command again")
     return about, state
 
 
 def read_description(path: str | Path) -> dict[str, str]:
-    """How a file of this project was made."""
+    """Origin of a file of this project."""
     return read_safetensors(path)[0].get("description", {})
 
 
 def describe_source(path: str | Path, made_by: str) -> dict[str, str]:
-    """How a file converted from another was made: the source's own description or `made_by`, its name and SHA-256."""
+    """Origin of a file converted from another: the source's own description or `made_by`, its name and SHA-256."""
     kept = read_description(path) if is_safetensors(path) else {"made_by": made_by}
     return {**kept, "source": Path(path).name, "source_sha256": sha256(path)}
 
@@ -86,13 +86,13 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Any]:
     if not isinstance(state, dict) or not state or not all(isinstance(each, Tensor) for each in state.values()):
         found = f"a dict with {some(map(str, content))}" if isinstance(content, dict) else type(content).__name__
         raise InputError(
-            f"{path}: holds no state dict, neither at the top nor as 'model' or 'state_dict'; found {found}"
+            f"{path}: contains no state dict, neither at the top nor as 'model' or 'state_dict'; found {found}"
         )
     return {name: tensor.detach() for name, tensor in state.items()}, content.get("args")
 
 
 def is_safetensors(path: str | Path) -> bool:
-    """Whether a file begins as safetensors do: the length of a JSON header in 8 bytes, then the header."""
+    """True if a file begins as safetensors do: the length of a JSON header in 8 bytes, then the header."""
     try:
         with Path(path).open("rb") as file:
             return file.read(9)[8:] == b"{"

@@ -39,7 +39,7 @@ _OLD_SPELLING = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\.")  # torch
 
 @dataclass(frozen=True)
 class DenseNetArchitecture:
-    """What a DenseNet-121 is used with: image size in pixels, and mean and std by channel, on intensities in [0, 1]."""
+    """Input of a DenseNet-121: image size in pixels, and mean and std by channel, on intensities in [0, 1]."""
 
     image_size: int
     mean: tuple[float, ...]
@@ -82,7 +82,7 @@ class DenseNet(nn.Module):
 
 
 def is_densenet(path: str | Path) -> bool:
-    """Whether a file is meant as a DenseNet: by its description, or by keys of a convolutional encoder."""
+    """True if a file is meant as a DenseNet: by its description, or by keys of a convolutional encoder."""
     if is_safetensors(path):
         return read_safetensors(path)[0].get("backbone") == BACKBONE
     return any(_CONVOLUTIONAL.match(key) for key in read_checkpoint(path)[0])

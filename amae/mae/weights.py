@@ -67,7 +67,7 @@ def load_weights(path: str | Path, device: torch.device | str = "cpu") -> MAE:
 
 
 def load_encoder(path: str | Path, device: torch.device | str = "cpu") -> Encoder:
-    """Read the frozen encoder of stage 1, whichever network a file of this project holds; InputError otherwise."""
+    """Read the frozen encoder of stage 1, whichever network a file of this project contains; InputError otherwise."""
     load = load_densenet if is_safetensors(path) and is_densenet(path) else load_weights
     return load(path, device)
 
@@ -95,7 +95,7 @@ def import_published(
     """Read a published MAE checkpoint as a model of one channel.
 
     Args:
-        path: a torch pickle that holds a state dict, or a dict with one as `model` beside optimizer, epoch and args.
+        path: a torch pickle that contains a state dict, or a dict with one as `model` beside optimizer, epoch and args.
         mean, std: what the file's input was normalised with, per channel, on intensities in [0, 1]. The model's own
             are their averages over channels.
         sizes: sizes that the model must have, by Architecture's names. `heads` and `decoder_heads` are taken from here

@@ -25,7 +25,7 @@ SMALLEST = 3  # pixels; a patch must hold a pixel of shape and a margin around i
 
 @dataclass(frozen=True)
 class PasteParameters:
-    """What is random about a batch of pastes. Every field is a tensor (B,); places and sizes are in pixels.
+    """Random draws of a batch of pastes. Every field is a tensor (B,); places and sizes are in pixels.
 
     `source_top`, `source_left`, `height`, `width`: where the patch is cut. `centre_row`, `centre_column`: the pixel on
     which its pixel (height // 2, width // 2) is pasted. `ellipse`: bool, else a rectangle. `opacity`: 150/255 to
@@ -203,7 +203,7 @@ def uniform_pixel(masks: Tensor, draw: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _empty(masks: Tensor) -> Tensor:
-    """Whether no pixel is set, bool (B,), of masks bool (B, H, W)."""
+    """True where no pixel is set, bool (B,), of masks bool (B, H, W)."""
     return masks.view(torch.uint8).amax((1, 2)) == 0
 
 
@@ -224,7 +224,7 @@ def _offsets(p: PasteParameters, rows: int, columns: int) -> tuple[Tensor, Tenso
 
 
 def _inside(positions: Tensor, start: Tensor, length: Tensor) -> Tensor:
-    """Whether each position is one of `length` pixels from `start`, bool (B, positions)."""
+    """True where a position is one of `length` pixels from `start`, bool (B, positions)."""
     offset = positions - start[:, None]
     return (offset >= 0) & (offset < length[:, None])
 

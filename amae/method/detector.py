@@ -1,6 +1,6 @@
 """The detector: a residual network that tells unlabeled images (T_u) from normal ones (T_n); this project's own.
 
-T_u holds the same normal images as T_n and abnormal ones besides, so the odds of T_u against T_n grow with the odds of
+T_u has the same normal images as T_n and abnormal ones besides, so the odds of T_u against T_n grow with the odds of
 abnormal against normal, whatever the anomalies are and whatever their share is (Blanchard, Lee and Scott 2010,
 "Semi-supervised novelty detection", JMLR 11). No label is needed. All else that differs between T_n and T_u is learned
 as well; `balanced_weights` takes out what a column of the table knows, such as the view.
@@ -126,7 +126,7 @@ def seed_of_fold(seed: int, fold: int) -> int:
 
 
 def fold_resume(resume: Resume, fold: int) -> Resume:
-    """Where the unfinished training of one fold is kept."""
+    """Place of the unfinished training of one fold."""
     return Resume(resume.path.with_name(f"fold{fold}{resume.path.suffix}"), resume.identity)
 
 

@@ -61,7 +61,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Resume:
-    """Where an unfinished training is kept, and what it must belong to: another identity is not continued."""
+    """Place and identity of an unfinished training: one of another identity is not continued."""
 
     path: Path
     identity: str

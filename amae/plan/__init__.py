@@ -1,4 +1,4 @@
-"""What a run asks for: the only part of the package that the workflow imports. Every function raises InputError."""
+"""The plan of a run: the only part of the package that the workflow imports. Every function raises InputError."""
 
 from amae.runtime.errors import InputError
 

@@ -1,4 +1,4 @@
-"""What a caption has to say about a run: where it departs from the paper, and what its figures do not show."""
+"""Sentences of a caption: departures of a run from the paper, and the limits of its figures."""
 
 from pathlib import Path
 from typing import Any

@@ -85,7 +85,7 @@ def _values(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _wrong(key: str, value: Any) -> str | None:
-    """What is wrong with a value that the schema accepts."""
+    """The fault of a value that the schema accepts; None for a right one."""
     if isinstance(value, str) and value.startswith("-") and key.rpartition(".")[2] in TEXT:
         return "begins with a dash, as options do; write ./ before it"
     if key == "results" and set("{}") & set(value):

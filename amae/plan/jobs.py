@@ -1,4 +1,4 @@
-"""What every job is bound to: the folder of results, the code behind it, and the cores it takes."""
+"""The folder of results, the code behind a job, and the cores that it takes."""
 
 import os
 import sys

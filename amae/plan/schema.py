@@ -153,7 +153,7 @@ def _experiments() -> dict[str, Any]:
 
 
 def schema() -> dict[str, Any]:
-    """JSON schema of config.yaml, every key with its description; it holds no defaults."""
+    """JSON schema of config.yaml, every key with its description; it contains no defaults."""
     sections = {name: {"$ref": f"#/$defs/{name}"} for name in SECTIONS}
     own = {name: each.settings for name, each in METHODS.items() if name != MASK_REC}
     comparators = {name: _section(settings) for name, settings in own.items()}

@@ -1,4 +1,4 @@
-"""What stage 2 starts from and makes, where a data set has unlabeled images."""
+"""Inputs and outputs of stage 2, where a data set has unlabeled images."""
 
 from collections.abc import Sequence
 from typing import Any

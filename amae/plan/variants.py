@@ -23,13 +23,13 @@ DEPENDS = {
 
 
 def all_variants(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What each variant changes, by name; the main run, "", changes nothing."""
+    """Changes of each variant, by name; the main run, "", changes nothing."""
     sweep = {f"ar{ratio:g}": {"anomaly_ratio": ratio} for ratio in config["experiments"]["anomaly_ratios"]}
     return {"": {}, **config["variants"], **sweep}
 
 
 def changes_of(config: dict[str, Any], variant: str) -> dict[str, Any]:
-    """What a variant changes."""
+    """Changes of a variant."""
     return all_variants(config)[variant]
 
 

@@ -37,7 +37,7 @@ def name_of_file(_: dict[str, Any], file: str) -> str:
 
 
 def normalisation(config: dict[str, Any], dataset: str, variant: str) -> str:
-    """What the images were normalised with in the pre-training, imagenet or chest.
+    """Mean and std of the images in the pre-training, by name: imagenet or chest.
 
     ImageNet's weights are known by their file; a variant says it of another.
     """

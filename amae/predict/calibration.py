@@ -1,4 +1,4 @@
-"""How a score compares with those of normal images that nothing was trained on (not in the paper).
+"""Scores compared with those of normal images that nothing was trained on (not in the paper).
 
 Nothing here knows a test label: the operating point follows from normal images alone.
 """
@@ -36,7 +36,7 @@ def operating_point(reference: np.ndarray, specificity: float = SPECIFICITY) -> 
     """The threshold at a specificity in (0, 1) by the scores `(M,)` of normal images.
 
     It is their k-th smallest, k = ceil(specificity * M). The share of all normal images below it has, whatever their
-    distribution, the law Beta(k, M + 1 - k) (order statistics; Wilks 1941); the interval holds 95 % of it. Few images
+    distribution, the law Beta(k, M + 1 - k) (order statistics; Wilks 1941); the interval has 95 % of it. Few images
     give a wide one: with 10, the threshold at 0.95 is the largest score, and the interval 0.69 to 1.
     """
     if not 0 < specificity < 1:

@@ -1,6 +1,6 @@
 """An anomaly map as a DICOM file that a viewer shows beside its radiograph: a secondary capture (PS3.3 A.8).
 
-Needs the optional package highdicom (`dicom-out`). The file belongs to the source's study, so it holds what identifies
+Needs the optional package highdicom (`dicom-out`). The file belongs to the source's study, so it has what identifies
 patient and study there: name, id, birth date, sex, accession number, study date, referring physician. It is made only
 where a person asks for it.
 """

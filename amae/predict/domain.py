@@ -1,8 +1,8 @@
-"""Whether images are of the kind that a model was trained on (not in the paper).
+"""Images compared with those that a model was trained on (not in the paper).
 
 One image is held against the training images by the distance of its features and by its lung mask, a folder of them by
 the distributions of intensity, lung coverage and distance. The training images are T_n and T_u: what comes to a
-hospital holds abnormal radiographs too, and labels play no part.
+hospital contains abnormal radiographs too, and labels play no part.
 """
 
 import sys
@@ -50,7 +50,7 @@ def distance_limit(reference: np.ndarray) -> float:
 
 
 def image_flags(table: pd.DataFrame, limit: float, mask_shares: Mapping[str, float]) -> list[str]:
-    """What speaks against each image; "" for none. Columns: mask (empty, implausible or ""), distance."""
+    """Reasons against each image; "" for none. Columns: mask (empty, implausible or ""), distance."""
     masks = {name: MASKS[name] for name, share in mask_shares.items() if share <= RARE}
     return [
         "; ".join(filter(None, [masks.get(mask, ""), "unlike the training images" if distance > limit else ""]))

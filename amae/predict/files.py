@@ -13,7 +13,7 @@ def list_files(given: list[Path], output: Path) -> dict[str, Path]:
     Raises InputError where there are none, where a name stands for two files, and where `output` is in use.
     """
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
-        raise InputError(f"{output}: exists, and holds something; choose another folder, or delete it first")
+        raise InputError(f"{output}: exists, and contains something; choose another folder, or delete it first")
     found: dict[str, Path] = {}
     for each in given:
         if not each.exists():
@@ -22,7 +22,7 @@ def list_files(given: list[Path], output: Path) -> dict[str, Path]:
             name = path.relative_to(each).as_posix() if each.is_dir() else path.name
             name = os.fsencode(name).decode("utf-8", "backslashreplace")  # whatever bytes a file system allows
             if name in found:
-                raise InputError(f"{name}: two of the given files have this name; give one folder that holds both")
+                raise InputError(f"{name}: two of the given files have this name; give one folder that contains both")
             found[name] = path
     if not found:
         raise InputError(f"{given[0]}: no files in this folder")

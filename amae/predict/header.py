@@ -1,4 +1,4 @@
-"""What a DICOM header says against its image being a frontal chest radiograph."""
+"""Signs in a DICOM header that its image is no frontal chest radiograph."""
 
 import warnings
 from collections.abc import Iterator

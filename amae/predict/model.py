@@ -45,12 +45,12 @@ class Model:
 
     @property
     def settings(self) -> ReconstructionSettings:
-        """How images are reconstructed."""
+        """Settings of the reconstruction."""
         return ReconstructionSettings(**self.about["reconstruction"])
 
     @property
     def device(self) -> torch.device:
-        """Where the networks are."""
+        """Device of the networks."""
         return next(self.encoder.parameters()).device
 
     def group(self, name: str) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Where the computation runs."""
+"""The device of the computation."""
 
 import ctypes
 import os

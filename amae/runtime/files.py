@@ -125,7 +125,7 @@ def open_sealed(path: str | Path) -> np.ndarray:
 
 
 def is_sealed(path: str | Path) -> bool:
-    """Whether a file ends with the SHA-256 of all before."""
+    """True if a file ends with the SHA-256 of all before."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         left = os.fstat(file.fileno()).st_size - digest.digest_size
@@ -142,7 +142,7 @@ def _seal_holds(path: str, _size: int, _time: int) -> bool:
 
 
 def load_arrays(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Arrays of a .npz by name, pickles refused. Raises InputError when the file lacks one, or holds a damaged one."""
+    """Arrays of a .npz by name, pickles refused. Raises InputError when the file lacks one or has a damaged one."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in names}

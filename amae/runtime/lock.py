@@ -1,4 +1,4 @@
-"""What the workflow runs on: a folder of results, for one run at a time and with no file from the future, and a GPU.
+"""The folder of results, for one run at a time and with no file from the future, and the presence of a GPU.
 
 Also: one command at a time where commands side by side add to the same file.
 """
@@ -85,7 +85,7 @@ def _holders(file: int) -> list[int]:
 
 
 def has_nvidia() -> bool:
-    """Whether the driver of an NVIDIA GPU is at work here, told without torch, which takes seconds to load."""
+    """True if the driver of an NVIDIA GPU is at work here; found without torch, which takes seconds to load."""
     return Path("/dev/nvidiactl").exists()
 
 

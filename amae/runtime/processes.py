@@ -14,7 +14,7 @@ SOCKET = 64  # characters of the temporary folder that leave room for a socket's
 
 
 def clean_context(*modules: str) -> BaseContext:
-    """Where to start processes: each is forked from one that has started afresh and imported these modules.
+    """The context to start processes in: each is forked from one that has started afresh and imported these modules.
 
     Not from this one: a fork of a process that runs threads (torch, BLAS) can hang. Where the name of the temporary
     folder is too long for a socket, each process starts afresh and imports what it needs.

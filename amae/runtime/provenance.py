@@ -1,4 +1,4 @@
-"""How a trained artefact came to be: a record written beside it when, and only when, the work succeeds."""
+"""Records of trained artefacts: each is written beside its artefact when, and only when, the work succeeds."""
 
 import dataclasses
 import importlib.metadata

@@ -15,7 +15,7 @@ class Source:
     """One row. `dataset`: what it belongs to; `file`: its place in the data set's folder; `url`: the file, or the page
     to get it from; `access`: open (fetched by `amae fetch-source`) or what a person has to do; `size` in bytes, exact
     for the small files and rounded for the others, or None; `licence`: terms of use as stated at the source; `note`:
-    what it holds, beginning with "images:" where it is a way to the images of its data set.
+    what it contains, beginning with "images:" where it is a way to the images of its data set.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Source:
     note: str
 
     def describe(self, folder: Path) -> str:
-        """What to get, from where, how large, under which terms, and where to put it."""
+        """The source as a sentence: name, address, size, terms, and the place to put it."""
         size = f", {_megabytes(self.size)}" if self.size else ""
         access = "" if self.access == "open" else f", {self.access}"
         return f"{self.name}: {self.url}{size}{access}; terms: {self.licence}; goes to {folder / self.file}"

@@ -30,7 +30,7 @@ TABLES = {
 
 
 def table_folders(*folders: str | Path | None) -> list[Path]:
-    """Where tables are looked for: the given folders first, then the installed torchxrayvision."""
+    """Folders in which tables are looked for: the given folders first, then the installed torchxrayvision."""
     spec = importlib.util.find_spec("torchxrayvision")
     package = [Path(place) / "data" for place in (spec.submodule_search_locations or [])] if spec else []
     return [Path(folder) for folder in folders if folder] + package

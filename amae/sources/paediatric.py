@@ -52,7 +52,7 @@ def _listed(folder: Path) -> pd.DataFrame:
 
 
 def _scanned(folder: Path) -> pd.DataFrame:
-    """Path and label from the published folders; Kaggle's zip holds them twice, of which the outer ones count."""
+    """Path and label from the published folders; Kaggle's zip contains them twice, of which the outer ones count."""
     for depth in range(4):
         places = sorted(folder.glob("*/" * depth + "train/NORMAL"))
         if places:

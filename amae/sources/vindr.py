@@ -32,7 +32,7 @@ def index(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Table of images for `build_manifest`, with every label, and boxes of the test images in pixels of their files.
 
-    finding holds the names that any of the three radiologists gave, readers the radiologists, both joined by "|". The
+    finding has the names that any of the three radiologists gave, readers the radiologists, both joined by "|". The
     boxes are of the original matrix, whose size only the DICOM files tell: there are none for the PNG copies. View, sex
     and age are not published. Raises InputError when files or counts are wrong, and where patients are to be kept apart
     (`patient_disjoint`), who are not published either.

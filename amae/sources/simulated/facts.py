@@ -1,4 +1,4 @@
-"""What is decided about an image before anything is drawn: patient, view, geometry, file format, label, finding.
+"""Decisions about an image before anything is drawn: patient, view, geometry, file format, label, finding.
 
 Every decision comes from `default_rng([seed, number, stream])`, so a fact depends on nothing but the seed and the
 index, and one stream never disturbs another. Facts of hundreds of images take a second; no pixel is made here.

@@ -206,6 +206,6 @@ DRAW = {
 
 
 def changed(line: np.ndarray) -> np.ndarray:
-    """Where a change of the line integral counts: at least 0.015, and a quarter of its largest value. bool (H, W)."""
+    """True where a change of the integral counts: at least 0.015, and a quarter of its largest value. bool (H, W)."""
     size = np.abs(line)
     return size > max(0.015, 0.25 * float(size.max()))

@@ -1,4 +1,4 @@
-"""What lies on or in the patient, or on the cassette, and is no finding: side marker, leads, lines, collimator."""
+"""Objects on or in the patient, or on the cassette, that are no finding: side marker, leads, lines, collimator."""
 
 import numpy as np
 from scipy import ndimage

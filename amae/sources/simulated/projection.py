@@ -77,7 +77,7 @@ def detect(signal: np.ndarray, exposure: Exposure, facts: Facts) -> np.ndarray:
 
 
 def process(density: np.ndarray, exposure: Exposure, frame: Frame) -> np.ndarray:
-    """What the console does before storing: compress the slow part, sharpen the fast part. Same unit as `density`."""
+    """Process as a console does: compress the slow part, sharpen the fast part. Same unit as `density`."""
     step = 8
     rows, columns = -(-frame.rows // step), -(-frame.columns // step)
     padded = np.pad(density, ((0, rows * step - frame.rows), (0, columns * step - frame.columns)), mode="edge")
