@@ -251,6 +251,7 @@ def files(data, rng, tmp_path) -> Namespace:
     table = manifest.assign(path=[f"{i}.png" for i in range(len(manifest))], in_pretraining=seen)
     table.to_csv(tmp_path / "manifest.csv", index=False)
     index.to_csv(tmp_path / "index.csv", index=False)
+    (tmp_path / "rejected.csv").write_text("image_id,path,reason\nunreadable,x.png,truncated\n")
     paths = [tmp_path / f"seed{seed}" / part / "scores.csv" for seed in (0, 1) for part in ("stage1", "ae_N", "ae_Y")]
     for path in paths:
         path.parent.mkdir(parents=True)
