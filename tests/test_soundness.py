@@ -51,15 +51,15 @@ def test_the_checks_as_a_command(tmp_path, capsys):
     state = {"normal": torch.from_numpy(normal), "unlabeled": torch.from_numpy(unlabeled)}
     about = {"kind": "comparator", "method": "detector", "protocol": "Y", "settings": {}}
     write_tensors(state, tmp_path / "state.safetensors", about)
-    check_setting(detector=tmp_path / "state.safetensors", table=tmp_path / "setting.csv", anomaly_ratio=0.6)
+    check_setting(trained_detector=tmp_path / "state.safetensors", table=tmp_path / "setting.csv", anomaly_ratio=0.6)
     table = pd.read_csv(tmp_path / "setting.csv").set_index("measure")
     assert table.loc["anomaly_ratio", "value"] == pytest.approx(0.6, abs=0.05)
     assert table.loc["auc_of_unlabeled", "value"] == pytest.approx(auc_of_unlabeled(normal, unlabeled))
     true = auc(np.repeat([0, 1], [800, abnormal.sum()]), np.concatenate([normal, unlabeled[abnormal]]))
     assert table.loc["implied_auc", "low"] < true < table.loc["implied_auc", "high"]
     assert capsys.readouterr().err == ""
-    check_setting(detector=tmp_path / "state.safetensors", table=tmp_path / "setting.csv", anomaly_ratio=0.2)
+    check_setting(trained_detector=tmp_path / "state.safetensors", table=tmp_path / "setting.csv", anomaly_ratio=0.2)
     assert "differ by more than disease" in capsys.readouterr().err
     write_tensors({}, tmp_path / "other.safetensors", {"kind": "x"})
     with pytest.raises(InputError, match="not a trained detector"):
-        check_setting(detector=tmp_path / "other.safetensors", table=tmp_path / "setting.csv")
+        check_setting(trained_detector=tmp_path / "other.safetensors", table=tmp_path / "setting.csv")

@@ -16,7 +16,7 @@ from amae.runtime.files import write_csv
 
 def check_setting(
     *,
-    detector: p.file("trained detector (.safetensors)"),
+    trained_detector: p.file("trained detector (.safetensors)"),
     table: p.file("checks to write (.csv)"),
     anomaly_ratio: p.AnomalyRatio = None,
     seed: p.Seed = 0,
@@ -25,7 +25,7 @@ def check_setting(
 
     Warns where the two sets differ by more than the stated anomaly ratio explains.
     """
-    normal, unlabeled = _logits(detector)
+    normal, unlabeled = _logits(trained_detector)
     labels, scores = [0] * len(normal) + [1] * len(unlabeled), [*normal, *unlabeled]
     rows = [("auc_of_unlabeled", auc(labels, scores), *bootstrap_interval(labels, scores, auc, seed=seed))]
     rows.append(("anomaly_ratio", *estimate(normal, unlabeled, seed)))

@@ -72,5 +72,5 @@ rule check_setting:
         ratio=plan(datasets.ratio_option, "dataset"),
         code=code("check_setting"),
     shell:
-        "amae check-setting --detector {input.state:q} --table {output.table:q} {params.ratio} --seed {wildcards.seed}"
+        "amae check-setting --trained-detector {input.state:q} --table {output.table:q} {params.ratio} --seed {wildcards.seed}"
         " 2>&1 | tee {log:q}"
