@@ -210,6 +210,7 @@ def test_a_file_that_cannot_be_read_stops_the_run_and_keeps_what_is_computed(fin
     assert {name: (project.results / name).read_bytes() for name in PER_DATASET} == before
 
 
+@pytest.mark.long
 def test_a_touched_file_of_a_person_makes_nothing_again_and_a_changed_one_does(tmp_path):
     copy_sources(tmp_path)
     folder = tmp_path / "mine"
@@ -260,6 +261,7 @@ def test_boxes_of_own_data_are_drawn_and_measured(tmp_path, given, expected):
     assert sum("--boxes" in command for command in commands) == expected
 
 
+@pytest.mark.long
 def test_what_own_data_without_splits_to_draw_cannot_give_is_refused_when_it_is_planned(tmp_path):
     project = copy_sources(tmp_path)
     (tmp_path / "mine").mkdir()
