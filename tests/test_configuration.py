@@ -11,13 +11,13 @@ import yaml
 from conftest import ROOT
 
 from amae.cli import main
-from amae.commands import train_module
+from amae.commands import index, train_module
 from amae.comparators.methods import METHODS
 from amae.plan import check as configuration
 from amae.plan import keys, variants
 from amae.plan.schema import schema
 from amae.runtime.errors import InputError
-from amae.settings import SECTIONS, ModuleSettings
+from amae.settings import SECTIONS, ModuleSettings, SplitSettings
 
 CONFIG = yaml.safe_load((ROOT / "config/config.yaml").read_text())
 
@@ -126,6 +126,15 @@ def test_settings_survive_the_command_line(monkeypatch):
     assert main(["train-module", "--module", "A", *files, *options]) == 0
     assert given["modules"] == settings
     assert isinstance(given["modules"], ModuleSettings)
+
+
+@pytest.mark.parametrize("ratio", [None, 0.5])
+def test_splits_survive_the_command_line(monkeypatch, ratio):
+    settings, given = SplitSettings(3, 4, ratio, 1, 2, seed=5), {}
+    monkeypatch.setattr("amae.commands.index.index", _as(index.index, given))
+    files = [word for name in ("table", "manifest", "hidden-labels") for word in (f"--{name}", "x")]
+    assert main(["index", *files, *shlex.split(variants.options("splits", settings))]) == 0
+    assert given["splits"] == settings
 
 
 def _as(function, given):

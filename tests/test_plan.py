@@ -161,7 +161,7 @@ def test_another_ratio_is_refused_where_unlabeled_images_are_not_drawn_by_label(
 def test_candidates_do_not_depend_on_the_ratio(own):
     asked = [splits.candidate_options(own(UNSPLIT, ratio), "mine") for ratio in (0.2, 0.6)]
     assert asked[0] == asked[1] and given_splits(asked[0])["anomaly_ratio"] == "0"
-    assert "anomaly_ratio" not in given_splits(splits.candidate_options(own(UNSPLIT, None), "mine"))
+    assert given_splits(splits.candidate_options(own(UNSPLIT, None), "mine"))["anomaly_ratio"] == "null"
 
 
 def test_a_variant_of_the_ratio_keeps_no_image_for_calibration(own):

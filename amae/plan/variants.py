@@ -76,16 +76,15 @@ def resolve(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 def options(section: str, settings: Any) -> str:
     """Settings as command-line options, quoted for a shell: `--modules.epochs 30 --modules.lr 0.00025`.
 
-    A setting that is None has no option, since its default is None.
+    A setting that is None has no option where that is its default, and is `null` where it has none.
     """
     words = []
-    for key, value in dataclasses.asdict(settings).items():
-        name = key.replace("_", "-")
+    for field in dataclasses.fields(settings):
+        value, option = getattr(settings, field.name), f"--{section}.{field.name}".replace("_", "-")
         if isinstance(value, bool):
-            words.append(f"--{section.replace('_', '-')}.{'' if value else 'no-'}{name}")
+            words.append(option if value else option.replace(".", ".no-"))
         elif value is not None:
-            words += [
-                f"--{section.replace('_', '-')}.{name}",
-                *map(str, value if isinstance(value, tuple) else [value]),
-            ]
+            words += [option, *map(str, value if isinstance(value, tuple) else [value])]
+        elif field.default is dataclasses.MISSING:
+            words += [option, "null"]
     return shlex.join(words)
