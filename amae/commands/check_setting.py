@@ -8,7 +8,7 @@ import pandas as pd
 from amae.commands import parameters as p
 from amae.evaluation.metrics import auc, bootstrap_interval
 from amae.evaluation.soundness import anomaly_ratio as estimate
-from amae.evaluation.soundness import greatest_auc_p, implied_auc
+from amae.evaluation.soundness import auc_of_unlabeled, greatest_auc_p, implied_auc
 from amae.mae.checkpoints import read_safetensors
 from amae.runtime.errors import InputError
 from amae.runtime.files import write_csv
@@ -27,7 +27,9 @@ def check_setting(
     """
     normal, unlabeled = _logits(trained_detector)
     labels, scores = [0] * len(normal) + [1] * len(unlabeled), [*normal, *unlabeled]
-    rows = [("auc_of_unlabeled", auc(labels, scores), *bootstrap_interval(labels, scores, auc, seed=seed))]
+    rows = [
+        ("auc_of_unlabeled", auc_of_unlabeled(normal, unlabeled), *bootstrap_interval(labels, scores, auc, seed=seed))
+    ]
     rows.append(("anomaly_ratio", *estimate(normal, unlabeled, seed)))
     ratio = rows[1][1] if anomaly_ratio is None else anomaly_ratio
     rows.append(("greatest_auc_of_unlabeled", greatest_auc_p(ratio), None, None))

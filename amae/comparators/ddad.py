@@ -11,9 +11,9 @@ from torch import Tensor
 from amae.comparators.autoencoder import load_network, train_network
 from amae.comparators.interface import Scores, TestData, TrainingData
 from amae.comparators.settings import EnsembleSettings
-from amae.comparators.shared import prefixed, resume_of, seed_of, signed, under
+from amae.comparators.shared import prefixed, signed, under
 from amae.data.resize import BATCH, resize
-from amae.method.training import Resume
+from amae.method.training import Resume, resume_of, seed_of
 
 
 def fit(

@@ -1,27 +1,12 @@
-"""Parts of several comparators: input in [-1, 1], seeds and states of several networks."""
+"""Parts of several comparators: input in [-1, 1], and states of several networks in one."""
 
-from dataclasses import replace
-
-import numpy as np
 import pandas as pd
 from torch import Tensor
-
-from amae.method.training import Resume
 
 
 def signed(images: Tensor) -> Tensor:
     """Grey levels 0 to 255, `(B, H, W)`, as network input in [-1, 1]: float32 `(B, 1, H, W)`."""
     return images[:, None].float() / 127.5 - 1
-
-
-def seed_of(seed: int, *part: int) -> int:
-    """An independent seed for one of several trainings of a method."""
-    return int(np.random.SeedSequence([seed, *part]).generate_state(1)[0])
-
-
-def resume_of(resume: Resume, part: str) -> Resume:
-    """Place of one of several unfinished trainings of a method."""
-    return replace(resume, path=resume.path.with_name(f"{part}{resume.path.suffix}"))
 
 
 def prefixed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from amae.method.augment import random_affine_flip
-from amae.method.training import Resume, Schedule, train
+from amae.method.training import Resume, Schedule, resume_of, seed_of, train
 from amae.settings import DetectorSettings
 
 WIDTHS = (24, 48, 96, 128)  # channels after the stem and after each block; every step halves the image
@@ -120,16 +120,6 @@ def logit_maps(network: nn.Sequential, images: Tensor) -> Tensor:
     return torch.cat(maps)
 
 
-def seed_of_fold(seed: int, fold: int) -> int:
-    """An independent seed for the network of one fold."""
-    return int(np.random.SeedSequence([seed, fold]).generate_state(1)[0])
-
-
-def fold_resume(resume: Resume, fold: int) -> Resume:
-    """Place of the unfinished training of one fold."""
-    return Resume(resume.path.with_name(f"fold{fold}{resume.path.suffix}"), resume.identity)
-
-
 def fit_folds(
     images: Tensor,
     unlabeled: np.ndarray,
@@ -152,7 +142,7 @@ def fit_folds(
         if groups is not None:
             weights = balanced_weights(unlabeled[kept], np.asarray(groups)[kept])
         target, weight = (torch.tensor(a, dtype=torch.float32, device=device) for a in (unlabeled[kept], weights))
-        own = seed_of_fold(seed, fold), fold_resume(resume, fold)
+        own = seed_of(seed, fold), resume_of(resume, f"fold{fold}")
         network, history = train_network(images[torch.from_numpy(kept).to(device)], target, weight, settings, *own)
         left_out = torch.from_numpy(folds == fold).to(device)
         out_of_fold[folds == fold] = logit_maps(network, images[left_out]).mean((1, 2)).double().cpu().numpy()

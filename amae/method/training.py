@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +73,16 @@ def resume_beside(path: Path, record: Mapping[str, Any], code: Any) -> Resume:
     what = [record["settings"], record["seed"], hashes, code]
     identity = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
     return Resume(path.with_name(f".{path.stem}.unfinished.pt"), identity)
+
+
+def seed_of(seed: int, *part: int) -> int:
+    """An independent seed for one of several trainings of a method."""
+    return int(np.random.SeedSequence([seed, *part]).generate_state(1)[0])
+
+
+def resume_of(resume: Resume, part: str) -> Resume:
+    """Place of one of several unfinished trainings of a method."""
+    return replace(resume, path=resume.path.with_name(f"{part}{resume.path.suffix}"))
 
 
 def epoch_generator(seed: int, epoch: int, device: torch.device) -> torch.Generator:
