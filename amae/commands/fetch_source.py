@@ -59,7 +59,7 @@ def _fetch(row: "Source", folder: Path, known: str | None) -> str:
     from amae.sources.unpack import unpack
 
     path = folder / row.file
-    digest = download(row.url, path, md5=row.md5, sha256=row.sha256 or known, size=row.size)
+    digest = download(row.url, path, md5=row.md5, sha256=row.sha256 or known)
     if not (row.md5 or row.sha256 or known):
         print(f"{row.file}: no checksum is published; recorded sha256 {digest}", file=sys.stderr)
     target = folder / row.name

@@ -6,9 +6,9 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import IO
 
 from amae.runtime.errors import InputError
 from amae.runtime.files import delete_leftovers, temporary_beside
@@ -31,22 +31,8 @@ def unpack(archive: str | Path, folder: str | Path, limit: int) -> None:
     delete_leftovers(folder.parent)
     temporary.mkdir(parents=True)
     try:
-        members = _zip_members if zipfile.is_zipfile(archive) else _tar_members
-        total = count = 0
-        for name, size, content in members(archive):
-            total, count = total + size, count + 1
-            if total > limit or count > MEMBERS:
-                found = f"{total} bytes" if total > limit else f"{count} members"
-                raise InputError(
-                    f"{archive}: unpacks to {found} or more, allowed are {limit} bytes in {MEMBERS} members; "
-                    "not the published archive"
-                )
-            _write(archive, temporary, name, content)
-        if not count:
-            raise InputError(f"{archive}: the archive is empty")
+        _extract_all(archive, temporary, limit)
         temporary.replace(folder)
-    except InputError:
-        raise
     except DAMAGED as error:
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise OSError(error.errno, error.strerror, str(folder)) from None
@@ -57,53 +43,38 @@ def unpack(archive: str | Path, folder: str | Path, limit: int) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _tar_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
-    """Name, declared size and content (None for a folder) of each member, in one pass over the stream."""
+def _extract_all(archive: Path, folder: Path, limit: int) -> None:
+    total = count = 0
+    for name, size, is_plain, extract in _members(archive):
+        parts = name.split("/")  # refused if it could mean another place on any system
+        if name.startswith("/") or ".." in parts or "\\" in name or ":" in parts[0] or "\0" in name or not name:
+            raise InputError(f"{archive}: member {name!r} leads out of the folder; refused")
+        if not is_plain:
+            raise InputError(f"{archive}: {name} is neither a file nor a folder; refused")
+        if folder.joinpath(name).is_file():
+            raise InputError(f"{archive}: {name} occurs twice; refused")
+        total, count = total + size, count + 1
+        if total > limit or count > MEMBERS:
+            found = f"{total} bytes" if total > limit else f"{count} members"
+            raise InputError(
+                f"{archive}: unpacks to {found} or more, allowed are {limit} bytes in {MEMBERS} members; "
+                "not the published archive"
+            )
+        extract(path=folder)
+    if not count:
+        raise InputError(f"{archive}: the archive is empty")
+
+
+def _members(archive: Path) -> Iterator[tuple[str, int, bool, Callable[..., object]]]:
+    """Name, declared size in bytes, whether it is a file or folder, and what extracts it, in one pass."""
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as file:
+            for member in file.infolist():
+                kind = stat.S_IFMT(member.external_attr >> 16)
+                is_plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)
+                yield member.orig_filename, member.file_size, is_plain, partial(file.extract, member)
+        return
     with tarfile.open(archive, "r|*") as tar:
         for member in tar:
-            _check_name(archive, member.name)
-            if not (member.isfile() or member.isdir()) or member.issparse() or member.size < 0:
-                kind = "a link" if member.issym() or member.islnk() else "neither a file nor a folder"
-                raise InputError(f"{archive}: {member.name} is {kind}; refused")
-            if hasattr(tarfile, "data_filter"):  # Python's own rules, as a second opinion
-                tarfile.data_filter(member, str(archive.parent))
-            yield member.name, member.size, None if member.isdir() else tar.extractfile(member)
-
-
-def _zip_members(archive: Path) -> Iterator[tuple[str, int, IO[bytes] | None]]:
-    """As _tar_members. A zip's reader stops at the declared size and compares the CRC."""
-    with zipfile.ZipFile(archive) as file:
-        for member in file.infolist():
-            _check_name(archive, member.orig_filename)
-            kind = stat.S_IFMT(member.external_attr >> 16)
-            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                what = "a link" if kind == stat.S_IFLNK else "neither a file nor a folder"
-                raise InputError(f"{archive}: {member.filename} is {what}; refused")
-            if member.flag_bits & 1:
-                raise InputError(f"{archive}: {member.filename} is encrypted; refused")
-            if member.is_dir():
-                yield member.filename, 0, None
-            else:
-                with file.open(member) as content:
-                    yield member.filename, member.file_size, content
-
-
-def _check_name(archive: Path, name: str) -> None:
-    """Refuse a name that could mean another place on any system."""
-    parts = name.split("/")
-    if name.startswith("/") or ".." in parts or "\\" in name or ":" in parts[0] or "\0" in name or not name:
-        raise InputError(f"{archive}: member {name!r} leads out of the folder; refused")
-
-
-def _write(archive: Path, folder: Path, name: str, content: IO[bytes] | None) -> None:
-    """Write one member below `folder`."""
-    target = folder.joinpath(*name.split("/"))
-    if content is None:
-        target.mkdir(parents=True, exist_ok=True)
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with target.open("xb") as file:
-            shutil.copyfileobj(content, file, 1 << 20)
-    except FileExistsError:
-        raise InputError(f"{archive}: {name} occurs twice; refused") from None
+            is_plain = (member.isfile() or member.isdir()) and not member.issparse() and member.size >= 0
+            yield member.name, member.size, is_plain, partial(tar.extract, member, filter="data")
