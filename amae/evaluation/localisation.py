@@ -13,7 +13,7 @@ import pandas as pd
 
 from amae.data.boxes import Box
 from amae.evaluation.tables import SMALLEST_GROUP
-from amae.method.scores import discrepancy_map
+from amae.method.scores import discrepancy_map, patch_means
 from amae.runtime.errors import InputError
 
 MAPS = {
@@ -57,7 +57,8 @@ def anomaly_map(name: str, images: np.ndarray, mu_a: np.ndarray, mu_b: np.ndarra
         target = np.asarray(images[part], np.float32) / 255
         error_a, error_b = (a - target) ** 2, (b - target) ** 2
         if name == "error_ratio_patch":
-            error_a, error_b = _patch_means(error_a, patch), _patch_means(error_b, patch)
+            means = (patch_means(error, patch) for error in (error_a, error_b))
+            error_a, error_b = (each.repeat(patch, axis=1).repeat(patch, axis=2) for each in means)
         if name == "error_a":
             made[part] = error_a
             continue
@@ -269,13 +270,6 @@ def _span(low: float, high: float, size: int) -> slice:
 
 def _has_pixels(where: tuple[slice, slice]) -> bool:
     return all(part.stop > part.start for part in where)
-
-
-def _patch_means(error: np.ndarray, patch: int) -> np.ndarray:
-    """Every pixel takes the mean of its patch: (N, H, W) to (N, H, W)."""
-    n, height, width = error.shape
-    means = error.reshape(n, height // patch, patch, width // patch, patch).mean((2, 4))
-    return means.repeat(patch, axis=1).repeat(patch, axis=2)
 
 
 def _batches(count: int) -> Iterator[slice]:

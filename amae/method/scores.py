@@ -22,10 +22,10 @@ def discrepancy_map(mu_a: np.ndarray, mu_b: np.ndarray) -> np.ndarray:
     return np.nan_to_num(np.abs(mu_a - mu_b), nan=0.0)
 
 
-def _patch_means(maps: np.ndarray, patch: int) -> np.ndarray:
-    """Mean of each patch: `(N, H, W)` to `(N, T)`."""
+def patch_means(maps: np.ndarray, patch: int) -> np.ndarray:
+    """Mean of each patch: `(N, H, W)` to `(N, H / patch, W / patch)`."""
     n, height, width = maps.shape
-    return maps.reshape(n, height // patch, patch, width // patch, patch).mean((2, 4)).reshape(n, -1)
+    return maps.reshape(n, height // patch, patch, width // patch, patch).mean((2, 4))
 
 
 def reconstruction_scores(
@@ -36,7 +36,7 @@ def reconstruction_scores(
     `images` uint8 `(N, H, W)`; `masked_error_a (N,)` as `reconstruct` gives it; `patch` in pixels.
     """
     target = images.astype(np.float32) / 255
-    error_a, error_b = _patch_means((mu_a - target) ** 2, patch), _patch_means((mu_b - target) ** 2, patch)
+    error_a, error_b = (patch_means((mu - target) ** 2, patch).reshape(len(mu), -1) for mu in (mu_a, mu_b))
     ratio = np.log((error_a + _TINY) / (error_b + _TINY))  # (N, T), nan where never hidden
     return pd.DataFrame(
         {
