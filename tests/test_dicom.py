@@ -10,16 +10,16 @@ import numpy as np
 import pydicom
 import pytest
 from corpus import FORMATS
+from corpus import dataset as radiograph
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels import pixel_array
 from pydicom.uid import (
     JPEG2000,
     ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLSLossless,
     JPEGLSNearLossless,
@@ -38,23 +38,12 @@ SECRET = "Doe^Jane"
 
 def make(stored: np.ndarray, bits: int = 16, photometric: str = "MONOCHROME2", **attributes: object) -> Dataset:
     """A radiograph with these stored values and attributes."""
-    dataset = Dataset()
-    dataset.file_meta = FileMetaDataset()
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    dataset.SOPClassUID = dataset.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.1.1"
-    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
-    dataset.PatientName = dataset.PatientID = SECRET
-    dataset.Rows, dataset.Columns = stored.shape[:2]
-    dataset.SamplesPerPixel = 1
-    dataset.PhotometricInterpretation = photometric
-    dataset.BitsAllocated = 8 * stored.dtype.itemsize
-    dataset.BitsStored = min(bits, dataset.BitsAllocated)
-    dataset.HighBit = dataset.BitsStored - 1
-    dataset.PixelRepresentation = int(stored.dtype.kind == "i")
-    dataset.PixelData = stored.tobytes()
+    bits = min(bits, 8 * stored.dtype.itemsize)
+    given = {"BitsStored": bits, "HighBit": bits - 1, "PhotometricInterpretation": photometric}
+    made = radiograph(stored, **given, PatientName=SECRET, PatientID=SECRET)
     for keyword, value in attributes.items():
-        setattr(dataset, keyword, value)
-    return dataset
+        setattr(made, keyword, value)
+    return made
 
 
 def lut_item(first: int, table: np.ndarray, bits: int, packed: bool = False) -> Dataset:

@@ -116,7 +116,7 @@ def test_grey_stored_as_colour_is_grey(tmp_path: Path, kind: str) -> None:
 
 def png(picture: Image.Image, **options: object) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", **options)
+    picture.save(buffer, **{"format": "PNG", **options})
     return buffer.getvalue()
 
 
@@ -139,7 +139,18 @@ REFUSED = {
     ),
     "truncated": (lambda: png(Image.fromarray(NOISE))[:900], "truncated or corrupt"),
     "header only": (lambda: png(Image.fromarray(NOISE))[:20], "truncated or corrupt"),
+    "no end": (lambda: png(Image.fromarray(NOISE))[:-12], "truncated or corrupt"),
+    "wrong check sum": (
+        lambda: png(Image.fromarray(NOISE))[:-20] + b"0" * 4 + png(Image.fromarray(NOISE))[-16:],
+        "corrupt",
+    ),
+    "CMYK": (lambda: png(tinted().convert("CMYK"), format="JPEG"), "type CMYK"),
 }
+
+
+def test_bytes_behind_the_end_of_a_picture_play_no_part(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(png(Image.fromarray(NOISE)) + b"more" * 99)
+    assert np.array_equal(read(tmp_path / "x.png"), make_square(NOISE, "squash", 32)[0])
 
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
