@@ -25,7 +25,7 @@ def noise_of_slope(rng: np.random.Generator, exponent: float, size: int = 128) -
 
 @pytest.fixture
 def data(rng) -> tuple[np.ndarray, pd.DataFrame, pd.DataFrame]:
-    """Packed images, manifest and index of 30 T_n, 10 T_u and 80 test images; one manifest row has no image."""
+    """Packed images, manifest and index of 30 T_n, 10 T_u and 80 test images."""
     splits = ["train_normal"] * 30 + ["train_unlabeled"] * 10 + ["test"] * 80
     number = np.arange(120)
     test = number >= 40
@@ -44,8 +44,7 @@ def data(rng) -> tuple[np.ndarray, pd.DataFrame, pd.DataFrame]:
     )
     index = pd.DataFrame({"image_id": manifest["image_id"], "rows": 400 + number, "columns": 500})
     images = rng.integers(0, 256, (120, SIZE, SIZE)).astype(np.uint8)
-    extra = manifest.iloc[[-1]].assign(image_id="unreadable")
-    return images, pd.concat([manifest, extra], ignore_index=True), index
+    return images, manifest, index
 
 
 @pytest.fixture
@@ -112,9 +111,17 @@ def test_constant_property_of_training_gives_no_division_by_zero(data):
     assert np.isfinite(shortcut_scores(images, manifest, index)["unusual_aspect_ratio"]).all()
 
 
+def test_an_image_that_a_table_lacks_is_an_error(data):
+    images, manifest, index = data
+    more = pd.concat([manifest, manifest.tail(1).assign(image_id="late")], ignore_index=True)
+    with pytest.raises(InputError, match="index of the images: no row for 1 of 81 images, the first is 'late'"):
+        shortcut_scores(images, more, index)
+    with pytest.raises(InputError, match="manifest: no row for 1 of 81 images, the first is 'late'"):
+        audit_table([scores_of(more, inter=0.5)], manifest)
+
+
 def scores_of(manifest: pd.DataFrame, **columns) -> pd.DataFrame:
-    test = manifest[(manifest["split"] == "test") & (manifest["image_id"] != "unreadable")]
-    return test[["image_id", "label", "view"]].assign(**columns).reset_index(drop=True)
+    return manifest[manifest["split"] == "test"][["image_id", "label", "view"]].assign(**columns).reset_index(drop=True)
 
 
 def test_groups_counted_by_hand(data, rng):
@@ -122,7 +129,8 @@ def test_groups_counted_by_hand(data, rng):
     scores = scores_of(manifest, inter=rng.random(80), view_only=1.0)
     number = np.arange(len(manifest))  # of the last 20 test images it is not known
     manifest["in_pretraining"] = np.select([number < 60, number < 100], ["yes", "no"], "")
-    table = audit_table([scores], manifest, exposure=True)
+    rejected = manifest.tail(1).assign(image_id="unreadable")  # has no scores, and is in no group
+    table = audit_table([scores], pd.concat([manifest, rejected], ignore_index=True), exposure=True)
     counts = table[table["score"] == "inter"].set_index("group")[["normal", "abnormal"]]
     assert counts.loc["all"].tolist() == [40, 40]
     assert counts.loc["view=AP"].tolist() == counts.loc["view=PA"].tolist() == [20, 20]

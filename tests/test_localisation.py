@@ -200,7 +200,7 @@ def test_pixels_of_a_box():
 
 
 @pytest.mark.parametrize("square", ["squash", "pad", "crop"])
-def test_boxes_follow_the_picture(square, tmp_path):
+def test_boxes_follow_the_picture(square, tmp_path, capsys):
     image = np.full((96, 64), 10, np.uint8)
     image[32:64, 16:48] = 250  # a bright block, its corners on whole packed pixels in each way of squaring
     packed, geometry = make_square(image, square, 32)
@@ -212,6 +212,7 @@ def test_boxes_follow_the_picture(square, tmp_path):
     table.to_csv(tmp_path / "boxes.csv", index=False)
     boxes, findings = packed_boxes(read_boxes(tmp_path / "boxes.csv"), index)
     assert findings == {"block": ["opacity"]} and list(boxes) == ["block"]
+    assert "1 of 2 images with boxes are not among the packed images, the first is 'unknown'" in capsys.readouterr().err
     inside = np.zeros((32, 32), bool)
     inside[box_pixels(boxes["block"][0], 32, 32)] = True
     assert packed[inside].min() > 120 and packed[~inside].max() < 120

@@ -4,9 +4,9 @@ from typing import Annotated
 
 from amae.commands import parameters as p
 from amae.data.manifest import read_manifest
-from amae.data.packed import open_images
+from amae.data.packed import load_splits, open_images
 from amae.evaluation.audit import audit_table, audit_text, shortcut_scores
-from amae.evaluation.tables import join_scores, tested_images
+from amae.evaluation.tables import join_scores
 from amae.runtime.errors import InputError
 from amae.runtime.files import atomic, write_csv
 
@@ -29,9 +29,9 @@ def audit(
     Of the tables of scores each seed has the same number, in the order of the seeds.
     """
     rows = read_manifest(manifest, needs=("test",))
-    tested_images(manifest, index)  # refuses a test image that is missing without a reason
-    packed, about = open_images(images, index)
-    shortcuts = rows[["image_id", "label"]].merge(shortcut_scores(packed, rows, about), on="image_id")
+    chosen, packed = load_splits(manifest, images, index, "train_normal", "test")
+    _, about = open_images(images, index)
+    shortcuts = chosen[["image_id", "label"]].merge(shortcut_scores(packed, chosen, about), on="image_id")
     count, left = divmod(len(score_tables), len(seeds))
     if left:
         raise InputError(

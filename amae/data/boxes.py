@@ -39,9 +39,16 @@ def read_boxes(path: str | Path) -> pd.DataFrame:
 def packed_boxes(boxes: pd.DataFrame, index: pd.DataFrame) -> tuple[dict[str, list[Box]], dict[str, list[str]]]:
     """Boxes by image_id in packed pixels, and what each of them shows.
 
-    boxes: as `read_boxes` gives them; those of images that the index does not hold are passed over. index: as `convert`
-    writes it.
+    boxes: as `read_boxes` gives them; those of images that the index lacks are passed over, and counted on stderr.
+    index: as `convert` writes it.
     """
+    lost = boxes.loc[~boxes["image_id"].isin(index["image_id"]), "image_id"].unique()
+    if len(lost):
+        print(
+            f"boxes: {len(lost)} of {boxes['image_id'].nunique()} images with boxes are not among the packed images, "
+            f"the first is {lost[0]!r}; passed over",
+            file=sys.stderr,
+        )
     table = boxes.merge(index, on="image_id")
     if passed := len(boxes) - len(table):
         print(f"boxes: {passed} of {len(boxes)} are on images that are not packed, and are left out", file=sys.stderr)

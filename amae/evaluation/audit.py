@@ -18,6 +18,7 @@ from scipy.fft import fft2
 from amae.data.manifest import VIEWS
 from amae.evaluation.tables import CLASSES, SMALLEST_GROUP, is_abnormal, measure, stack_scores
 from amae.runtime.errors import InputError
+from amae.runtime.files import rows_of
 
 # Each property is a score as it is, "more of it" = higher. What an image has of it says nothing about lungs.
 PROPERTIES = {
@@ -54,16 +55,19 @@ SIGN_NOTE = (
 def shortcut_scores(images: np.ndarray, manifest: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
     """One row per labelled test image: image_id and one column for each of SHORTCUTS.
 
-    images: uint8 (N, S, S), one for each row of `index` (as `convert` writes them); manifest: with split, label, view.
-    Only T_n and the test images are looked at, and of T_n no label. `view_only` is left out where no test image has a
-    known view. Raises InputError where no test image has a label.
+    images: uint8 (N, S, S), one for each row of `index` (as `convert` writes them); manifest: its rows that have an
+    image, with split, label, view. Only T_n and the test images are looked at, and of T_n no label. `view_only` is left
+    out where no test image has a known view. Raises InputError where no test image has a label, and for one that the
+    index lacks.
     """
-    table = manifest.merge(index.assign(row=np.arange(len(index))), on="image_id", suffixes=("_in_manifest", ""))
-    normal = table[table["split"] == "train_normal"]
-    test = table[(table["split"] == "test") & table["label"].isin(CLASSES)]
+    split, label = manifest["split"], manifest["label"]
+    normal, test = manifest[split == "train_normal"], manifest[(split == "test") & label.isin(CLASSES)]
     if test.empty:
         raise InputError("audit: the manifest has no labelled test image; expected normal and abnormal ones")
-    reference, found = _properties(images, normal), _properties(images, test)
+    index = index.assign(row=np.arange(len(index)))
+    reference, found = (
+        _properties(images, rows_of(index, part["image_id"], "index of the images")) for part in (normal, test)
+    )
     made = {"image_id": test["image_id"].to_numpy()}
     views = test["view"].map(VIEWS)
     if views.notna().any():
@@ -118,7 +122,7 @@ def audit_table(tables: Sequence[pd.DataFrame], manifest: pd.DataFrame, exposure
     ids, labels, replicates = tables[0]["image_id"], is_abnormal(tables[0]), stack_scores(tables)
     training = manifest.loc[manifest["split"] != "test", "patient_id"]
     rows = []
-    for group, members in _groups(manifest.set_index("image_id").loc[ids], training, exposure):
+    for group, members in _groups(rows_of(manifest, ids, "manifest"), training, exposure):
         counts = dict(zip(CLASSES, np.bincount(labels[members], minlength=2).tolist(), strict=True))
         for column, values in replicates.items():
             row = {"score": column, "group": group, **counts, "seeds": len(values)}

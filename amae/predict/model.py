@@ -33,7 +33,7 @@ class Model:
 
     `about`: what is told in words and numbers (see `card_of`). `arrays`, float64: `features.mean (D,)` and
     `features.precision (D, D)` of the training images; `training.<measure> (N,)`, measures as in amae.predict.domain;
-    `calibration.<score> (M,)`, none where no normal images were kept for calibration.
+    `calibration.<score> (M,)`, none where no normal images were held out.
     """
 
     about: dict[str, Any]
@@ -162,7 +162,7 @@ def card_of(model: Model) -> str:
 def _operating_points(calibration: dict[str, np.ndarray]) -> list[str]:
     """Thresholds of every score, or why there are none."""
     if not calibration:
-        lacking = "None: no normal images were kept for calibration (`splits.calibration`)."
+        lacking = "None: no normal images were held out for calibration (`splits.calibration`)."
         return [lacking, "Scores have no percentile, and no image is called normal or abnormal."]
     rows = []
     for score, values in calibration.items():
