@@ -1,8 +1,7 @@
 """Every setting of the method: its type, default, range and meaning, in one place.
 
-The defaults are the paper's values. The command line builds its options from these classes, the workflow its
-schema, page of keys and check of the configuration, so they cannot drift
-apart.
+The defaults are the paper's values. The command line builds its options from these classes, the workflow its schema,
+page of keys and check of the configuration, so they cannot drift apart.
 """
 
 import dataclasses
@@ -24,6 +23,13 @@ def setting(default: Any, meaning: str, minimum: float | None = None, maximum: f
         default=default,
         metadata={"description": meaning, "minimum": minimum, "maximum": maximum, "choices": choices},
     )
+
+
+def limits(field: dataclasses.Field) -> str:
+    """Range of a setting in words: `0.05 to 0.95`, `at least 1`, or "" where any value will do."""
+    low, high = field.metadata["minimum"], field.metadata["maximum"]
+    found = " to ".join(f"{each:g}" for each in (low, high) if each is not None)
+    return f"at least {found}" if found and high is None else found
 
 
 class Checked:
@@ -242,7 +248,7 @@ class PublishedSet(Checked):
     folder: Path = setting(MISSING, "folder of its images")
     repartition: Path | None = setting(None, "repartition file, or folder of lists; by default in the folder")
     metadata: Path | None = setting(None, "folder of further tables: mapping to NIH, pre-training list")
-    anomaly_ratio: float | None = setting(None, "abnormal share of T_u; without it there is no T_u")
+    anomaly_ratio: float | None = setting(None, "abnormal share of T_u; without it there is no T_u", 0, 1)
     patient_disjoint: bool = setting(False, "leave out the training images of patients who are in the test set")
     sexes: tuple[str, ...] = setting((), "nih only: M or F; both by default")
 

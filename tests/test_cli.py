@@ -1,5 +1,6 @@
 """The command line: help, exit status, and one clear line for every mistake, with nothing lost."""
 
+import dataclasses
 import importlib
 import inspect
 import re
@@ -14,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from amae.cli import COMMANDS, main
+from amae.comparators.methods import METHODS
 from amae.runtime.errors import InputError
 
 SPLITS = {"train-normal": 2, "unlabeled": 2, "anomaly-ratio": 0.5, "test-normal": 1, "test-abnormal": 1, "seed": 0}
@@ -54,6 +56,30 @@ def splits(**changes):
     """Splits as options."""
     values = SPLITS | {name.replace("_", "-"): value for name, value in changes.items()}
     return [word for name, value in values.items() for word in (f"--splits.{name}", str(value))]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_comparator_has_help(name, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")  # no option is broken into two lines
+    assert main(["compare", name, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith(f"Usage: amae compare {name} ")
+    for field in dataclasses.fields(METHODS[name].settings):
+        option = f"--{name}." if not dataclasses.is_dataclass(field.type) else "--"
+        assert f"{option}{field.name}".replace("_", "-") in text
+
+
+def test_help_of_a_setting_names_meaning_range_and_default(capsys):
+    assert main(["train-module", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "--modules.mask-ratio FLOAT share of hidden patches [0.05 to 0.95] [default: 0.75]" in text
+    assert "--modules.epochs INT passes over the module's images [at least 1] [default: 150]" in text
+
+
+def test_a_missing_model_is_named_before_torch_is_loaded():
+    code = "import sys; from amae.cli import main; assert main(['inspect', 'a']) == 2; sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "amae inspect: error: a: no such file\n")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -355,6 +355,7 @@ def test_an_unknown_anomaly_ratio_has_nothing_printed_beside_it(options):
         ("[]", "no method given"),
         ('[{"method": "a"}]', "expected the keys"),
         ("[3]", "expected the keys"),
+        ('[{"method": "a", "protocol": "N", "taxonomy": "b", "score": "c", "scores": 1}]', "found 1, expected a list"),
         ("{}", "expected JSON of a list"),
     ],
 )
@@ -378,9 +379,13 @@ def test_costs_as_a_command(options, tmp_path):
     (folder / "run.json").write_text("{")
     with pytest.raises(InputError, match="not a readable record"):
         call(tabulate_costs, options)
-    options.records = "[]"
-    with pytest.raises(InputError, match=r"found \[\], expected JSON of an object"):
-        call(tabulate_costs, options)
+    for records, message in (
+        ("[]", r"found \[\], expected JSON of an object"),
+        ('{"a": 1}', "found 1, expected a list"),
+    ):
+        options.records = records
+        with pytest.raises(InputError, match=message):
+            call(tabulate_costs, options)
 
 
 def test_histogram_panels_show_every_seed_beside_the_printed_distance(options, monkeypatch):

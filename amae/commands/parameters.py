@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter, Token
 
-from amae.settings import SplitSettings
+from amae.settings import SplitSettings, limits
 
 
 def meaning(text: str) -> Parameter:
@@ -28,13 +28,14 @@ def whole(minimum: int, text: str) -> Parameter:
 
 
 def of_setting(field: dataclasses.Field) -> Any:
-    """The annotation of a setting for the command line: type, choices and help from what `setting` says of it."""
+    """The annotation of a setting for the command line: type, choices, range and help from its metadata."""
     about = field.metadata
     if about["choices"]:
         return Annotated[Literal[about["choices"]], meaning(about["description"])]
+    text = f"{about['description']} [{limits(field)}]" if limits(field) else about["description"]
     if field.type is int:
-        return Annotated[int, whole(about["minimum"] or 0, about["description"])]
-    return Annotated[field.type, meaning(about["description"])]
+        return Annotated[int, whole(about["minimum"] or 0, text)]
+    return Annotated[field.type, meaning(text)]
 
 
 def file(text: str) -> Any:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from amae.commands import parameters as p
 from amae.evaluation import results
-from amae.evaluation.rows import parse_json
+from amae.evaluation.rows import parse_json, paths_of
 from amae.runtime.files import read_record, write_csv
 
 CAPTION = (
@@ -25,7 +25,7 @@ def tabulate_costs(
 ) -> None:
     """Report what each method takes, from the records of its jobs, as CSV, Markdown and LaTeX."""
     given = parse_json(records, "--records", dict)
-    paths = {method: [Path(path) for path in of_method] for method, of_method in given.items()}
+    paths = {method: paths_of(files, "--records") for method, files in given.items()}
     made = {method: [read_record(path) for path in of_method] for method, of_method in paths.items()}
     sizes = {method: _bytes_of({path.parent for path in of_method}) for method, of_method in paths.items()}
     costs = results.cost_table(made, sizes)

@@ -38,10 +38,17 @@ def scores_of_rows(methods: str, manifest: Path, index: Path) -> list[tuple[dict
                 f"--methods: {about}; expected the keys method, protocol, taxonomy, score and scores (a list of "
                 "files), and at most note and anomaly_ratio"
             )
-        found.append((about, [join_scores(images, [Path(path)]) for path in about.pop("scores")]))
+        found.append((about, [join_scores(images, [path]) for path in paths_of(about.pop("scores"), "--methods")]))
     if not found:
         raise InputError("--methods: no method given")
     return found
+
+
+def paths_of(files: Any, option: str) -> list[Path]:
+    """Paths among the JSON of an option; InputError, naming the option, for anything but a list of text."""
+    if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
+        raise InputError(f"{option}: found {files!r}, expected a list of files")
+    return [Path(file) for file in files]
 
 
 def parse_json(text: str, option: str, kind: type) -> Any:

@@ -4,7 +4,7 @@ import dataclasses
 
 from amae.comparators.methods import METHODS
 from amae.plan.compared import MASK_REC
-from amae.settings import SECTIONS, SplitSettings
+from amae.settings import SECTIONS, SplitSettings, limits
 
 TITLE = """# Settings
 
@@ -32,11 +32,9 @@ def page() -> str:
 
 def _row(field: dataclasses.Field) -> str:
     about = field.metadata
-    low, high = about["minimum"], about["maximum"]
-    limits = " to ".join(f"{each:g}" for each in (low, high) if each is not None)
-    limits = ", ".join(about["choices"]) or (f"at least {limits}" if high is None and limits else limits)
     default = "required" if field.default is dataclasses.MISSING else str(field.default).lower()
-    cells = [f"`{field.name}`", default, limits, about["description"].replace("|", "&#124;")]
+    allowed = ", ".join(about["choices"]) or limits(field)
+    cells = [f"`{field.name}`", default, allowed, about["description"].replace("|", "&#124;")]
     return f"| {' | '.join(cells)} |"
 
 
