@@ -232,7 +232,13 @@ def test_the_commands_take_it_for_stage_1_alone(network, tmp_path, capsys):
     assert (pd.read_csv(folder / "scores.csv")["knn"] > 0).all()
     (folder / "labels.csv").write_text("image_id,pseudo_label\n")
     status, errors = run(
-        "train-module", "--module", "A", model="module.safetensors", labels="labels.csv", **packed, **made
+        "train-module",
+        "--module",
+        "A",
+        labels="labels.csv",
+        **packed,
+        **made,
+        **{"trained-module": "module.safetensors"},
     )
     assert status == 2
     assert "mae.safetensors: a densenet121 encoder, which serves stage 1 alone; this step needs a masked" in errors

@@ -92,8 +92,7 @@ def test_every_command_has_help_and_code(name, capsys):
 
 
 def test_options_of_one_name_mean_the_same(capsys):
-    """Each option has one line of help, whatever the command; a table, a model or boxes may be read or written."""
-    own = {"--table", "--model", "--boxes", "--weights", "--reconstruction-scores", "--folder", "--lungs"}
+    """Each option has one line of help, whatever the command."""
     meanings = {}
     for name in COMMANDS:
         module = importlib.import_module(f"amae.commands.{COMMANDS[name]}")
@@ -103,7 +102,7 @@ def test_options_of_one_name_mean_the_same(capsys):
                 about = [each.help for each in getattr(parameter.annotation, "__metadata__", ())]
                 meanings.setdefault(f"--{option.replace('_', '-')}", {})[tuple(about)] = name
     assert len(meanings) > 60
-    assert {option for option, found in meanings.items() if len(found) > 1} <= own
+    assert {option: found for option, found in meanings.items() if len(found) > 1} == {}
 
 
 def test_the_overview_names_every_command_and_loads_no_torch():
@@ -134,7 +133,16 @@ def test_the_overview_names_every_command_and_loads_no_torch():
 )
 def test_a_wrong_command_line_is_refused(words, message, refused):
     required = {"--manifest", "--images", "--index", "--weights", "--history", "--record", "--lung-images", "--lungs"}
-    required |= {"--rejected", "--sheet", "--head", "--table", "--hidden-labels", "--labels", "--model", "--state"}
+    required |= {
+        "--rejected",
+        "--sheet",
+        "--head",
+        "--image-table",
+        "--hidden-labels",
+        "--labels",
+        "--trained-module",
+        "--state",
+    }
     required |= {"--scores", "--unlabeled-scores"}
     module = COMMANDS.get(words[0])
     if len(words) > 1 and module:
@@ -200,14 +208,14 @@ def outputs_of(command):
     """Options of a command that name files it writes."""
     written = {
         "convert": ("images", "lung-images", "index", "rejected", "sheet"),
-        "segment-lungs": ("lungs", "table", "sheet"),
+        "segment-lungs": ("lungs", "lungs-table", "sheet"),
         "import-weights": ("weights",),
         "pretrain": ("weights", "history", "record"),
         "train-stage1": ("head", "history", "record"),
         "score-stage1": ("stage1-scores",),
         "score-probe": ("probe-scores",),
         "export-pseudo-labels": ("labels",),
-        "train-module": ("model", "history", "record"),
+        "train-module": ("trained-module", "history", "record"),
         "reconstruct": ("reconstruction-scores", "maps", "record"),
         "compute-metrics": ("scores", "metrics"),
         "index": ("manifest", "hidden-labels"),
@@ -245,7 +253,7 @@ def test_a_table_that_cannot_be_used(tmp_path, refused, table, options, message)
         path.write_text(table)
     words = [
         "index",
-        "--table",
+        "--image-table",
         path,
         "--manifest",
         tmp_path / "m.csv",
@@ -363,7 +371,9 @@ def test_a_gpu_that_is_not_there(project, refused, monkeypatch):
 @pytest.mark.parametrize("command", ["pretrain", "train-stage1", "train-module"])
 def test_a_loss_that_is_no_number_keeps_what_was_computed(project, refused, command):
     words = project.commands(command)[0]
-    output = words[words.index({"pretrain": "--weights", "train-stage1": "--head"}.get(command, "--model")) + 1]
+    output = words[
+        words.index({"pretrain": "--weights", "train-stage1": "--head"}.get(command, "--trained-module")) + 1
+    ]
     before = (project.folder / output).read_bytes()
     section = {"pretrain": "pretrain.", "train-stage1": "stage1."}.get(command, "modules.")
     line = refused(changed(words, section, lr=1e38, epochs=20, warmup_epochs=0))

@@ -120,7 +120,7 @@ def test_settings_survive_the_command_line(monkeypatch):
     settings = ModuleSettings(epochs=7, warmup_epochs=1, equal_updates=True, lr=1e-5, augmentation="none")
     given = {}
     monkeypatch.setattr("amae.commands.train_module.train_module", _as(train_module.train_module, given))
-    names = ("manifest", "images", "index", "weights", "labels", "model", "history", "record")
+    names = ("manifest", "images", "index", "weights", "labels", "trained_module", "history", "record")
     files = [word for name in names for word in (f"--{name}", "x")]
     options = shlex.split(variants.options("modules", settings))
     assert main(["train-module", "--module", "A", *files, *options]) == 0
@@ -132,7 +132,7 @@ def test_settings_survive_the_command_line(monkeypatch):
 def test_splits_survive_the_command_line(monkeypatch, ratio):
     settings, given = SplitSettings(3, 4, ratio, 1, 2, seed=5), {}
     monkeypatch.setattr("amae.commands.index.index", _as(index.index, given))
-    files = [word for name in ("table", "manifest", "hidden-labels") for word in (f"--{name}", "x")]
+    files = [word for name in ("image-table", "manifest", "hidden-labels") for word in (f"--{name}", "x")]
     assert main(["index", *files, *shlex.split(variants.options("splits", settings))]) == 0
     assert given["splits"] == settings
 

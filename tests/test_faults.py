@@ -24,8 +24,8 @@ from amae.runtime.lock import LOCK, check_folder, claim
 from amae.sources.unpack import unpack
 
 OUTPUTS = {  # of a command, by option
-    "segment-lungs": ("lungs", "table", "sheet"),
-    "train-module": ("model", "history", "record"),
+    "segment-lungs": ("lungs", "lungs-table", "sheet"),
+    "train-module": ("trained-module", "history", "record"),
     "reconstruct": ("reconstruction-scores", "maps", "record"),
     "plot-gallery": ("figure",),
 }
@@ -101,7 +101,9 @@ def test_a_folder_that_cannot_be_written_to_is_told_before_anything_is_computed(
         assert status != 0
         assert f"key results: {results}: cannot be written to ({why}" in output and "Traceback" not in output, output
     monkeypatch.chdir(finished.folder)
-    words = with_options(finished.commands("train-module")[0], model=disk / "made/model", record=tmp_path / "record")
+    words = with_options(
+        finished.commands("train-module")[0], trained_module=disk / "made/model", record=tmp_path / "record"
+    )
     assert main(words) == 2
     assert said(capsys, "train-module") == f"{disk}/made: Read-only file system"
     assert not (tmp_path / "record").exists()

@@ -170,14 +170,14 @@ def test_lungs_are_found_in_the_radiograph_and_not_in_the_image_of_the_model(tmp
     row = {"image_id": "a", "path": tmp_path / "a.png", "split": "test", "label": "normal"}
     pd.DataFrame([row]).assign(patient_id="", view="").to_csv(tmp_path / "manifest.csv", index=False)
     kinds = {"images": "npy", "lung-images": "npy", "index": "csv", "rejected": "csv", "sheet": "png"}
-    kinds |= {"manifest": "csv", "lungs": "npy", "table": "csv"}
+    kinds |= {"manifest": "csv", "lungs": "npy", "lungs-table": "csv"}
 
     def words(command, *names):
         return [command, *(word for name in names for word in (f"--{name}", str(tmp_path / f"{name}.{kinds[name]}")))]
 
     convert = words("convert", "manifest", "images", "lung-images", "index", "rejected", "sheet")
     assert main([*convert, "--square", square, "--image-size", str(size)]) == 0
-    assert main(words("segment-lungs", "lung-images", "index", "lungs", "table", "sheet")) == 0
+    assert main(words("segment-lungs", "lung-images", "index", "lungs", "lungs-table", "sheet")) == 0
     mask = load_lung_masks(tmp_path / "lungs.npy", np.array([0]), 256)[0]
     assert np.array_equal(mask, lung_mask(np.asarray(TO_256[square](picture))))
     image, about = prepare(str(tmp_path / "a.png"), "minmax", square, size)  # as `amae predict` does

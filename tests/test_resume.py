@@ -14,7 +14,7 @@ from project import ROOT, kill, start
 from amae.cli import main
 
 EPOCHS = 150
-TRAININGS = {"pretrain": "weights", "train-stage1": "head", "train-module": "model"}
+TRAININGS = {"pretrain": "weights", "train-stage1": "head", "train-module": "trained-module"}
 
 
 def wait_for(condition, process, seconds=120):
@@ -30,7 +30,11 @@ def with_options(words, **options):
     """A command line with some options replaced."""
     words = list(words)
     for name, value in options.items():
-        place = next(place for place, word in enumerate(words) if re.fullmatch(rf"--([a-z0-9-]+\.)?{name}", word))
+        place = next(
+            place
+            for place, word in enumerate(words)
+            if re.fullmatch(rf"--([a-z0-9-]+\.)?{name.replace('_', '-')}", word)
+        )
         words[place + 1] = str(value)
     return words
 

@@ -380,7 +380,7 @@ def indexed(
     folder: Path, dataset: str, source: Path, **given: object
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Manifest, hidden labels and boxes that the command writes."""
-    files = {name: folder / f"{name}.csv" for name in ("table", "manifest", "hidden_labels", "boxes")}
+    files = {name: folder / f"{name}.csv" for name in ("image_table", "manifest", "hidden_labels", "boxes")}
     splits = given.pop("splits", None)
     index(**files, source=PublishedSet(dataset, source, **given), splits=splits)
     manifest = read_manifest(files["manifest"])
@@ -483,7 +483,7 @@ def test_candidates_are_the_images_of_every_ratio(tmp_path: Path, disjoint: bool
     for ratio in ratios:
         manifest = indexed(tmp_path, "rsna", tmp_path, anomaly_ratio=ratio, patient_disjoint=disjoint)[0]
         every |= set(manifest["image_id"])
-    files = {name: tmp_path / f"{name}.csv" for name in ("table", "candidates")}
+    files = {name: tmp_path / f"{name}.csv" for name in ("image_table", "candidates")}
     list_images(**files, source=PublishedSet("rsna", tmp_path, anomaly_ratio=0.6, patient_disjoint=disjoint))
     candidates = read_manifest(files["candidates"])
     assert set(candidates["image_id"]) == every
@@ -677,7 +677,7 @@ def test_paediatric_zip_is_fetched_and_split_by_patient(tmp_path: Path, rows) ->
     test = set(manifest.loc[manifest["split"] == "test", "patient_id"])
     assert not test & set(manifest.loc[manifest["split"] != "test", "patient_id"])
     assert hidden["label"].value_counts().to_dict() == {"abnormal": 2, "normal": 1}
-    table = read_csv(tmp_path / "table.csv").set_index("image_id")
+    table = read_csv(tmp_path / "image_table.csv").set_index("image_id")
     assert table.loc["NORMAL2-IM-0002-0001-0002", ["patient_id", "finding"]].tolist() == ["NORMAL2-IM-0002", "normal"]
     assert table.loc["person6_virus_13", ["patient_id", "finding"]].tolist() == ["person6", "virus pneumonia"]
     assert (table["patient_id"] == "person1").sum() == 2 and "split" not in table

@@ -113,10 +113,10 @@ def test_a_model_or_unfinished_training_that_would_run_something_is_refused(
         assert main(["inspect", str(path)]) == 2
     monkeypatch.chdir(finished.folder)
     words = finished.commands("train-module")[0]
-    for option in ("model", "history", "record"):
+    for option in ("trained-module", "history", "record"):
         words[words.index(f"--{option}") + 1] = str(tmp_path / "made" / option)
     (tmp_path / "made").mkdir()
-    shutil.copy(files[".pth"], tmp_path / "made/.model.unfinished.pt")
+    shutil.copy(files[".pth"], tmp_path / "made/.trained-module.unfinished.pt")
     capsys.readouterr()
     assert main(words) == 0
     assert "unreadable, training starts afresh" in capsys.readouterr().err

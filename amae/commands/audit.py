@@ -19,7 +19,7 @@ def audit(
     score_tables: p.ScoreTables,
     seeds: p.Seeds,
     dataset: p.DatasetName,
-    table: p.file("audit to write (.csv)"),
+    table: p.Table,
     text: p.file("text to write (.md)"),
     exposure: Annotated[bool, p.meaning("weights are Medical-MAE's of chest X-rays, so in_pretraining counts")] = False,
     caveats: p.Caveats = "",

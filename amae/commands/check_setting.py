@@ -17,7 +17,7 @@ from amae.runtime.files import write_csv
 def check_setting(
     *,
     trained_detector: p.file("trained detector (.safetensors)"),
-    table: p.file("checks to write (.csv)"),
+    table: p.Table,
     anomaly_ratio: p.AnomalyRatio = None,
     seed: p.Seed = 0,
 ) -> None:

@@ -1,8 +1,5 @@
 """Metrics of one run."""
 
-from pathlib import Path
-from typing import Annotated
-
 from amae.commands import parameters as p
 from amae.evaluation import tables
 from amae.runtime.errors import naming
@@ -16,9 +13,7 @@ def compute_metrics(
     stage1_scores: p.Stage1Scores,
     scores: p.Scores,
     metrics: p.Metrics,
-    reconstruction_scores: Annotated[
-        Path | None, p.meaning("scores from the reconstructions; without T_u there are none (.csv)")
-    ] = None,
+    reconstruction_scores: p.optional(p.ReconstructionScores) = None,
     seed: p.Seed = 0,
 ) -> None:
     """Join the scores with the test labels, and compute AUC and average precision; without T_u of stage 1 alone."""

@@ -10,7 +10,7 @@ COLUMNS = ["image_id", "p_normal", "p_abnormal", "predicted", "threshold", "kept
 
 
 def diagnose_pseudo_labels(
-    *, labels: p.Labels, hidden_labels: p.HiddenLabels, table: p.file("diagnosis to write (.csv)"), figure: p.Figure
+    *, labels: p.Labels, hidden_labels: p.HiddenLabels, table: p.Table, figure: p.Figure
 ) -> None:
     """Purity and counts of the pseudo-labels, by the hidden labels."""
     pseudo = read_csv(labels, COLUMNS)

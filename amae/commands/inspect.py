@@ -1,13 +1,10 @@
 """The card of a model."""
 
-from pathlib import Path
-from typing import Annotated
-
 from amae.commands import parameters as p
 from amae.runtime.errors import InputError
 
 
-def inspect(model: Annotated[Path, p.meaning("model made by amae export (.safetensors)")], /) -> None:
+def inspect(model: p.Model, /) -> None:
     """Print the card of a model."""
     if not model.is_file():  # before torch, which takes seconds to load
         raise InputError(f"{model}: no such file")

@@ -11,7 +11,7 @@ from amae.sources.published import published_table
 
 def list_images(
     *,
-    table: p.Table,
+    image_table: p.ImageTable,
     candidates: p.Candidates,
     root: p.Root = None,
     splits: p.Splits = None,
@@ -20,6 +20,6 @@ def list_images(
     """List every image that a data set uses at any anomaly ratio."""
     if source:
         images, _ = published_table(source, splits, every_ratio=True)
-        write_csv(images, table)
+        write_csv(images, image_table)
         root = Path()  # its paths are whole
-    list_candidates(table, root, candidates, splits)
+    list_candidates(image_table, root, candidates, splits)

@@ -14,7 +14,7 @@ def localise(
     images: p.Images,
     index: p.Index,
     maps: p.Maps,
-    table: p.file("localisation metrics to write (.csv)"),
+    table: p.Table,
     boxes: p.Boxes = None,
     seed: p.Seed = 0,
 ) -> None:

@@ -43,11 +43,16 @@ def file(text: str) -> Any:
     return Annotated[Path, meaning(text)]
 
 
+def optional(kind: Any) -> Any:
+    """The annotation of a file that may be left out, with the same line of help."""
+    return Annotated[kind.__origin__ | None, *kind.__metadata__]
+
+
 Number = Annotated[int, whole(0, "")]
 
 # Data set
 Folder = file("folder of the data set, to write to")
-Table = file("table of every image with its label: read, or of a published data set written (.csv)")
+ImageTable = file("table of every image with its label: read, or of a published data set written (.csv)")
 Candidates = file("manifest of all these images (.csv)")
 Manifest = file("manifest (.csv)")
 HiddenLabels = file("labels of the unlabeled images (.csv), for diagnosis only")
@@ -56,7 +61,8 @@ LungImages = file("packed images of 256 px, to find lungs in (.npy)")
 Index = file("table of the packed images (.csv)")
 Lungs = file("packed lung masks (.npy)")
 Sheet = file("contact sheet to write (.png)")
-Boxes = Annotated[Path | None, meaning("table of finding boxes, in original pixels (.csv)")]
+LungsTable = file("coverage of every lung mask (.csv)")
+Boxes = optional(file("table of finding boxes, in original pixels (.csv)"))
 Root = Annotated[Path | None, meaning("folder that the table's paths start from; by default the table's own")]
 Splits = SplitSettings | None  # to draw; without them the table's split column counts
 DatasetName = Annotated[str, meaning("name of the data set, for captions and the model's card")]
@@ -69,6 +75,7 @@ Square = Annotated[Literal["squash", "pad", "crop"], meaning("how an image becom
 # Trainings and trained networks
 Weights = file("pre-trained autoencoder f_0, g_0 (.safetensors)")
 Head = file("stage 1 head (.safetensors)")
+Model = file("trained model, as amae export makes it (.safetensors)")
 ModelA = file("module A (.safetensors)")
 ModelB = file("module B (.safetensors)")
 Labels = file("pseudo-labels of T_u (.csv)")
@@ -104,5 +111,6 @@ Reference = Annotated[str, meaning("method that the others are tested against (W
 Caveats = Annotated[str, meaning("sentences to add to the caption")]
 Metrics = file("metrics of one seed, to write (.csv)")
 Figure = file("picture to write (.png)")
+Table = file("table to write (.csv)")
 Markdown = file("table to write (.md)")
 Latex = file("table to write (.tex)")

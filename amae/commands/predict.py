@@ -24,7 +24,7 @@ def predict(
     radiographs: Annotated[list[Path], p.meaning("DICOM, PNG or JPEG files, or folders of them")],
     /,
     *,
-    model: p.file("model made by amae export (.safetensors)"),
+    model: p.Model,
     output: p.file("folder to write to; new, or empty"),
     score: p.Score = "inter",
     specificity: Annotated[float, p.meaning("share of normal images to call normal")] = 0.95,

@@ -10,10 +10,10 @@ def segment_lungs(
     lung_images: p.LungImages,
     index: p.Index,
     lungs: p.Lungs,
-    table: p.file("coverage of every mask, to write (.csv)"),
+    lungs_table: p.LungsTable,
     sheet: p.Sheet,
     workers: p.Workers = 1,
 ) -> None:
     """Find the lungs of every image."""
-    masks.segment_lungs(lung_images, index, lungs, table, workers)
-    draw_outlines(lung_images, index, lungs, table, sheet)
+    masks.segment_lungs(lung_images, index, lungs, lungs_table, workers)
+    draw_outlines(lung_images, index, lungs, lungs_table, sheet)

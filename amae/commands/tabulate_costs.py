@@ -18,7 +18,7 @@ CAPTION = (
 def tabulate_costs(
     *,
     records: Annotated[str, p.meaning("records of jobs by method, as JSON")],
-    table: p.file("costs to write (.csv)"),
+    table: p.Table,
     markdown: p.Markdown,
     latex: p.Latex,
     caveats: p.Caveats = "",

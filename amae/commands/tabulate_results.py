@@ -18,7 +18,7 @@ def tabulate_results(
     dataset: p.DatasetName,
     kind: p.Kind,
     reference: p.Reference,
-    table: p.file("results to write (.csv)"),
+    table: p.Table,
     markdown: p.Markdown,
     latex: p.Latex,
     anomaly_ratio: p.AnomalyRatio = None,

@@ -26,7 +26,7 @@ def train_module(
     index: p.Index,
     weights: p.Weights,
     labels: p.Labels,
-    model: p.file("trained module to write (.safetensors)"),
+    trained_module: p.file("trained module to write (.safetensors)"),
     history: p.History,
     record: p.Record,
     modules: ModuleSettings = ModuleSettings(),
@@ -49,12 +49,12 @@ def train_module(
     what = {"module": module, **vars(effective)}
     with recording(record, settings=what, seed=seed, inputs=inputs, device=where) as made:
         network = load_for_size(weights, packed.shape[1], where)
-        resume = resume_beside(model, made, fingerprint("amae.commands.train_module"))
+        resume = resume_beside(trained_module, made, fingerprint("amae.commands.train_module"))
         batch = stored_images(packed, rows.to_numpy(), where)
         of = {"masks": modules.masks, "loss_on": modules.loss_on}
         epochs = train_autoencoder(network, batch, effective, module_lr(modules), seed, resume, **of)
         made["images"] = len(batch) * effective.epochs
         about = f"module {module}, trained by amae train-module on {len(ids)} images, seed {seed}"
-        save_weights(network, model, {"made": about})
+        save_weights(network, trained_module, {"made": about})
         write_csv(epochs, history)
     finish(resume)

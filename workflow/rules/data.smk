@@ -51,7 +51,7 @@ rule list_images:
         content=content_of(TABLE),
         code=code("list_images"),
     shell:
-        "amae list-images --table {input.table:q} --candidates {output.candidates:q} {params.options}"
+        "amae list-images --image-table {input.table:q} --candidates {output.candidates:q} {params.options}"
         " 2>&1 | tee {log:q}"
 
 
@@ -75,7 +75,7 @@ rule index_images:
         content=content_of(TABLE),
         code=code("index"),
     shell:
-        "amae index --table {input.table:q} --manifest {output.manifest:q} --hidden-labels {output.hidden:q}"
+        "amae index --image-table {input.table:q} --manifest {output.manifest:q} --hidden-labels {output.hidden:q}"
         " {params.options} 2>&1 | tee {log:q}"
 
 
@@ -130,5 +130,5 @@ rule segment_lungs:
         code=code("segment_lungs"),
     shell:
         "amae segment-lungs --lung-images {input.lung_images:q} --index {input.index:q}"
-        " --lungs {output.lungs:q} --table {output.table:q} --sheet {output.sheet:q}"
+        " --lungs {output.lungs:q} --lungs-table {output.table:q} --sheet {output.sheet:q}"
         " --workers {threads} 2>&1 | tee {log:q}"

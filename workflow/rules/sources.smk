@@ -67,7 +67,7 @@ rule list_source:
         options=plan(splits.source_candidate_options, "dataset"),
         code=code("list_images"),
     shell:
-        "amae list-images --table {output.table:q} --candidates {output.candidates:q} {params.options}"
+        "amae list-images --image-table {output.table:q} --candidates {output.candidates:q} {params.options}"
         " 2>&1 | tee {log:q}"
 
 
@@ -92,5 +92,5 @@ rule index_source:
         options=plan(splits.source_index_options, "dataset", "variant"),
         code=code("index"),
     shell:
-        "amae index --table {output.table:q} --manifest {output.manifest:q}"
+        "amae index --image-table {output.table:q} --manifest {output.manifest:q}"
         " --hidden-labels {output.hidden:q} --boxes {output.boxes:q} {params.options} 2>&1 | tee {log:q}"

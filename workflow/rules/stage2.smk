@@ -26,7 +26,7 @@ rule train_module:
     shell:
         "amae train-module --module {wildcards.module} --manifest {input.manifest:q} --images {input.images:q}"
         " --index {input.index:q} --weights {input.weights:q} --labels {input.pseudo_labels:q}"
-        " --model {output.model:q} --history {output.history:q} --record {output.record:q} {params.settings}"
+        " --trained-module {output.model:q} --history {output.history:q} --record {output.record:q} {params.settings}"
         " --seed {wildcards.seed} --device {resources.device} --gpus {resources.gpu} 2>&1 | tee {log:q}"
 
 
