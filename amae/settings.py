@@ -36,7 +36,7 @@ class Checked:
     """Refuses a value outside its limits when an instance is made."""
 
     def __post_init__(self) -> None:
-        """Check each field against its own limits; subclasses add what must hold between fields."""
+        """Check each field against its own limits; subclasses add conditions between fields."""
         for field in dataclasses.fields(self):
             value, meta = getattr(self, field.name), field.metadata
             if meta["choices"] and value not in meta["choices"]:
@@ -102,7 +102,7 @@ class PretrainSettings(_Trained):
 
 @dataclass(frozen=True)
 class Stage1Settings(_Trained):
-    """Stage 1: a head on frozen features tells normal images from synthetic anomalies (Sec. 2.1, Eq. 1 and 2)."""
+    """Stage 1: a head on frozen features separates normal images from synthetic anomalies (Sec. 2.1, Eq. 1 and 2)."""
 
     epochs: int = setting(150, "passes over T_n", 1)
     warmup_epochs: int = setting(20, "epochs of linear warm-up", 0)
@@ -201,7 +201,7 @@ class ReconstructionSettings(Checked):
 
 @dataclass(frozen=True)
 class DetectorSettings(_Trained):
-    """The detector (ours): networks that tell T_u from T_n, each trained without one fold of patients."""
+    """The detector (ours): networks that separate T_u from T_n, each trained without one fold of patients."""
 
     image_size: int = setting(96, "side of the network's input in pixels, a multiple of 16", 16)
     folds: int = setting(3, "folds of patients, and networks", 2)

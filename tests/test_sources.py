@@ -471,7 +471,7 @@ def test_patients_that_are_not_known_cannot_be_kept_apart(tmp_path: Path) -> Non
     with pytest.raises(InputError, match=r"patient_disjoint needs pneumonia-challenge-dataset-mappings_2018\.json"):
         indexed(tmp_path, "rsna", tmp_path, anomaly_ratio=0.6, patient_disjoint=True)
     write(tmp_path / "vin_data.json", json.dumps(small_lists("v")))
-    with pytest.raises(InputError, match="vindr: patient_disjoint is true, but VinDr-CXR does not tell its patients"):
+    with pytest.raises(InputError, match="vindr: patient_disjoint is true, but VinDr-CXR does not list its patients"):
         indexed(tmp_path, "vindr", tmp_path, anomaly_ratio=0.6, patient_disjoint=True)
 
 
@@ -573,7 +573,7 @@ def test_an_archive_without_unlabeled_images_serves_protocol_n(tmp_path: Path, c
     write(tmp_path / "VinCXR" / "data.json", json.dumps({"train": {"0": lists["train"]["0"]}, "test": lists["test"]}))
     manifest, hidden, boxes = indexed(tmp_path, "vindr", tmp_path)
     assert manifest["split"].value_counts().to_dict() == {"test": 6, "train_normal": 4} and hidden.empty and boxes.empty
-    assert "no vinbigdata-train.csv.gz or train.csv; what it tells stays empty" in capsys.readouterr().err
+    assert "no vinbigdata-train.csv.gz or train.csv; its columns stay empty" in capsys.readouterr().err
     with pytest.raises(InputError, match="no key train > unlabeled"):
         indexed(tmp_path, "vindr", tmp_path, anomaly_ratio=0.6)
     write(tmp_path / "all.json", json.dumps(lists))

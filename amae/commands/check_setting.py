@@ -21,7 +21,7 @@ def check_setting(
     anomaly_ratio: p.AnomalyRatio = None,
     seed: p.Seed = 0,
 ) -> None:
-    """Report how well T_u can be told from T_n, and how much of T_u is abnormal, from a detector's logits out of fold.
+    """Report how well T_u is separated from T_n, and how much of T_u is abnormal, from a detector's logits out of fold.
 
     Warns where the two sets differ by more than the stated anomaly ratio explains.
     """

@@ -1,4 +1,4 @@
-"""Options that sub-commands share: one name, one meaning, said once. Also: a setting as an option."""
+"""Options that sub-commands share: one name, one meaning, in one place. Also: a setting as an option."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""AnatPaste: a network learns to tell normal images from pasted anomalies; the score is how rare its features are.
+"""AnatPaste: a network learns to separate normal images from pasted anomalies; the score is how rare its features are.
 
 A ResNet-18 from scratch with a projection head, and a kernel density of its features. Source: Sato et al. 2022,
 "Anatomy-aware self-supervised learning for anomaly detection in chest radiographs", which follows Li et al. 2021

@@ -1,4 +1,4 @@
-"""The detector as a row of the tables: networks that tell T_u from T_n (`amae.method.detector`).
+"""The detector as a row of the tables: networks that separate T_u from T_n (`amae.method.detector`).
 
 This project's own: the paper has no such row.
 """

@@ -1,4 +1,4 @@
-"""Positive-unlabeled probe: a logistic regression that tells T_u from T_n in the frozen features of f_0.
+"""Positive-unlabeled probe: a logistic regression that separates T_u from T_n in the frozen features of f_0.
 
 An image that looks as if it came from T_u rather than T_n is likely abnormal, as T_u differs from T_n by its abnormal
 images alone. A reference that the paper does not report. Source of the idea: Elkan and Noto 2008.
@@ -37,7 +37,7 @@ def score(state: dict[str, Tensor], data: TestData, settings: ProbeSettings) -> 
 def out_of_fold(
     features: np.ndarray, unlabeled: np.ndarray, patients: list[str], settings: ProbeSettings
 ) -> np.ndarray:
-    """Probability that each image of T_u is told from T_n by a probe that saw no image of its patient, float64 `(M,)`.
+    """Probability of T_u for each image of T_u, by a probe that saw no image of its patient, float64 `(M,)`.
 
     `features` `(N + M, D)`: frozen, of T_n and T_u; `unlabeled`, bool `(N + M,)`: which are of T_u. Raises InputError
     for fewer patients than folds.

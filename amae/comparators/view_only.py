@@ -1,4 +1,4 @@
-"""View only: what the projection alone tells, without a look at the image.
+"""View only: the score is the projection alone, without a look at the image.
 
 Bedridden patients are X-rayed from front to back (AP), so on some benchmarks the view nearly gives the label away. A
 reference that the paper does not report.
@@ -27,7 +27,7 @@ def fit(data: TrainingData, settings: NoSettings, seed: int, resume: Resume) -> 
 def score(state: dict[str, Tensor], data: TestData, settings: NoSettings) -> Scores:
     """1 for AP, 0 for PA, in between for any other view or none: float32 `(N,)`.
 
-    Where no view is known all images score alike, which is what the view tells there: nothing, AUC 0.5.
+    Where no view is known all images score alike: AUC 0.5.
     """
     if not VIEWS.keys() & set(data.views):
         print(

@@ -14,7 +14,7 @@ SIZES = ["x", "y", "width", "height"]
 
 
 def read_boxes(path: str | Path) -> pd.DataFrame:
-    """Columns image_id, finding ("" where the table does not say) and CORNERS, float, in pixels of the original.
+    """Columns image_id, finding ("" where the table has none) and CORNERS, float, in pixels of the original.
 
     The table (CSV) has image_id and, with edges at integers, either x_min, y_min, x_max, y_max or x, y, width, height,
     of which x and y are the left upper corner; finding if known. Rows without coordinates are passed over. Raises

@@ -60,7 +60,7 @@ DECODERS = {
 }
 MOST_BYTES = 2**27  # of a file, inflated
 MOST_RATIO = 1000  # pixels for a byte of a codestream; a radiograph is at 30 to 100 when compression is strong
-APART = (JPEGLossless, JPEGLosslessSV1, RLELossless)  # decoded in a process of its own, as `_apart` says
+APART = (JPEGLossless, JPEGLosslessSV1, RLELossless)  # decoded in a process of its own, see `_apart`
 LONGEST = 120  # seconds that one image may take there
 SIZ = b"\xff\x4f\xff\x51"  # how a JPEG 2000 codestream begins
 FRAME_HEADERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # SOF of JPEG (ITU-T T.81, table B.1) and JPEG-LS
@@ -106,7 +106,7 @@ def _pixels(dataset: Dataset, decoder: str) -> np.ndarray:
 
 
 def _check_length(dataset: Dataset, syntax: UID) -> None:
-    """Refuse pixel data of another size than the header says, and a codestream without its end.
+    """Refuse pixel data of another size than the header states, and a codestream without its end.
 
     Decoders make up what lies behind the end of a truncated codestream, and allocate what its own header asks for.
     """
@@ -199,7 +199,7 @@ def _serve(connection: Connection) -> None:
 
 
 def _strict(dataset: Dataset, decoder: str) -> np.ndarray:
-    """Decode, and fail where the decoder tells of damage, which GDCM does on stderr alone."""
+    """Decode, and fail where the decoder reports damage, which GDCM does on stderr alone."""
     with TemporaryFile() as told:
         stderr = os.dup(2)
         os.dup2(told.fileno(), 2)

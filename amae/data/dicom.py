@@ -99,7 +99,7 @@ def voi(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
     if image.size == 0 or image.min() == image.max():
         raise InputError("constant image: every pixel outside PixelPaddingValue has the same value")
     shown, how = _values_of_interest(values, dataset, float(image.min()), float(image.max()))
-    # MONOCHROME1 and PresentationLUTShape INVERSE say the same thing in a DX header (PS3.3 C.8.11.3): inverted once
+    # MONOCHROME1 and PresentationLUTShape INVERSE mean the same in a DX header (PS3.3 C.8.11.3): inverted once
     if dataset.PhotometricInterpretation == "MONOCHROME1" or read_text(dataset, "PresentationLUTShape") == "INVERSE":
         shown = 1 - shown
     grey = np.rint(shown * 255).astype(np.uint8)

@@ -23,7 +23,7 @@ GREY_TOLERANCE = 2  # grey levels between the channels of a JPEG that contains a
 
 
 def read_image(path: str | Path, conversion: str, square: str, size: int) -> tuple[np.ndarray, np.ndarray, Geometry]:
-    """Read a DICOM, PNG or JPEG radiograph (told apart by content) as uint8 (size, size), the size of a model.
+    """Read a DICOM, PNG or JPEG radiograph (recognised by content) as uint8 (size, size), the size of a model.
 
     With it: the same at 256 px, uint8 (256, 256), in which lungs are found, and the geometry of the first.
     conversion: "minmax" or "voi" (DICOM only: PNG and JPEG carry no window; their 8-bit values are kept and 16-bit
@@ -58,7 +58,7 @@ def _require_file(path: Path) -> None:
 
 
 def make_square(grey: np.ndarray, square: str, size: int) -> tuple[np.ndarray, Geometry]:
-    """Resize uint8 (rows, columns) to (size, size) by antialiased bilinear interpolation (PIL), and say how."""
+    """Resize uint8 (rows, columns) to (size, size) by antialiased bilinear interpolation (PIL), with the geometry."""
     rows, columns = grey.shape
     picture = Image.fromarray(grey)
     if square == "squash":
@@ -82,7 +82,7 @@ def make_square(grey: np.ndarray, square: str, size: int) -> tuple[np.ndarray, G
 
 
 def _read_picture(path: str | Path) -> np.ndarray:
-    """PNG or JPEG as uint8 (rows, columns), turned as EXIF says."""
+    """PNG or JPEG as uint8 (rows, columns), turned by its EXIF orientation."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PIL warns of large images and of odd EXIF; neither harms
@@ -108,7 +108,7 @@ def _read_picture(path: str | Path) -> np.ndarray:
 
 
 def _check_pixels(rows: int, columns: int, path: Path) -> None:
-    """Refuse more pixels than a radiograph has, or than a file of this size can hold: decoders make up the rest."""
+    """Refuse more pixels than a radiograph has, or than a file of this size can contain: decoders make up the rest."""
     if rows * columns > MOST_PIXELS:
         raise InputError(f"{path}: {rows} x {columns} pixels; expected up to {MOST_PIXELS}")
     if rows * columns > MOST_RATIO * path.stat().st_size:

@@ -3,7 +3,7 @@
 The recipe is the one of AnatPaste (Sato et al. 2022, "Anatomy-aware self-supervised learning for anomaly detection in
 chest radiographs", and its published code): the dark regions of the contrast-equalised radiograph that do not touch the
 border. It needs no training and finds aerated lung only; an opaque lung is left out, which suits its one use here,
-namely to say where an opacity may be pasted on a normal image.
+namely to find where an opacity may be pasted on a normal image.
 """
 
 import sys
@@ -28,7 +28,7 @@ from amae.runtime.processes import in_processes
 MINIMUM_AREA = 400  # pixels; every constant of the recipe is meant at SIZE
 
 # Both lung fields fill roughly a quarter of a well-framed frontal radiograph. Under 5 % most of the lungs is
-# missing; over 60 % the mask must hold something else (a negative image, air around the body that stays off the
+# missing; over 60 % the mask must contain something else (a negative image, air around the body that stays off the
 # border).
 PLAUSIBLE_COVERAGE = (0.05, 0.6)
 # A mask with less than this share in one half of the image has lost a lung.
@@ -65,7 +65,7 @@ def lung_mask(image: np.ndarray) -> np.ndarray:
 
 
 def mask_flag(mask: np.ndarray) -> str:
-    """Say what is wrong with a lung mask, bool (H, W): "", "empty" or "implausible".
+    """Name the fault of a lung mask, bool (H, W): "", "empty" or "implausible".
 
     Implausible: a coverage outside PLAUSIBLE_COVERAGE, or less than MINIMUM_HALF of the mask in one half of the image.
     """

@@ -63,12 +63,12 @@ def build_manifest(
 
     Table columns: path (relative to `root`, by default the table's folder); optional: image_id (default: the file's
     name without suffix), label (normal, abnormal, 0, 1 or empty), patient_id, view, split, any others. A split column
-    with any entry is used as given, and rows without an entry are left out; otherwise `splits` says how to draw (also
+    with any entry is used as given, and rows without an entry are left out; otherwise `splits` draws (also
     where the only entries are calibration: these stay).
 
     In the rows of train_unlabeled the label moves to the hidden table (columns image_id, label; rows with a known label
     only), and every column but patient_id, view, sex and age is emptied. Rows are sorted by split and image_id, so
-    that their order tells nothing. Ids and paths stay as they are even if they spell a finding: training never reads
+    that their order reveals nothing. Ids and paths stay as they are even if they spell a finding: training never reads
     them. Raises InputError for a table that cannot be used, before anything is written.
     """
     table, hidden = _hide_labels(_split_table(table_path, root, splits, every_ratio=False))
@@ -123,7 +123,7 @@ def _split_table(
 
 
 def _hide_labels(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows with a split, in an order and with columns that tell nothing of T_u; and the known labels of T_u."""
+    """Rows with a split, in an order and with columns that reveal nothing of T_u; and the known labels of T_u."""
     table = table[table["split"] != ""]
     table = table.iloc[np.lexsort((table["image_id"], table["split"].map(SPLITS.index)))]
     unlabeled = table["split"] == "train_unlabeled"

@@ -41,7 +41,7 @@ def convert(
 ) -> None:
     """Write the packed arrays, their index table and the table of rejected files for every image of a manifest.
 
-    The arrays hold uint8 (N, size, size) and, to find lungs in, (N, 256, 256), in manifest order without the rejected;
+    The arrays are uint8 (N, size, size) and, to find lungs in, (N, 256, 256), in manifest order without the rejected;
     index columns: image_id and those of Geometry, of the first array; rejected columns: image_id, path, reason. Any
     number of workers (processes) gives the same bytes, and memory grows with N by the rows of the tables alone. Killed,
     the same conversion continues. Raises InputError, after the table of rejected files is written and with no array

@@ -67,7 +67,7 @@ def _held(stored: Stored, item: int) -> Tensor | Stored:
         return stored
     parts = stored.split(CHUNK)
     first = next(parts)
-    held = first.new_empty(len(stored), *first.shape[1:])  # filled part by part: joining them would hold two copies
+    held = first.new_empty(len(stored), *first.shape[1:])  # filled part by part: joining them would need two copies
     start = 0
     for part in chain([first], parts):
         held[start : start + len(part)] = part

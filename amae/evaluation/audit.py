@@ -20,7 +20,7 @@ from amae.evaluation.tables import CLASSES, SMALLEST_GROUP, is_abnormal, measure
 from amae.runtime.errors import InputError
 from amae.runtime.files import rows_of
 
-# Each property is a score as it is, "more of it" = higher. What an image has of it says nothing about lungs.
+# Each property is a score as it is, "more of it" = higher. None of them is a property of the lungs.
 PROPERTIES = {
     "original_size": "pixels of the original matrix, rows * columns",
     "aspect_ratio": "width / height of the original matrix",
@@ -112,9 +112,9 @@ def audit_table(tables: Sequence[pd.DataFrame], manifest: pd.DataFrame, exposure
     """Every score in every group of test images, in long form, one row per score and group.
 
     tables: image_id, label and score columns, of the same images each: one of the shortcuts, and one of the methods'
-    scores for each seed. What several tables hold are replicates. manifest: with split, patient_id, view and, where
+    scores for each seed. Several tables are replicates. manifest: with split, patient_id, view and, where
     known, sex, age and in_pretraining (yes, no, or "" where unknown: such an image is in neither group); exposure:
-    whether the weights are of the pre-training that the last one tells of. Columns: score, group, normal and abnormal
+    whether the weights are of the pre-training that the last one describes. Columns: score, group, normal and abnormal
     (counts), seeds (replicates), and for auc and ap the mean over seeds, _spread (1.96 x sample standard deviation over
     seeds, empty for one), _low and _high (95 % bootstrap interval of the mean over images); note. A group with fewer
     than 10 images of a class keeps its counts, and its metrics are empty.
@@ -136,7 +136,7 @@ def audit_table(tables: Sequence[pd.DataFrame], manifest: pd.DataFrame, exposure
 def audit_text(table: pd.DataFrame, dataset: str, caveats: str = "") -> str:
     """The findings of `audit_table` on a data set, in plain words with its numbers (Markdown, a few paragraphs).
 
-    caveats: what else a reader has to know of the run, said at the end.
+    caveats: what else a reader has to know of the run, stated at the end.
     """
     table = table.assign(method=~table["score"].isin(SHORTCUTS))
     whole = table[table["group"] == "all"]
@@ -210,14 +210,14 @@ def _about_shortcuts(whole: pd.DataFrame) -> str:
         return "No shortcut was measured."
     if telling.empty:
         return (
-            f"None of {len(shortcuts)} shortcuts that need no lungs tells the classes apart (all intervals hold 0.5)."
+            f"None of {len(shortcuts)} shortcuts that need no lungs separates the classes (all intervals contain 0.5)."
         )
     reach = np.maximum(telling["auc"], 1 - telling["auc"])
     telling = telling.assign(reach=reach).sort_values("reach", ascending=False)
     listed = "; ".join(f"`{row.score}` {_interval(row)}" for row in telling.itertuples())
     best = telling.iloc[0]
     behind = methods[methods["auc"] <= best["reach"]]["score"]
-    verb = "tells" if len(telling) == 1 else "tell"
+    verb = "separates" if len(telling) == 1 else "separate"
     turned = f", turned round {best['reach']:.3f}" if best["auc"] < 0.5 else ""
     text = (
         f"{len(telling)} of {len(shortcuts)} shortcuts that need no lungs {verb} the classes apart by AUC: {listed}. "

@@ -96,7 +96,7 @@ def localisation_metrics(
     * pointing: share of boxed images whose maximum lies in a box; of several equal maxima the share that does.
 
     For one finding, only its boxes are positive, and pixels in the boxes of others are left out. An abnormal image
-    without a box says nothing about where it is abnormal, so it is left out, as are images without a label.
+    without a box does not show where it is abnormal, so it is left out, as are images without a label.
     Raises InputError where no image has a box, or a normal image has one.
     """
     chosen, is_boxed = _choose_images(image_ids, labels, boxes, maps.shape[1:])
@@ -119,7 +119,7 @@ def localisation_metrics(
 def quantise(maps: np.ndarray) -> tuple[np.ndarray, int]:
     """Maps as levels uint16 (N, H, W) that keep the order (equal stays equal), and their number.
 
-    The LEVELS hold about the same number of pixels each. Where the maps have no more distinct values than that, every
+    The LEVELS have about the same number of pixels each. Where the maps have no more distinct values than that, every
     value has its own, and all metrics are exact.
     """
     values = maps.reshape(-1)
@@ -165,7 +165,7 @@ def _measure(counts: _Counts, negatives: np.ndarray, weights: np.ndarray) -> dic
     negatives = negatives[:, ::-1]  # from the highest level down
     positives = (weights @ counts.positives)[:, ::-1]
     images, regions = weights @ (counts.regions > 0), weights @ counts.regions
-    with np.errstate(invalid="ignore", divide="ignore"):  # a resample may hold no image of a rare finding
+    with np.errstate(invalid="ignore", divide="ignore"):  # a resample may contain no image of a rare finding
         overlap = (weights @ counts.overlap)[:, ::-1] / regions[:, None]
         found = {
             "pixel_auc": _pixel_auc(negatives, positives),

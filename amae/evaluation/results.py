@@ -37,12 +37,12 @@ def replicates_of(
 ) -> pd.DataFrame:
     """The rows of one method for `results_table`, from one table for each seed: image_id, label and `score`.
 
-    Raises InputError where a table does not hold the score.
+    Raises InputError where a table does not contain the score.
     """
     for table in tables:
         if score not in table:
             raise InputError(
-                f"method {method!r}: no score {score!r} in its tables; they hold {', '.join(score_columns(table))}"
+                f"method {method!r}: no score {score!r} in its tables; they contain {', '.join(score_columns(table))}"
             )
     labels = is_abnormal(tables[0])
     values = stack_scores([table[["image_id", "label", score]] for table in tables])[score]

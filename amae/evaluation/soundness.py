@@ -29,7 +29,7 @@ def implied_auc(auc_p: float, ratio: float) -> float:
 
 
 def greatest_auc_p(ratio: float) -> float:
-    """AUCp of a perfect score, (1 + AR) / 2, where abnormality is all that tells T_u from normal images."""
+    """AUCp of a perfect score, (1 + AR) / 2, where T_u differs from normal images by abnormality alone."""
     return (1 + ratio) / 2
 
 
@@ -39,7 +39,7 @@ def anomaly_ratio(normal: np.ndarray, unlabeled: np.ndarray, seed: int = 0) -> t
     Best bin estimation (Garg et al. 2021, "Mixture proportion estimation and PU learning: a modern approach"): among
     the images below a threshold, the share of T_u over the share of the normal images bounds the normal part of T_u
     from above; the threshold whose bound with its error is least is taken. Where every bin contains abnormal images the
-    estimate is too low: it counts those that the score tells from normal ones. Scores `(N,)` and `(M,)`.
+    estimate is too low: it counts those that the score separates from normal ones. Scores `(N,)` and `(M,)`.
 
     The interval is the percentile one, whose lower end is moved out to the basic one's: resampling makes the least of
     many ratios smaller, and would exclude a ratio of 0.

@@ -16,7 +16,7 @@ from amae.runtime.files import read_csv, rows_of
 CLASSES = ("normal", "abnormal")
 NOT_SCORES = ("image_id", "label", "view")
 RANKING = {"auc": auc, "ap": average_precision}  # those with an interval over images
-SMALLEST_GROUP = 10  # images per class: with fewer, an AUC says nothing
+SMALLEST_GROUP = 10  # images per class: with fewer, an AUC means nothing
 
 
 def read_scores(scores: pd.DataFrame) -> pd.DataFrame:
@@ -91,7 +91,7 @@ def join_scores(images: pd.DataFrame, paths: Sequence[Path]) -> pd.DataFrame:
 
 
 def score_columns(scores: pd.DataFrame) -> list[str]:
-    """Names of the columns that hold scores, in their order."""
+    """Names of the columns that contain scores, in their order."""
     return [column for column in scores if column not in NOT_SCORES]
 
 

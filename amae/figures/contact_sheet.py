@@ -67,7 +67,7 @@ def tile(image: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
 
 
 def fit(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
-    """Shorten a caption to `width` pixels, with an ellipsis in the middle (both ends of an id tell it apart)."""
+    """Shorten a caption to `width` pixels, with an ellipsis in the middle (both ends of an id identify it)."""
     if font.getlength(text) <= width:
         return text
     for kept in range(len(text) - 1, 0, -1):

@@ -87,7 +87,7 @@ def plot_gallery(
     visible = np.asarray(maps["visible"][chosen], bool)
     difference = np.abs(mu_a - mu_b)
     finite = difference[np.isfinite(difference)]
-    # A few pixels at the edges of patches would stretch the scale; the colour bar's arrow says that they exceed it.
+    # A few pixels at the edges of patches would stretch the scale; the colour bar's arrow shows that they exceed it.
     scale = Normalize(0, max(float(np.percentile(finite, 99.8)) if finite.size else 0, 1e-6))
     side = (PAGE - MARGIN - GAP) / len(HEADINGS) - GAP
     height = TOP + len(rows) * (side + GAP) + BOTTOM

@@ -50,7 +50,7 @@ def overlay(image: np.ndarray, difference: np.ndarray, limit: float) -> np.ndarr
 def full_overlay(grey: np.ndarray, difference: np.ndarray, limit: float, geometry: Geometry) -> np.ndarray:
     """A map `(S, S)` over its radiograph, uint8 `(rows, columns)`, in the radiograph's own proportions.
 
-    `geometry` says how the radiograph became the model's image. Uint8 `(h, w, 3)`, at most FULL pixels a side.
+    `geometry` maps the radiograph to the model's image. Uint8 `(h, w, 3)`, at most FULL pixels a side.
     """
     rows, columns = grey.shape
     shrink = min(1.0, FULL / max(rows, columns))
@@ -78,7 +78,7 @@ def read_pictures(paths: Sequence[Path]) -> np.ndarray:
 def draw_sheet(table: pd.DataFrame, score: str, folder: Path, path: Path) -> None:
     """Contact sheet of overlays in the order of the table: orange border abnormal, blue not called, none normal.
 
-    Its heading says so where there are more images than it shows.
+    Its heading states it where there are more images than it shows.
     """
     shown = table.head(SHOWN)
     titles = [f"{value:.3g} {Path(name).name}" for value, name in zip(shown[score], shown["file"], strict=True)]

@@ -14,7 +14,7 @@ COLUMN = 3.5  # inches, one column of a journal page
 PAGE = 7.0  # inches, both columns
 RESOLUTION = 220  # dots per inch
 
-# Okabe and Ito (2008): told apart by readers with any colour vision.
+# Okabe and Ito (2008): distinct to readers with any colour vision.
 NORMAL, ABNORMAL, UNKNOWN = "#0072B2", "#E06C00", "#BDBDBD"
 CLASS_COLOURS = {"normal": NORMAL, "abnormal": ABNORMAL}
 # Tol's "muted" scheme, without its blue and its rose: blue and orange always mean normal and abnormal.

@@ -90,7 +90,7 @@ def plot_histogram_panels(
     panels: heading -> tables of scores, one for each seed. A seed's scores are scaled to [0, 1] by its own lowest and
     highest, as for its chi-square distance; the panel shows all seeds together, and above it the mean distance and AUC
     with 1.96 sd over seeds, and the distance that was printed, where `printed` has it under the heading. Raises
-    InputError where a table does not hold the score.
+    InputError where a table does not contain the score.
     """
     with page(path, PAGE if len(panels) > 1 else COLUMN, 2.5) as figure:
         axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]

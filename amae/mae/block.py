@@ -1,4 +1,4 @@
-"""The transformer block of ViT, as timm's `vision_transformer.Block` (tests hold the two equal, bit for bit).
+"""The transformer block of ViT, as timm's `vision_transformer.Block` (tests find the two equal, bit for bit).
 
 Its own file because importing timm takes longer than many a job of the workflow.
 """

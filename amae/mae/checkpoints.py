@@ -1,6 +1,6 @@
 """Files of weights, whatever the network: this project's safetensors, which describe themselves, and torch pickles.
 
-Pickles are read with a list of allowed globals and execute nothing. The safetensors hold the SHA-256 of what they say,
+Pickles are read with a list of allowed globals and execute nothing. The safetensors have the SHA-256 of their content,
 so that a changed byte in a weight is found; those of earlier versions do not.
 """
 
@@ -119,7 +119,7 @@ def some(keys: Any) -> str:
 
 
 def _unpickle(path: str | Path) -> Any:
-    """Read a pickle that may hold tensors, plain values and the arguments of a script, and executes nothing."""
+    """Read a pickle that may contain tensors, plain values and the arguments of a script, and executes nothing."""
     try:
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of pickle protocols that are then refused

@@ -2,7 +2,7 @@
 
 A published file has three input channels. A grey image copied to three channels meets nothing but linear layers at both
 ends of the network, so the file folds exactly into a model of one channel. A file that does not fill the model exactly
-is refused, with the keys that say so.
+is refused, with the keys that state it.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ NORMALISATIONS = {"chest": (CHEST_MEAN, CHEST_STD), "imagenet": (IMAGENET_MEAN, 
 
 BACKBONE = "mae"
 
-_HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}  # of ViT-Ti, S, B, L, H by width; shapes do not tell
+_HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16}  # of ViT-Ti, S, B, L, H by width; shapes do not show it
 _DECODER_HEADS = {512: 16}
 _FIXED_KEYS = {
     *("cls_token", "pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias", "norm.weight", "norm.bias"),
@@ -55,7 +55,7 @@ def save_weights(model: MAE, path: str | Path, description: Mapping[str, str]) -
 def load_weights(path: str | Path, device: torch.device | str = "cpu") -> MAE:
     """Read a model that `save_weights` wrote. Raises InputError for any other file, naming the keys that differ."""
     about, state = read_safetensors(path)
-    if (found := about.get("backbone", BACKBONE)) != BACKBONE:  # files of the first version do not say
+    if (found := about.get("backbone", BACKBONE)) != BACKBONE:  # files of the first version lack it
         raise InputError(f"{path}: a {found} encoder, which serves stage 1 alone; this step needs a masked autoencoder")
     try:
         architecture = Architecture(**about["architecture"])
@@ -123,7 +123,7 @@ def load_any(
     std: Sequence[float] = CHEST_STD,
     sizes: Mapping[str, int] | None = None,
 ) -> MAE:
-    """Read a weight file of either kind, told apart by content; `mean` and `std` as in `import_published`."""
+    """Read a weight file of either kind, recognised by content; `mean` and `std` as in `import_published`."""
     if not is_safetensors(path):
         return import_published(path, mean=mean, std=std, sizes=sizes)
     model = load_weights(path)
@@ -141,7 +141,7 @@ def convert_weights(
 ) -> Encoder:
     """Bring a weight file of either kind into this project's form, with the source's name and SHA-256 on record.
 
-    Options as in `load_any`; of a DenseNet, told by its content, only the image size counts among `sizes`.
+    Options as in `load_any`; of a DenseNet, recognised by its content, only the image size counts among `sizes`.
     """
     if is_densenet(source):
         return convert_densenet(source, target, (sizes or {}).get("image_size", 224), mean, std)

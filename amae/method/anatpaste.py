@@ -20,7 +20,7 @@ JITTER = 0.1  # brightness and contrast factors are uniform in 1 -+ JITTER
 MARGIN = 10  # pixels at 256, between the patch's edge and the pasted shape
 OPACITY = (150, 254)  # of 255, inclusive
 BLUR = 14  # largest radius (= standard deviation), pixels at 256, inclusive
-SMALLEST = 3  # pixels; a patch must hold a pixel of shape and a margin around it
+SMALLEST = 3  # pixels; a patch must contain a pixel of shape and a margin around it
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The detector: a residual network that tells unlabeled images (T_u) from normal ones (T_n); this project's own.
+"""The detector: a residual network that separates unlabeled images (T_u) from normal ones (T_n); this project's own.
 
 T_u has the same normal images as T_n and abnormal ones besides, so the odds of T_u against T_n grow with the odds of
 abnormal against normal, whatever the anomalies are and whatever their share is (Blanchard, Lee and Scott 2010,
@@ -82,7 +82,7 @@ def balanced_weights(unlabeled: np.ndarray, groups: Sequence[str]) -> np.ndarray
 def train_network(
     images: Tensor, unlabeled: Tensor, weights: Tensor, settings: DetectorSettings, seed: int, resume: Resume
 ) -> tuple[nn.Sequential, pd.DataFrame]:
-    """Train one network to tell T_u (1) from T_n (0) by weighted cross-entropy; return it with its history.
+    """Train one network to separate T_u (1) from T_n (0) by weighted cross-entropy; return it with its history.
 
     `images` uint8 `(N, S, S)`, `unlabeled` and `weights` float32 `(N,)`.
     """

@@ -19,8 +19,8 @@ def pseudo_label(scores: pd.DataFrame, settings: PseudoLabelSettings) -> pd.Data
 
     `scores`: image_id, p_normal, p_abnormal of T_u. The threshold of a class is the K-th percentile of the confidences
     of the images predicted as that class; images at or above it are kept. A class with fewer than `minimum` predicted
-    images takes the top `fallback_share` of T_u by its probability instead, and says so. With the source "probe"
-    (ours) each class takes the top third: the probe's probability is of belonging to T_u, so that only its order tells
+    images takes the top `fallback_share` of T_u by its probability instead, and reports it. With the source "probe"
+    (ours) each class takes the top third: the probe's probability is of belonging to T_u, so that only its order counts
     normal from abnormal, and no threshold on it does. Images that score alike are ranked by the SHA-256 of their ids:
     neither the order of the rows nor that of the names, which may spell the label, plays a part.
 

@@ -19,7 +19,7 @@ from amae.settings import Stage1Settings
 def make_head(width: int) -> nn.Sequential:
     """The classification head h: features `(B, width)` to logits `(B, 2)` of normal (0) and abnormal (1).
 
-    The paper says three layers; between them stand batch normalisation and ReLU, as in AnatPaste's head. The former
+    The paper states three layers; between them stand batch normalisation and ReLU, as in AnatPaste's head. The former
     matters: pooled features differ little from image to image, and LayerNorm leaves what they share in place.
     """
     layers: list[nn.Module] = []

@@ -35,7 +35,7 @@ _given_splits = cache(given_splits)  # a table is read once in a run
 def named_splits(config: dict[str, Any], dataset: str) -> set[str]:
     """Splits that the table of own data names itself, calibration aside; none where they are drawn.
 
-    Raises InputError where the table names splits and `splits` says how to draw them: one of the two would be ignored.
+    Raises InputError where the table names splits and `splits` draws them as well: one of the two would be ignored.
     """
     about = config["datasets"][dataset]
     if about["kind"] != "own" or not Path(about["table"]).is_file():

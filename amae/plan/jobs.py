@@ -2,19 +2,23 @@
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 from amae.plan.paths import results_of
+from amae.runtime.errors import InputError
 from amae.runtime.fingerprint import fingerprint
-from amae.runtime.lock import check_folder, claim, has_nvidia
+from amae.runtime.lock import claim, has_nvidia
 from amae.runtime.provenance import other_versions
 
 ALL_CORES = 64  # as many as Snakemake was given, up to these
 
 
 def check_results(config: dict[str, Any]) -> None:
-    """Raise InputError for a folder of results that no run can use."""
-    check_folder(config["results"])
+    """Raise InputError where a file is in the place of the folder of results, or of one that contains it."""
+    for folder in (Path(config["results"]), *Path(config["results"]).parents):
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"key results: {config['results']}: cannot be written to (Not a directory: {folder})")
 
 
 def hold_results(config: dict[str, Any]) -> None:

@@ -116,7 +116,7 @@ def _title(score: str, variant: str) -> str:
 
 
 def _whose(config: dict[str, Any], score: str, variant: str) -> dict[str, str]:
-    """The paper's taxonomy for the paper's score; a score of this project's own says so."""
+    """The paper's taxonomy for the paper's score; a score of this project's own is marked as such."""
     if score == "inter" and settings_of(config, variant)["pseudo_labels"].source == "stage1":
         return {"taxonomy": _taxonomy()["AMAE stage 2"]}
     return _OURS

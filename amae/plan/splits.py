@@ -57,7 +57,7 @@ def _source_options(config: dict[str, Any], dataset: str, splits: dict[str, Any]
 
 
 def splits_of(config: dict[str, Any], dataset: str, variant: str) -> dict[str, Any] | None:
-    """Splits at a variant's anomaly ratio; another one than the main run's may need the images kept for calibration."""
+    """Splits at a variant's anomaly ratio; another one than the main run's may need the calibration images."""
     changed, splits = changed_ratio(config, dataset, variant), config["datasets"][dataset].get("splits")
     return splits | changed | {"calibration": 0} if changed and splits else splits
 

@@ -1,4 +1,4 @@
-"""Hashes by which a run notices that a person changed a file or a folder, whatever the clock said then."""
+"""Hashes by which a run notices that a person changed a file or a folder, whatever its time."""
 
 import hashlib
 import os

@@ -39,7 +39,7 @@ def name_of_file(_: dict[str, Any], file: str) -> str:
 def normalisation(config: dict[str, Any], dataset: str, variant: str) -> str:
     """Mean and std of the images in the pre-training, by name: imagenet or chest.
 
-    ImageNet's weights are known by their file; a variant says it of another.
+    ImageNet's weights are known by their file; a variant names its own.
     """
     if Path(weights_file(config, dataset, variant)).name == IMAGENET:
         return "imagenet"

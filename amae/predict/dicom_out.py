@@ -29,7 +29,7 @@ def require_highdicom() -> None:
 def write_capture(source: Path, picture: np.ndarray, made_by: str, path: Path) -> None:
     """Write a picture, uint8 `(h, w, 3)`, that refers to the DICOM file that it was made from.
 
-    `made_by`: what tells one model from another, for UIDs that are the same on every run. Raises InputError for a
+    `made_by`: what identifies a model, for UIDs that are the same on every run. Raises InputError for a
     source without what a DICOM file of the same study needs.
     """
     from highdicom.sc import SCImage

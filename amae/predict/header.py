@@ -20,7 +20,7 @@ TAGS = ["Modality", "BodyPartExamined", "ViewPosition", "ViewCodeSequence"]
 def header_flags(path: str | Path) -> list[str]:
     """Reasons why a file is no frontal chest radiograph by its header; none for PNG, JPEG, or a header that is silent.
 
-    They name attributes, never their values: these may hold what a person typed.
+    They name attributes, never their values: these may contain what a person typed.
     """
     try:
         with warnings.catch_warnings():

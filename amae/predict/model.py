@@ -31,7 +31,7 @@ FORMAT = 2  # of the file; raised when a file of before can no longer be read, o
 class Model:
     """A trained model.
 
-    `about`: what is told in words and numbers (see `card_of`). `arrays`, float64: `features.mean (D,)` and
+    `about`: its description in words and numbers (see `card_of`). `arrays`, float64: `features.mean (D,)` and
     `features.precision (D, D)` of the training images; `training.<measure> (N,)`, measures as in amae.predict.domain;
     `calibration.<score> (M,)`, none where no normal images were held out.
     """

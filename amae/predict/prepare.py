@@ -1,4 +1,4 @@
-"""One file as a model takes it, and what can be told of it without a network; without torch, workers start fast."""
+"""One file as a model takes it, and what is known of it without a network; without torch, workers start fast."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from amae.predict.header import header_flags
 def prepare(path: str, conversion: str, square: str, size: int) -> tuple[np.ndarray, dict[str, Any]]:
     """Read a file as uint8 `(size, size)`, and find its lungs.
 
-    With it: coverage (share of the image in the lung mask), mask (empty, implausible or ""), header (what it says
+    With it: coverage (share of the image in the lung mask), mask (empty, implausible or ""), header (what it states
     against the image), geometry. Raises InputError with file and reason where it cannot be scored.
     """
     image, lung_image, geometry = read_image(path, conversion, square, size)

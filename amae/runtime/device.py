@@ -43,6 +43,6 @@ def keep_memory() -> None:
 def precision(device: torch.device) -> torch.autocast:
     """Autocast to bfloat16 on CUDA, for long trainings; float32 as it is elsewhere.
 
-    Features and scores stay in float32 everywhere: thresholds and percentiles then hold on every device.
+    Features and scores stay in float32 everywhere: thresholds and percentiles are then valid on every device.
     """
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")

@@ -7,9 +7,6 @@ not look.
 import hashlib
 import json
 import os
-import re
-import shutil
-import socket
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -22,18 +19,15 @@ import pandas as pd
 
 from amae.runtime.errors import InputError
 
-HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]  # what a process number means is known here only
-
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, with its suffix; rename it to `path` on success, delete it on failure.
 
-    What killed processes of this host left in the folder is deleted first. An OSError names the file.
+    What a killed process left there is written over. An OSError names the file.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    delete_leftovers(path.parent)
     temporary = temporary_beside(path)
     try:
         yield temporary
@@ -48,33 +42,37 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A hidden name beside `path`, with its suffix, that is this process's own; at most 20 bytes longer."""
-    return path.with_name(f".{path.stem}.{HOST}-{os.getpid()}.tmp{path.suffix}")
-
-
-@lru_cache  # once: a folder may hold many files
-def delete_leftovers(folder: Path) -> None:
-    """Delete what killed processes of this host left under temporary names in a folder."""
-    for path in folder.glob(".*.tmp*"):
-        named = re.fullmatch(rf"\..+\.{HOST}-(\d+)\.tmp(\..+)?", path.name)
-        if named and not _runs(int(named[1])):
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:  # of another user
-        pass
-    return True
+    """A hidden name beside `path`, with its suffix; 5 bytes longer. Always the same, so that nothing piles up."""
+    return path.with_name(f".{path.stem}.tmp{path.suffix}")
 
 
 def sha256(path: str | Path) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    return _read_through(path)[0]
+
+
+def is_sealed(path: str | Path) -> bool:
+    """True if a file ends with the SHA-256 of all before."""
+    return _read_through(path)[1]
+
+
+def _read_through(path: str | Path) -> tuple[str, bool]:
+    about = os.stat(path)
+    return _digests(str(path), about.st_size, about.st_mtime_ns)
+
+
+@lru_cache  # a training checks its images, and records their hash
+def _digests(path: str, size: int, _time: int) -> tuple[str, bool]:
+    """SHA-256 of a file, and whether its last 32 bytes are that of all before; again for another size or time."""
+    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        left = size - digest.digest_size
+        while left > 0 and (part := file.read(min(left, 1 << 20))):
+            digest.update(part)
+            left -= len(part)
+        before, last = digest.digest(), file.read()
+    digest.update(last)
+    return digest.hexdigest(), last == before
 
 
 def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
@@ -118,27 +116,9 @@ def open_sealed(path: str | Path) -> np.ndarray:
         raise InputError(f"{path}: no such file; make it again") from None
     except Exception as error:  # a damaged header can raise nearly anything
         raise InputError(f"{path}: not a packed array ({error}); delete it and make it again") from None
-    about = os.stat(path)
-    if about.st_size != array.offset + array.nbytes and not _seal_holds(str(path), about.st_size, about.st_mtime_ns):
+    if os.stat(path).st_size != array.offset + array.nbytes and not is_sealed(path):
         raise InputError(f"{path}: damaged: not the bytes that were written; delete it, and run the same command again")
     return array
-
-
-def is_sealed(path: str | Path) -> bool:
-    """True if a file ends with the SHA-256 of all before."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        left = os.fstat(file.fileno()).st_size - digest.digest_size
-        while left > 0 and (part := file.read(min(left, 1 << 20))):
-            digest.update(part)
-            left -= len(part)
-        return file.read() == digest.digest()
-
-
-@lru_cache
-def _seal_holds(path: str, _size: int, _time: int) -> bool:
-    """As `is_sealed`; the file is read once, and again when it has another size or time."""
-    return is_sealed(path)
 
 
 def load_arrays(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:

@@ -1,22 +1,17 @@
-"""The folder of results, for one run at a time and with no file from the future, and the presence of a GPU.
+"""The folder of results, for one run at a time, and the presence of a GPU.
 
 Also: one command at a time where commands side by side add to the same file.
 """
 
 import os
-import shlex
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 
 from amae.runtime.errors import InputError
 
 LOCK = "AMAE_LOCK"  # environment variable: the lock file of the run that a command belongs to
-SKEW = 60.0  # seconds that clocks may differ
-UNWATCHED = ("raw", "sources")  # folders of images, which are many
 
 _held: list[int] = []  # file descriptors: a lock goes when they are closed, which the end of the process does
 
@@ -75,7 +70,7 @@ def in_turn(path: Path) -> Iterator[None]:
 
 
 def _holders(file: int) -> list[int]:
-    """Processes that hold a lock on an open file, where the system tells (Linux)."""
+    """Processes that hold a lock on an open file, where the system reports them (Linux)."""
     inode = os.fstat(file).st_ino
     try:
         locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
@@ -87,33 +82,3 @@ def _holders(file: int) -> list[int]:
 def has_nvidia() -> bool:
     """True if the driver of an NVIDIA GPU is at work here; found without torch, which takes seconds to load."""
     return Path("/dev/nvidiactl").exists()
-
-
-def check_folder(results: str | Path) -> None:
-    """Raise InputError where a file is in the place of the folder, and for a result whose time has not come yet.
-
-    By times it is told what must be made again.
-    """
-    for folder in (Path(results), *Path(results).parents):
-        if folder.exists() and not folder.is_dir():
-            raise InputError(f"key results: {results}: cannot be written to (Not a directory: {folder})")
-    now = time.time()
-    spared = " ".join(f"-not -path '*/{name}/*'" for name in UNWATCHED)
-    for folder, folders, names in os.walk(results):
-        folders[:] = [name for name in folders if name not in UNWATCHED]
-        for path in (Path(folder, name) for name in names):
-            if (made := _time_of(path)) > now + SKEW:
-                raise InputError(
-                    f"{path}: made at {datetime.fromtimestamp(made):%Y-%m-%d %H:%M:%S}, and it is "
-                    f"{datetime.fromtimestamp(now):%Y-%m-%d %H:%M:%S} now: the clock was set back. What must be made "
-                    "again cannot be told. Put the clock right; or, if it is right now, delete such files: "
-                    f"find {shlex.quote(str(results))} -type f -newermt now {spared} -delete. They are made again"
-                )
-
-
-def _time_of(path: Path) -> float:
-    """When a file was last changed; 0 for one that has just gone."""
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0

@@ -16,7 +16,7 @@ def find_images(dataset: str, folder: str | Path, forms: Mapping[str, Sequence[s
     """The first form that is there, and its files by name without suffix.
 
     `forms` maps a suffix to patterns of folders, e.g. {".dcm": ["stage_2_train_images"]}; all folders that match at the
-    least depth count. Raises InputError that says what to get when no form is there.
+    least depth count. Raises InputError that names what to get when no form is there.
     """
     folder = Path(folder)
     for suffix, patterns in forms.items():

@@ -44,7 +44,7 @@ def read_table(name: str, folders: list[Path], columns: list[str], numbers: Sequ
     path = find_file(folders, TABLES[name])
     if path is None:
         print(
-            f"metadata: no {' or '.join(TABLES[name])}; what it tells stays empty. `uv pip install --no-deps "
+            f"metadata: no {' or '.join(TABLES[name])}; its columns stay empty. `uv pip install --no-deps "
             "torchxrayvision` provides it, or a folder with it (--metadata)",
             file=sys.stderr,
         )
@@ -117,7 +117,7 @@ def corner_boxes(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
 def boxes_in_files(boxes: pd.DataFrame, table: pd.DataFrame, side: int) -> pd.DataFrame:
     """Boxes of the test images, in pixels of their files (edges at integers).
 
-    Boxes of T_u stay out: they would tell its labels. PNG files may be smaller copies of the `side` x `side` originals
+    Boxes of T_u stay out: they would show its labels. PNG files may be smaller copies of the `side` x `side` originals
     that the boxes are drawn on; DICOM files are the originals.
     """
     paths = table.loc[table["split"] == "test"].set_index("image_id")["path"]

@@ -27,7 +27,7 @@ def index(folder: Path, published: tuple[tuple[int, int], ...] = PUBLISHED) -> p
 
     The patient is the first number of the file name. The published training and test folders both count from person1;
     a number in both is taken as one patient, so that splits are patient-disjoint either way. Raises InputError when
-    files or counts are wrong, or a name tells no patient.
+    files or counts are wrong, or a name contains no patient.
     """
     table = _listed(folder) if (folder / "labels.csv").is_file() else _scanned(folder)
     found = tuple(int((table["label"] == label).sum()) for label in LABELS.values())
@@ -37,7 +37,7 @@ def index(folder: Path, published: tuple[tuple[int, int], ...] = PUBLISHED) -> p
     stem = table["path"].map(lambda path: Path(path).stem)
     matches = stem.map(PATIENT.match)
     if matches.isna().any():
-        raise InputError(f"{table.loc[matches.isna(), 'path'].iloc[0]}: the file name tells no patient")
+        raise InputError(f"{table.loc[matches.isna(), 'path'].iloc[0]}: the file name contains no patient")
     finding = stem.map(lambda name: kind[1] + " pneumonia" if (kind := FINDING.search(name)) else "normal")
     return table.assign(image_id=stem, patient_id=matches.map(lambda match: match[1] or match[2]), finding=finding)
 

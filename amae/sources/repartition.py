@@ -67,7 +67,7 @@ def without_test_patients(
     """The lists without the training images of patients who are also in the test set, in the same order.
 
     The test set stays as published, so that results on it can be compared. `patients` maps an image to its patient; an
-    image whose patient is unknown stays. Says on stderr how many of each list were left out.
+    image whose patient is unknown stays. Reports on stderr how many of each list were left out.
     """
     test = {patients.get(image, "") for name in lists if name.startswith("test") for image in lists[name]} - {""}
     kept = {

@@ -30,7 +30,7 @@ REPARTITIONS = ("rsna_data.json", "data.json", "RSNA/data.json", "*/RSNA/data.js
 SIDE = 1024  # pixels of every original
 BOX_CELLS = ["x", "y", "width", "height"]
 INCOMPLETE = (
-    "An archive made for one-class training may hold T_n and the test images only: take the original DICOM files, or "
+    "An archive made for one-class training may have T_n and the test images only: take the original DICOM files, or "
     "set anomaly_ratio to none"
 )
 
@@ -78,7 +78,7 @@ def _patients(mapping: Mapping[str, str]) -> dict[str, str]:
     """Patient of each image; NIH's names begin with it. Raises InputError where the mapping is not there."""
     if not mapping:
         raise InputError(
-            f"rsna: patient_disjoint needs {TABLES['rsna_nih'][0]}, which tells the patients; fetch it with `amae "
+            f"rsna: patient_disjoint needs {TABLES['rsna_nih'][0]}, which lists the patients; fetch it with `amae "
             "fetch-source --dataset metadata --folder FOLDER`, and name that folder as metadata"
         )
     return {image: name.split("_")[0] for image, name in mapping.items()}

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from amae.runtime.errors import InputError
-from amae.runtime.files import delete_leftovers, temporary_beside
+from amae.runtime.files import temporary_beside
 
 MEMBERS = 1_000_000  # no benchmark has a fifth of it
 DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError)
@@ -28,7 +28,7 @@ def unpack(archive: str | Path, folder: str | Path, limit: int) -> None:
     if folder.exists():
         raise InputError(f"{folder}: exists already; remove it to unpack {archive} again")
     temporary = temporary_beside(folder)
-    delete_leftovers(folder.parent)
+    shutil.rmtree(temporary, ignore_errors=True)  # of a killed process
     temporary.mkdir(parents=True)
     try:
         _extract_all(archive, temporary, limit)

@@ -33,12 +33,12 @@ def index(
     """Table of images for `build_manifest`, with every label, and boxes of the test images in pixels of their files.
 
     finding has the names that any of the three radiologists gave, readers the radiologists, both joined by "|". The
-    boxes are of the original matrix, whose size only the DICOM files tell: there are none for the PNG copies. View, sex
+    boxes are of the original matrix, whose size only the DICOM files state: there are none for the PNG copies. View, sex
     and age are not published. Raises InputError when files or counts are wrong, and where patients are to be kept apart
     (`patient_disjoint`), who are not published either.
     """
     if patient_disjoint:
-        raise InputError("vindr: patient_disjoint is true, but VinDr-CXR does not tell its patients; expected false")
+        raise InputError("vindr: patient_disjoint is true, but VinDr-CXR does not list its patients; expected false")
     lists = read_repartition(repartition, published, pool=anomaly_ratio is not None)
     table = compose(lists, published, anomaly_ratio, repartition, every_ratio)
     suffix, files = find_images("vindr", folder, FORMS)
@@ -50,7 +50,7 @@ def index(
     of_image = marks.groupby("image_id")[["class_name", "rad_id"]].agg(lambda names: "|".join(sorted(set(names))))
     table = join(table, of_image.reset_index(), "image_id", {"finding": "class_name", "readers": "rad_id"})
     if suffix == ".png":
-        print("vindr: PNG copies do not tell the size of the originals that boxes refer to: no boxes", file=sys.stderr)
+        print("vindr: PNG copies do not state the size of the originals that boxes refer to: no boxes", file=sys.stderr)
         return table, no_boxes()
     test = table.loc[table["split"] == "test", "image_id"]
     boxes = marks[(marks["x_min"] != "") & marks["image_id"].isin(test)].rename(columns={"class_name": "finding"})

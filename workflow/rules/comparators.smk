@@ -57,7 +57,7 @@ rule measure_comparison:
 
 
 rule check_setting:
-    """How well the detector tells T_u from T_n, and how much of T_u it takes for abnormal; no label is read."""
+    """How well the detector separates T_u from T_n, and how much of T_u it takes for abnormal; no label is read."""
     input:
         state=f"{RUN}/comparators/detector_Y/state.safetensors",
     output:

@@ -6,7 +6,7 @@ SOURCE_LOGS = f"{RESULTS}/sources/logs"
 
 
 rule fetch_source:
-    """Fetch, verify and unpack what is open of a published data set; say what a person has to get."""
+    """Fetch, verify and unpack what is open of a published data set; name what a person has to get."""
     input:
         catalogue=paths.CATALOGUE,
     output:
@@ -27,7 +27,7 @@ rule fetch_source:
 
 
 rule fetch_weights:
-    """Fetch published weights; the checksum of the first download must hold afterwards."""
+    """Fetch published weights; later downloads must have the checksum of the first."""
     input:
         catalogue=paths.CATALOGUE,
     output:

@@ -4,7 +4,7 @@ from amae.plan import compared, stage2
 
 
 rule train_stage1:
-    """Train the head that tells normal images from synthetic anomalies, on frozen features."""
+    """Train the head that separates normal images from synthetic anomalies, on frozen features."""
     input:
         **PACKED,
         lungs=f"{DATA}/lungs.npy",

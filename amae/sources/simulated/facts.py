@@ -104,7 +104,7 @@ def derived_uid(facts: "Facts", role: str) -> str:
 
 
 def patient_of(seed: int, index: int) -> int:
-    """Patient number of an image: blocks of thirteen images hold ten patients with one to three images each."""
+    """Patient number of an image: blocks of thirteen images contain ten patients with one to three images each."""
     size = sum(IMAGES_OF_BLOCK)
     block, place = divmod(index, size)
     owners = np.repeat(np.arange(len(IMAGES_OF_BLOCK)), IMAGES_OF_BLOCK)

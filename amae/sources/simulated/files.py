@@ -188,7 +188,7 @@ def _describe_pixels(dataset: Dataset, image: SimulatedImage) -> None:
 
 
 def rescale(facts: Facts) -> tuple[float, float]:
-    """Modality rescale slope and intercept of the file: (1, 0) unless the facts say otherwise."""
+    """Modality rescale slope and intercept of the file: (1, 0) unless the facts state others."""
     half = 2 ** (facts.bits_stored - 1)
     return {"none": (1.0, 0.0), "identity": (1.0, 0.0), "negative": (1.0, -float(half)), "slope": (0.5, 0.0)}[
         facts.rescale

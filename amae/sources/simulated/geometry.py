@@ -118,7 +118,7 @@ def look_up(values: np.ndarray, index: np.ndarray) -> np.ndarray:
 
 
 def window(x: np.ndarray, y: np.ndarray, centre: tuple[float, float], reach: float) -> tuple[slice, slice]:
-    """Rows and columns of a coordinate grid, x (H, W) and y (H, 1); they hold the disc of radius `reach` at centre."""
+    """Rows and columns of a coordinate grid, x (H, W) and y (H, 1); they cover the disc of radius `reach` at centre."""
     across, shear, down = (float(v) for v in (x[0, 1] - x[0, 0], x[1, 0] - x[0, 0], y[1, 0] - y[0, 0]))
     row = (centre[1] - float(y[0, 0])) / down
     column = (centre[0] - float(x[0, 0]) - shear * row) / across
