@@ -33,7 +33,7 @@ def index(
     """Table of images for `build_manifest`, with every label, and boxes of the test images in pixels of their files.
 
     finding has the names that any of the three radiologists gave, readers the radiologists, both joined by "|". The
-    boxes are of the original matrix, whose size only the DICOM files state: there are none for the PNG copies. View, sex
+    boxes are of the original matrix, whose size only DICOM files state: there are none for the PNG copies. View, sex
     and age are not published. Raises InputError when files or counts are wrong, and where patients are to be kept apart
     (`patient_disjoint`), who are not published either.
     """
