@@ -162,7 +162,3 @@ def _what_to_lower(words: list[str]) -> str:
         key = option.removeprefix("--").replace("-", "_")
         return f"lower the key {key} ({option}), {now} now, and run it again"
     return "end what else uses this memory, or go on without the GPU (--device cpu, --resources gpu=0)"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

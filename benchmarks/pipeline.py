@@ -142,8 +142,8 @@ def start_up() -> Iterator[Result]:
         export = ["export-pseudo-labels", "--unlabeled-scores", str(table), "--pseudo-labels", str(folder / "out.csv")]
         dry_run = ["--dry-run", "--quiet", "rules", "--cores", "1", "--config", "preset=paper"]
         commands = {
-            "help": ("amae --help", 0.3, [sys.executable, "-m", "amae.cli", "--help"]),
-            "command": ("amae export-pseudo-labels", 1.0, [sys.executable, "-m", "amae.cli", *export]),
+            "help": ("amae --help", 0.3, [sys.executable, "-m", "amae", "--help"]),
+            "command": ("amae export-pseudo-labels", 1.0, [sys.executable, "-m", "amae", *export]),
             "dry_run": ("dry run of paper", 10.0, [sys.executable, "-m", "snakemake", "paper", *dry_run]),
         }
         for kind, (what, limit, command) in commands.items():
