@@ -36,17 +36,18 @@ STREAMS = {
 }
 IMAGES_OF_BLOCK = (1, 1, 1, 1, 1, 1, 1, 1, 2, 3)  # ten patients share thirteen consecutive images
 MATRICES = (
-    (512, 512),
-    (512, 428),
-    (480, 400),
-    (448, 448),
-    (576, 480),
-    (640, 528),
-    (560, 560),
-    (400, 480),
-    (384, 384),
-    (600, 640),
+    (256, 256),
+    (256, 214),
+    (240, 200),
+    (224, 224),
+    (288, 240),
+    (320, 264),
+    (280, 280),
+    (200, 240),
+    (192, 192),
+    (300, 320),
 )
+MORE_FINDINGS = ((0, 0.3), (1, 0.4), (2, 0.3))  # beside an image's first: abnormal radiographs rarely show one alone
 SYNTAXES = (
     (ImplicitVRLittleEndian, 0.25),
     (ExplicitVRLittleEndian, 0.25),
@@ -85,7 +86,8 @@ class Facts:
     time: str
     label: str
     finding: str
-    severity: float
+    severity: float  # conspicuity of the finding, 0 faint to 1 plain
+    others: tuple[tuple[str, float], ...] = ()  # further findings, none plainer than the first
 
     @property
     def uid(self) -> str:
@@ -127,6 +129,8 @@ def draw_facts(seed: int, index: int, abnormal: float = 0.4) -> Facts:
     sex, age = ("M", "F")[int(person.integers(2))], int(np.clip(person.normal(55, 18), 18, 95))
     is_abnormal = bool(truth.random() < abnormal)
     finding, severity = FINDINGS[int(truth.integers(len(FINDINGS)))], round(float(truth.uniform(0.02, 1.0)), 3)
+    names = [name for name in FINDINGS if name != finding]
+    others = [str(name) for name in truth.permutation(names)[: choose(truth, MORE_FINDINGS)]]
     return Facts(
         seed=seed,
         index=index,
@@ -138,6 +142,7 @@ def draw_facts(seed: int, index: int, abnormal: float = 0.4) -> Facts:
         label="abnormal" if is_abnormal else "normal",
         finding=finding if is_abnormal else "",
         severity=severity if is_abnormal else 0.0,
+        others=tuple((name, round(severity * truth.uniform(0.5, 1), 3)) for name in others if is_abnormal),
         **_draw_file(stream(seed, index, "facts"), sex),
     )
 

@@ -19,7 +19,19 @@ from amae.sources.simulated.facts import IMAGES_OF_BLOCK, Facts, derived_uid
 from amae.sources.simulated.image import SimulatedImage, simulate_image
 
 NOTICE = "SYNTHETIC IMAGE: computer simulation, not a patient. Not for clinical use."
-LABEL_COLUMNS = ["image_id", "path", "split", "label", "finding", "severity", "patient_id", "view", "sex", "age"]
+LABEL_COLUMNS = [
+    "image_id",
+    "path",
+    "split",
+    "label",
+    "finding",
+    "severity",
+    "others",
+    "patient_id",
+    "view",
+    "sex",
+    "age",
+]
 LABEL_COLUMNS += ["rows", "columns", "spacing", "bits_stored", "photometric", "syntax"]
 BOX_COLUMNS = ["image_id", "finding", "x_min", "y_min", "x_max", "y_max", "contrast", "severity"]
 
@@ -32,9 +44,10 @@ def simulate_dataset(
     `calibration` normal images of other patients come on top of the `images`, which do not depend on them.
 
     labels.csv: image_id, path (relative to the folder), split (calibration, or empty: to be drawn), label (normal |
-    abnormal), finding, severity (0 to 1), patient_id, view, sex, age and the file's properties. boxes.csv: one row per
-    instance of a finding, x_min, y_min, x_max, y_max in pixels of the stored matrix with edges at integers, contrast
-    (mean change of the line integral). Raises InputError for impossible numbers.
+    abnormal), finding and its severity (0 faint to 1 plain), others (further
+    findings), patient_id, view, sex, age and the file's properties. boxes.csv: one row per instance of a finding,
+    x_min, y_min, x_max, y_max in pixels of the stored matrix with edges at integers, contrast (mean change of the line
+    integral). Raises InputError for impossible numbers.
     """
     if images < 1 or not 0 <= abnormal <= 1 or seed < 0 or calibration < 0:
         raise InputError(
@@ -63,17 +76,18 @@ def _write_one(folder: Path, seed: int, abnormal: float, task: tuple[int, str]) 
     path = Path("dicom") / f"{facts.image_id}.dcm"
     write_dicom(image, folder / path)
     label = {name: getattr(facts, name) for name in LABEL_COLUMNS if name not in ("path", "split", "syntax")}
+    label |= {"others": " ".join(name for name, _ in facts.others)}
     label |= {"path": path.as_posix(), "split": split, "syntax": UID(facts.syntax).name}
     boxes = [
         {
             "image_id": facts.image_id,
-            "finding": facts.finding,
+            "finding": box.finding,
             "x_min": box.x_min,
             "y_min": box.y_min,
             "x_max": box.x_max,
             "y_max": box.y_max,
             "contrast": box.contrast,
-            "severity": facts.severity,
+            "severity": box.severity,
         }
         for box in image.boxes
     ]

@@ -37,8 +37,9 @@ class Change:
 
 
 def apply_finding(name: str, scene: Scene, severity: float, rng: np.random.Generator) -> Change:
-    """Draw one finding of the given severity (0 subtle to 1 plain)."""
-    return DRAW[name](scene, severity, rng)
+    """Draw one finding of the given conspicuity (0 faint to 1 plain)."""
+    draw, faint, plain = DRAW[name]
+    return draw(scene, faint + (plain - faint) * severity, rng)
 
 
 def lung_point(scene: Scene, rng: np.random.Generator, side: int, deep: float = 4.0) -> tuple[float, float]:
@@ -194,14 +195,14 @@ def draw_cardiomegaly(scene: Scene, severity: float, rng: np.random.Generator) -
     return Change([np.float32(LUNG_AIR) * (scene.chest.lung - after)])
 
 
-DRAW = {
-    "nodule_or_mass": draw_nodules,
-    "consolidation": draw_consolidation,
-    "effusion": draw_effusion,
-    "pneumothorax": draw_pneumothorax,
-    "atelectasis": draw_atelectasis,
-    "interstitial": draw_interstitial,
-    "cardiomegaly": draw_cardiomegaly,
+DRAW = {  # what draws a finding, and its severity where it is faint and where it is plain
+    "nodule_or_mass": (draw_nodules, 0.4, 1.15),
+    "consolidation": (draw_consolidation, 0.4, 1.5),
+    "effusion": (draw_effusion, 0.4, 1.5),
+    "pneumothorax": (draw_pneumothorax, 0.4, 1.5),
+    "atelectasis": (draw_atelectasis, 0.4, 1.5),
+    "interstitial": (draw_interstitial, 0.3, 1.3),
+    "cardiomegaly": (draw_cardiomegaly, 0.4, 1.5),
 }
 
 

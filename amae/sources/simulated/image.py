@@ -26,6 +26,8 @@ class Box:
     x_max: int
     y_max: int
     contrast: float
+    finding: str
+    severity: float
 
 
 @dataclass(frozen=True)
@@ -68,15 +70,16 @@ def render(facts: Facts) -> SimulatedImage:
     water = chest.water + mottle(facts, frame, chest)
     bones, metal = draw_bones(body, frame), draw_metal(facts, frame)
     before = line_integral(water + np.float32(VESSEL_WATER) * vessels, bones, metal)
-    line, mask, boxes = before, np.zeros(before.shape, dtype=bool), ()
-    if facts.finding:
-        change = apply_finding(facts.finding, Scene(body, frame, chest), facts.severity, finding_stream(facts))
+    line, mask, boxes = before.copy(), np.zeros(before.shape, dtype=bool), []
+    rng, kept = finding_stream(facts), np.float32(1)
+    for finding, severity in ((facts.finding, facts.severity), *facts.others) if facts.finding else ():
+        change = apply_finding(finding, Scene(body, frame, chest), severity, rng)
         parts = [line_integral(part, np.float32(0)).astype(np.float32) for part in change.water]
-        boxes, mask = outline(parts)
-        line = before + sum(parts)
-        if change.vessels is not None:
-            line += line_integral((change.vessels - 1) * np.float32(VESSEL_WATER) * vessels, np.float32(0))
-        line = np.maximum(line, 0)
+        found, where = outline(parts, finding, severity)
+        boxes, mask = [*boxes, *found], mask | where
+        line += sum(parts)
+        kept = kept if change.vessels is None else kept * np.maximum(change.vessels, 0)
+    line = np.maximum(line + line_integral((kept - 1) * np.float32(VESSEL_WATER) * vessels, np.float32(0)), 0)
     black, white = grey_range(before, chest.tissue > 6, chest.lung > 4, exposure, frame)
     grey = process(detect(expose(line, exposure, frame), exposure, facts), exposure, frame)
     grey = np.clip((grey - np.float32(black)) * np.float32(1 / (white - black)), 0, 1)
@@ -86,7 +89,7 @@ def render(facts: Facts) -> SimulatedImage:
         shut[opening] = False
         grey[shut] = 0
     pixels, centre, width = store(grey, facts)
-    return SimulatedImage(facts, pixels, mask, boxes, centre, width)
+    return SimulatedImage(facts, pixels, mask, tuple(boxes), centre, width)
 
 
 def finding_stream(facts: Facts) -> np.random.Generator:
@@ -102,8 +105,8 @@ def mottle(facts: Facts, frame: Frame, chest: Chest) -> np.ndarray:
     return coarse * np.clip(chest.tissue / 10, 0, 1) + fine * np.clip(chest.lung / 6, 0.3, 1)
 
 
-def outline(parts: list[np.ndarray]) -> tuple[tuple[Box, ...], np.ndarray]:
-    """Boxes of the instances and the union of their masks; an instance that changes nothing visible has no box."""
+def outline(parts: list[np.ndarray], finding: str, severity: float) -> tuple[list[Box], np.ndarray]:
+    """Boxes of the instances of a finding and the union of their masks; one that changes nothing visible has no box."""
     union, boxes = np.zeros(parts[0].shape, dtype=bool), []
     for part in parts:
         mask = changed(part)
@@ -112,9 +115,9 @@ def outline(parts: list[np.ndarray]) -> tuple[tuple[Box, ...], np.ndarray]:
             continue
         contrast = round(float(np.abs(part[mask]).mean()), 4)
         box = (int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
-        boxes.append(Box(*box, contrast))
+        boxes.append(Box(*box, contrast, finding, severity))
         union |= mask
-    return tuple(boxes), union
+    return boxes, union
 
 
 def store(grey: np.ndarray, facts: Facts) -> tuple[np.ndarray, float, float]:
