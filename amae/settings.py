@@ -203,9 +203,9 @@ class ReconstructionSettings(Checked):
 class DetectorSettings(_Trained):
     """The detector (ours): networks that separate T_u from T_n, each trained without one fold of patients."""
 
-    image_size: int = setting(96, "side of the network's input in pixels, a multiple of 16", 16)
+    image_size: int = setting(64, "side of the network's input in pixels, a multiple of 16", 16)
     folds: int = setting(3, "folds of patients, and networks", 2)
-    epochs: int = setting(15, "passes over a network's images", 1)
+    epochs: int = setting(30, "passes over a network's images", 1)
     warmup_epochs: int = setting(1, "epochs of linear warm-up", 0)
     batch_size: int = setting(32, "images in a step", 2)
     lr: float = setting(1e-3, "learning rate", 0)

@@ -5,7 +5,7 @@ This project's own: the paper has no such row.
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from amae.comparators.interface import Fitted, Scores, TestData, TrainingData
 from amae.comparators.shared import prefixed, under
@@ -34,9 +34,13 @@ def fit(data: TrainingData, settings: DetectorSettings, seed: int, resume: Resum
 
 def score(state: dict[str, Tensor], data: TestData, settings: DetectorSettings, balanced: bool) -> Scores:
     """Mean over places, networks and mirror images of the logit of T_u, float32 `(N,)`."""
-    networks = []
-    for fold in range(settings.folds):
-        network = make_network()
-        network.load_state_dict(under(state, f"fold{fold}"))
-        networks.append(network.to(data.images.device))
+    networks = [network.to(data.images.device) for network in networks_of(state, settings)]
     return {"score": score_maps(networks, resize(data.images, settings.image_size)).mean((1, 2))}
+
+
+def networks_of(state: dict[str, Tensor], settings: DetectorSettings) -> list[nn.Sequential]:
+    """The networks of a trained detector, one for each fold."""
+    networks = [make_network() for _ in range(settings.folds)]
+    for fold, network in enumerate(networks):
+        network.load_state_dict(under(state, f"fold{fold}"))
+    return networks
