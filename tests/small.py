@@ -8,6 +8,7 @@ import torch
 
 from amae.mae.architecture import Architecture
 from amae.mae.model import MAE
+from amae.method.detector import make_network
 from amae.method.scores import DESCRIPTIONS
 from amae.method.stage1 import make_head
 from amae.predict.model import Model, save_model
@@ -31,6 +32,11 @@ def write_model(path: Path, size: int, conversion: str) -> Path:
         "conversion": conversion,
         "square": "squash",
         "reconstruction": vars(ReconstructionSettings()),
+        "masks_of_new_images": vars(ReconstructionSettings()),
+        "detector": {"folds": 1, "image_size": 32},
+        "test": {},
+        "auc_p": {},
+        "mask_noise": 0.5,
         "files": {"manifest": "0" * 64},
         "versions": {"amae": "0"},
         "commit": "unknown",
@@ -38,5 +44,5 @@ def write_model(path: Path, size: int, conversion: str) -> Path:
         "mask_shares": {"empty": 1.0, "implausible": 1.0},
         "map_limit": 0.1,
     }
-    save_model(Model(about, encoder, head, module, twin, arrays), path)
+    save_model(Model(about, encoder, head, module, twin, (make_network(),), arrays), path)
     return path

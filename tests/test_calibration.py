@@ -14,7 +14,7 @@ def test_percentiles_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("count", "specificity", "threshold"), [(20, 0.95, 19), (100, 0.95, 95), (10, 0.95, 10), (10, 0.5, 5), (3, 0.01, 1)]
+    ("count", "specificity", "threshold"), [(20, 0.95, 19), (100, 0.95, 95), (19, 0.95, 19), (10, 0.5, 5), (3, 0.01, 1)]
 )
 def test_the_threshold_is_the_smallest_score_that_reaches_the_specificity(count, specificity, threshold):
     scores = np.random.default_rng(0).permutation(np.arange(1.0, count + 1))
@@ -25,7 +25,7 @@ def test_the_threshold_is_the_smallest_score_that_reaches_the_specificity(count,
 
 def test_the_interval_by_the_binomial_distribution():
     """P(F(x_k) <= p) is the chance that at least k of n uniform scores are below p."""
-    for count, k in ((100, 95), (60, 57), (10, 10)):
+    for count, k in ((100, 95), (60, 57), (30, 27)):
         point = operating_point(np.arange(float(count)), (k - 0.5) / count)
         assert binom.sf(k - 1, count, point.low) == pytest.approx(0.025)
         assert binom.sf(k - 1, count, point.high) == pytest.approx(0.975)
@@ -44,3 +44,11 @@ def test_the_interval_holds_the_specificity_reached_as_often_as_it_says():
 def test_an_impossible_specificity_is_refused(specificity):
     with pytest.raises(InputError, match="--specificity: found"):
         operating_point(np.arange(9.0), specificity)
+
+
+@pytest.mark.parametrize(("specificity", "needed"), [(0.95, 19), (0.9, 9), (0.5, 1), (0.99, 99)])
+def test_with_too_few_images_there_is_no_operating_point(specificity, needed):
+    """Of n + 1 images in random order the largest is the last one with probability 1 / (n + 1)."""
+    assert operating_point(np.arange(float(needed)), specificity) is not None
+    assert needed == 1 or operating_point(np.arange(needed - 1.0), specificity) is None
+    assert needed / (needed + 1) >= specificity > (needed - 1) / needed

@@ -222,6 +222,7 @@ def outputs_of(command):
         "list-images": ("candidates",),
         "export": ("model", "card"),
         "plot-scores": ("roc", "precision-recall"),
+        "compare": ("state", "history", "record", "scores"),
     }
     return {f"--{name}" for name in written.get(command, ("table", "figure", "folder"))}
 

@@ -13,8 +13,12 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from amae.runtime.files import read_csv, sha256
 
-SCORES = ["stage1", "inter", "mask_rec", "error_ratio", "error_ratio_patch"]
+SCORES = ["stage1", "inter", "mask_rec", "error_ratio", "error_ratio_patch", "detector"]
 PER_SEED = [
+    "comparators/detector_Y/history.csv",
+    "comparators/detector_Y/run.json",
+    "comparators/detector_Y/scores.csv",
+    "comparators/detector_Y/state.safetensors",
     "gallery.png",
     "histograms.png",
     "metrics.csv",

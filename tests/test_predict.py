@@ -1,6 +1,7 @@
 """New radiographs: scores as in the workflow, calls, flags, what is written, and what must never be."""
 
 import base64
+import hashlib
 import io
 import re
 import shutil
@@ -15,7 +16,10 @@ import pytest
 import torch
 from PIL import Image
 from pydicom.dataset import Dataset
+from pydicom.uid import RLELossless
 from safetensors.torch import load_file, save_file
+from scipy import ndimage
+from scipy.stats import spearmanr
 
 from amae.cli import main
 from amae.commands.predict import _picture_name
@@ -23,6 +27,7 @@ from amae.data.dicom import read_grey
 from amae.data.images import make_square
 from amae.figures.prediction import POLICY, draw_sheet, full_overlay, shown_of, write_page
 from amae.mae.checkpoints import read_safetensors, write_tensors
+from amae.method.reconstruct import draw_orders, reconstruct
 from amae.predict import score as module
 from amae.predict.files import list_files
 from amae.predict.model import FORMAT, load_model
@@ -30,7 +35,7 @@ from amae.runtime.errors import InputError
 from amae.runtime.files import atomic, read_csv
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-SCORES = ["stage1", "inter", "mask_rec", "error_ratio", "error_ratio_patch"]
+SCORES = ["detector", "stage1", "inter", "mask_rec", "error_ratio", "error_ratio_patch"]
 PLANTED = {
     "PatientName": "Plantagenet^Geoffrey",
     "PatientID": "PID-8675309",
@@ -65,6 +70,8 @@ def files(finished) -> list[Path]:
 
 def score(model: Path, output: Path, *given: Path, options: tuple[str, ...] = ()) -> pd.DataFrame:
     """Run `amae predict` on the CPU, and read its table."""
+    if "--specificity" not in options:  # the model has ten calibration images, too few for 0.95
+        options = (*options, "--specificity", "0.9")
     words = ["predict", *given, "--model", model, "--output", output, "--device", "cpu", *options]
     assert main([str(word) for word in words]) == 0
     return pd.read_csv(output / "predictions.csv", keep_default_na=False, na_values=dict.fromkeys(SCORES, ""))
@@ -87,18 +94,66 @@ def changed(source: Path, target: Path, **elements: object) -> Path:
     return target
 
 
-def test_scores_are_those_of_the_workflow(finished, predicted):
-    expected = read_csv(finished.results / "seed0/scores.csv").set_index("image_id")[SCORES].astype(float)
+def test_scores_without_masks_are_those_of_the_workflow(finished, predicted):
+    names = ["detector", "stage1"]
+    expected = read_csv(finished.results / "seed0/scores.csv").set_index("image_id")[names].astype(float)
     found = predicted[1].assign(image_id=[Path(name).stem for name in predicted[1]["file"]]).set_index("image_id")
     assert len(expected) == 20
-    np.testing.assert_allclose(found.loc[expected.index, SCORES], expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found.loc[expected.index, names], expected, rtol=0, atol=6e-6)  # rounded to 1e-5
+
+
+def test_masks_come_from_the_pixels_and_are_complementary(exported):
+    model = load_model(exported)
+    size, patches = model.encoder.architecture.image_size, model.encoder.architecture.patches
+    images = np.random.default_rng(1).integers(0, 256, (3, size, size), dtype=np.uint8)
+    assert model.settings.mask_scheme == "complementary" and model.settings.masks % 4 == 0
+    orders = draw_orders([hashlib.sha256(image.tobytes()).hexdigest() for image in images], 0, patches, model.settings)
+    batch = torch.from_numpy(images)
+    (a, _), (b, _) = (reconstruct(m, batch, orders, model.settings) for m in (model.module_a, model.module_b))
+    scores, _, maps = module.score_images(model, images)
+    np.testing.assert_allclose(scores["inter"], (a - b).abs().mean((1, 2)).numpy(), rtol=0, atol=1e-6)
+    target = batch / 255
+    gain = 2 * (b - a) * (target - (a + b) / 2)  # the same, worked out
+    sigma = model.encoder.architecture.patch_size / 3
+    expected = [ndimage.gaussian_filter(each, sigma).clip(0) for each in gain.numpy()]
+    np.testing.assert_allclose(maps, expected, rtol=0, atol=1e-6)
+
+
+def test_a_picture_has_one_score_under_any_name_and_in_any_format(exported, files, tmp_path):
+    dataset = pydicom.dcmread(files[4])
+    grey = read_grey(files[4], "minmax")
+    for number in range(4):
+        (tmp_path / "in" / str(number)).mkdir(parents=True)
+        Image.fromarray(grey).save(tmp_path / "in" / str(number) / f"{number}.png")
+    dataset.compress(RLELossless)
+    dataset.save_as(tmp_path / "in/other.dcm")
+    (tmp_path / "in/same.dcm").write_bytes(files[4].read_bytes())
+    table = score(exported, tmp_path / "out", tmp_path / "in")
+    assert len(table) == 6 and (table["reason"] == "").all()
+    np.testing.assert_allclose(table[SCORES], np.repeat(table[SCORES][:1].to_numpy(), 6, 0), rtol=0, atol=1e-6)
+
+
+def test_rounds_of_masks_make_their_noise_small(exported, monkeypatch):
+    """Scores whose noise is known: one mask set gives a standard deviation of 1 within an image, 2 between images."""
+    rng = np.random.default_rng(0)
+    truth = 2 * rng.standard_normal(4000)
+
+    def drawn(model, images, draw):
+        noisy = truth + rng.standard_normal(len(truth))
+        return pd.DataFrame({"inter": noisy, "error_ratio": truth}), None, None
+
+    monkeypatch.setattr(module, "score_images", drawn)
+    model = load_model(exported)
+    settings, noise = module.quiet(model, np.zeros((4000, 1, 1), np.uint8))
+    assert settings.masks == 4 * 4  # 4 rounds: 1 / 2 / sqrt(4) = 0.25 at most, but for the estimate's error
+    assert abs(noise - 0.25) < 0.01
 
 
 def test_lungs_are_those_of_the_workflow(finished, exported, files):
     expected = read_csv(finished.results / "lungs.csv").set_index("image_id")
     ids = [path.stem for path in files]
-    found = pd.concat(table for table, *_ in module.predict(load_model(exported), list(map(str, files)), ids))
-    found = found.set_index("id").loc[expected.index]
+    found = pd.concat(table for table, *_ in module.predict(load_model(exported), list(map(str, files))))
+    found = found.set_axis(ids).loc[expected.index]
     assert len(found) == 60
     assert (found["coverage"].round(6) == expected["coverage"].astype(float)).all()
     assert (found["mask"] == expected["flag"]).all()
@@ -129,7 +184,7 @@ def test_percentiles_and_calls_follow_from_the_calibration_images(finished, pred
         np.testing.assert_allclose(table[f"{name}_percentile"].astype(float), expected)
     called = table[table["flag"] == ""]
     assert len(called) > 40
-    above = called["inter"] > table.loc[kept, "inter"].max()  # 0.95 of 10 images: all of them
+    above = called["detector"] > np.sort(table.loc[kept, "detector"])[8]  # 0.9 of 10 images: nine
     assert (called["call"] == np.where(above, "abnormal", "normal")).all()
     assert set(called["call"]) == {"abnormal", "normal"}
 
@@ -250,7 +305,9 @@ def test_the_page_is_sorted_and_needs_nothing_else(predicted):
     page = Page((output / "summary.html").read_text(encoding="utf-8"))
     assert not {"script", "link", "iframe", "object", "form"} & set(page.tags)
     assert len(page.links) == len(table)
-    for link, name in zip(page.links, table.sort_values("inter", ascending=False)["overlay"], strict=True):
+    for link, name in zip(
+        page.links, table.sort_values(["detector", "file"], ascending=[False, True])["overlay"], strict=True
+    ):
         kind, _, data = link.partition(",")
         assert kind == "data:image/png;base64"
         assert base64.b64decode(data) == (output / name).read_bytes()
@@ -360,7 +417,7 @@ def test_no_more_files_are_read_than_a_batch_needs(exported, files, monkeypatch)
     monkeypatch.setattr(module, "prepare", lambda *task: read.append(task[0]) or prepare(*task))
     names = [str(path) for path in files[:11]]
     sizes = []
-    for table, images, maps in module.predict(load_model(exported), names, [path.stem for path in files[:11]]):
+    for table, images, maps in module.predict(load_model(exported), names):
         sizes.append(len(table))
         assert len(images) == len(maps) == len(table)
         assert len(read) == sum(sizes)
@@ -446,8 +503,10 @@ def test_the_card_is_what_inspect_prints(exported, finished, capsys):
         "10 normal images (T_n), 10 without label (T_u)",
     ):
         assert text in card
-    point = np.sort(load_model(exported).group("calibration")["inter"])[-1]
-    assert f"{point:.5g} | 0.692 to 0.997" in card
+    assert "| `detector` | too few images |" in card
+    measured = pd.read_csv(exported.with_name("metrics.csv")).set_index(["score", "group"])
+    auc = measured.loc[("detector", "all")]
+    assert f"| {auc['auc']:.2f} ({auc['auc_low']:.2f} to {auc['auc_high']:.2f}) |" in card
     from amae.runtime.files import sha256
 
     for name in ("manifest.csv", "images.npy", "mae.safetensors"):
@@ -482,6 +541,13 @@ def test_files_that_are_no_model_are_refused_by_name(finished, exported, files, 
     assert not (tmp_path / "out").exists()
 
 
+def test_too_few_calibration_images_call_nothing(exported, files, tmp_path, capsys):
+    table = score(exported, tmp_path / "out", *files[:2], options=("--specificity", "0.95"))
+    assert (table["call"] == "").all() and (table["detector_percentile"] != "").all()
+    message = "a specificity of 0.95 needs 19 normal images held out for calibration, and the model has 10"
+    assert message in capsys.readouterr().err and message in (tmp_path / "out/summary.html").read_text()
+
+
 def test_without_calibration_nothing_is_called(exported, files, tmp_path):
     about, tensors = read_safetensors(exported)
     kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("calibration.")}
@@ -489,13 +555,13 @@ def test_without_calibration_nothing_is_called(exported, files, tmp_path):
     table = score(tmp_path / "model", tmp_path / "out", *files[:2])
     assert (table["call"] == "").all()
     assert (table[[f"{name}_percentile" for name in SCORES]] == "").all(axis=None)
-    assert "no percentiles and no calls" in (tmp_path / "out/summary.html").read_text()
+    assert "No image is called" in (tmp_path / "out/summary.html").read_text()
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--score", "magic"], "--score: found 'magic', expected one of stage1, inter"),
+        (["--score", "magic"], "--score: found 'magic', expected one of detector, stage1, inter"),
         (["--specificity", "1"], "--specificity: found 1.0, expected more than 0 and less than 1"),
     ],
 )
@@ -549,14 +615,14 @@ def test_pictures_are_read_as_they_are(exported, tmp_path):
     size = model.encoder.architecture.image_size
     picture = np.random.default_rng(0).integers(0, 256, (size, size), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / "p.png")
-    direct, _, maps = module.score_images(model, picture[None], ["p"])
+    direct, _, maps = module.score_images(model, picture[None])
     found = score(exported, tmp_path / "out", tmp_path / "p.png")
     np.testing.assert_allclose(found[SCORES], direct[SCORES], rtol=0, atol=1e-6)
     heat = np.asarray(Image.open(io.BytesIO((tmp_path / "out" / found["map"][0]).read_bytes())))
     brightness = heat.astype(int).sum(-1)
     assert brightness[maps[0] == 0].max(initial=0) <= brightness.min() + 3
-    order = np.argsort(maps[0].ravel())
-    assert np.corrcoef(brightness.ravel()[order], np.arange(len(order)))[0, 1] > 0.5
+    shown = maps[0] > 0
+    assert spearmanr(brightness[shown], maps[0][shown].clip(max=model.about["map_limit"])).statistic > 0.9
 
 
 def test_maps_as_dicom_refer_to_their_radiographs(exported, files, tmp_path, capsys):
@@ -584,7 +650,7 @@ def test_maps_as_dicom_refer_to_their_radiographs(exported, files, tmp_path, cap
         grey = read_grey(source, "minmax").astype(float)
         uncoloured = np.ptp(pixels, axis=-1) == 0
         assert np.corrcoef(pixels[uncoloured, 0], grey[uncoloured])[0, 1] > 0.99  # the radiograph, at its place
-        assert 500 < uncoloured.sum() < 0.99 * uncoloured.size
+        assert uncoloured.mean() > 0.002
 
 
 @pytest.mark.parametrize("square", ["squash", "pad", "crop"])

@@ -63,8 +63,9 @@ def test_stage_1_alone_goes_from_images_to_figures(finished, tmp_path, monkeypat
     monkeypatch.chdir(project.folder)
     for words in finished.commands(*COMMANDS):
         if words[0] == "compute-metrics":
-            place = words.index("--reconstruction-scores")
-            words = words[:place] + words[place + 2 :]
+            for option in ("--reconstruction-scores", "--detector-scores"):
+                place = words.index(option)
+                words = words[:place] + words[place + 2 :]
         of_stage2 = ("module_A/history.csv", "module_B/history.csv")
         assert main([word for word in words if not word.endswith(of_stage2)]) == 0, words
     assert list(read_csv(seed / "scores.csv")) == ["image_id", "label", "view", "stage1"]

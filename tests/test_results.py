@@ -160,7 +160,7 @@ def test_the_interval_is_that_of_the_mean_over_seeds():
 
 
 def test_scores_that_do_not_belong_together_are_refused():
-    with pytest.raises(InputError, match="no score 'stage1' in its tables; they hold inter"):
+    with pytest.raises(InputError, match="no score 'stage1' in its tables; they contain inter"):
         replicates_of([scores_of_seed(0)], "stage1", "AMAE stage 1", "N", "SSL")
     with pytest.raises(InputError, match="one contains 120 images, another 60"):
         replicates_of([scores_of_seed(0), scores_of_seed(1, 60)], "inter", "AMAE stage 2", "Y", "Rec.")

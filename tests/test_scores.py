@@ -41,4 +41,4 @@ def test_a_perfect_reconstruction_by_b_is_finite_and_anomalous():
 
 def test_every_score_is_described():
     scores = reconstruction_scores(np.zeros((1, 2, 2), np.uint8), *np.ones((2, 1, 2, 2), np.float32), np.ones(1), 2)
-    assert {"stage1", *scores} == set(DESCRIPTIONS)
+    assert {"detector", "stage1", *scores} == set(DESCRIPTIONS)

@@ -179,7 +179,8 @@ def test_values_of_the_configuration_reach_no_shell(tmp_path):
     words = [word for command in seen for word in command]
     assert {*paths.values(), f"{results}/mine/images.npy", f"{results}/mine/seed0/predictions"} <= set(words)
     for name, value in splits.items():
-        assert words[words.index(f"--splits.{name.replace('_', '-')}") + 1] == str(value)
+        given = {words[i + 1] for i, word in enumerate(words) if word == f"--splits.{name.replace('_', '-')}"}
+        assert str(value) in given and given <= {str(value), "0", "0.6"}, name  # of a variant, another ratio
 
 
 @pytest.mark.long

@@ -28,7 +28,7 @@ STAGE1 = {
     "diagnose_pseudo_labels": 1,
     **MODULES,
 }
-TRAINING = {"pretrain_mae": 1, "import_weights": 1, **STAGE1}
+TRAINING = {"pretrain_mae": 1, "import_weights": 1, "run_comparator": 1, **STAGE1}
 IMAGES = {"convert_images": 1, "segment_lungs": 1, **TRAINING}
 RULES = {
     match[1]: match[2]
@@ -93,7 +93,7 @@ def test_comments_and_docstrings_rerun_nothing(finished, tmp_path):
         (["gallery={rows: 2}"], {"plot_gallery": 1}),
         (
             ["seeds=[0,1]"],
-            STAGE1,  # of the second seed alone, with the summary and the curves of both
+            {"run_comparator": 1, **STAGE1},  # of the second seed alone, with the summary and the curves of both
         ),
     ],
 )

@@ -16,7 +16,7 @@ from amae.runtime.files import write_csv
 
 def check_setting(
     *,
-    trained_detector: p.file("trained detector (.safetensors)"),
+    trained_detector: p.TrainedDetector,
     table: p.Table,
     anomaly_ratio: p.AnomalyRatio = None,
     seed: p.Seed = 0,

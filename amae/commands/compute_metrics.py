@@ -14,13 +14,14 @@ def compute_metrics(
     scores: p.Scores,
     metrics: p.Metrics,
     reconstruction_scores: p.optional(p.ReconstructionScores) = None,
+    detector_scores: p.optional(p.DetectorScores) = None,
     seed: p.Seed = 0,
 ) -> None:
     """Join the scores with the test labels, and compute AUC and average precision; without T_u of stage 1 alone."""
     made = tables.tested_images(manifest, index)
     stage1 = read_csv(stage1_scores, ["image_id", "p_abnormal"])
     made["stage1"] = rows_of(stage1, made["image_id"], stage1_scores)["p_abnormal"]
-    if path := reconstruction_scores:
+    for path in filter(None, (reconstruction_scores, detector_scores)):
         more = rows_of(read_csv(path, ["image_id"]), made["image_id"], path)
         made = made.join(more.drop(columns="image_id"))
     write_csv(made, scores)

@@ -8,16 +8,20 @@ import numpy as np
 import pandas as pd
 
 from amae.commands import parameters as p
+from amae.comparators.detector import networks_of
+from amae.comparators.state import load_state
 from amae.data.manifest import read_manifest
 from amae.data.packed import open_images, rejected_beside, select
 from amae.data.splits import patients_of
 from amae.data.stored import stored_images
+from amae.evaluation.soundness import auc_of_unlabeled
 from amae.mae.weights import load_weights
 from amae.method.features import fit_gaussian
+from amae.method.scores import DESCRIPTIONS
 from amae.method.stage1 import frozen_features, load_head
 from amae.predict.domain import MASKS, held_out_distances
 from amae.predict.model import Model, card_of, load_model, save_model
-from amae.predict.score import BATCH, score_images
+from amae.predict.score import BATCH, quiet, score_images
 from amae.runtime.device import choose_device
 from amae.runtime.errors import InputError, naming
 from amae.runtime.files import atomic, read_csv, rows_of, sha256
@@ -26,6 +30,7 @@ from amae.settings import ReconstructionSettings
 
 LIMIT_IMAGES = 64  # of T_n: their maps set the end of the colour scale
 LIMIT_PERCENTILE = 99.8
+AUCP_IMAGES = 256  # of T_u, spread over it: enough for a second digit
 
 
 def export(
@@ -38,8 +43,10 @@ def export(
     head: p.Head,
     model_a: p.ModelA,
     model_b: p.ModelB,
+    trained_detector: p.TrainedDetector,
     model: p.Model,
     card: p.file("model card to write (.md)"),
+    measured: p.optional(p.file("metrics of the run's test images, for the card (.csv)")) = None,
     dataset: p.DatasetName,
     conversion: p.Conversion = "minmax",
     square: p.Square = "squash",
@@ -52,19 +59,29 @@ def export(
     where = choose_device(device, gpus)
     encoder, a, b = (load_weights(path, where) for path in (weights, model_a, model_b))
     files = {"manifest": manifest, "images": images, "index": index, "lungs_table": lungs_table, "weights": weights}
-    files |= {"head": head, "model_a": model_a, "model_b": model_b}
+    files |= {"head": head, "model_a": model_a, "model_b": model_b, "trained_detector": trained_detector}
+    state, method, settings = load_state(trained_detector, where)
+    if method != "detector":
+        raise InputError(f"{trained_detector}: found a trained {method}, expected a detector")
     about = {
         "dataset": dataset,
         "seed": seed,
         "conversion": conversion,
         "square": square,
         "reconstruction": dataclasses.asdict(reconstruction),
+        "masks_of_new_images": dataclasses.asdict(reconstruction),
+        "detector": dataclasses.asdict(settings),
+        "test": _test_aucs(measured),
         "files": {name: sha256(path) for name, path in files.items()},
         "versions": versions(),
         "commit": (code_revision() or {}).get("commit", "unknown"),
     }
-    trained = Model(about, encoder, load_head(head, encoder.architecture.width).to(where).eval(), a, b, {})
+    detector = tuple(network.to(where) for network in networks_of(state, settings))
+    head_of_f0 = load_head(head, encoder.architecture.width).to(where).eval()
+    trained = Model(about, encoder, head_of_f0, a, b, detector, {})
     learned, arrays = _describe_training(trained, manifest, images, index, lungs_table)
+    if "detector" in learned["auc_p"]:  # T_u out of fold: its networks were trained on it
+        learned["auc_p"]["detector"] = auc_of_unlabeled(state["normal"].numpy(), state["unlabeled"].numpy())
     save_model(dataclasses.replace(trained, about=about | learned, arrays=arrays), model)
     with atomic(card) as temporary:
         temporary.write_text(card_of(load_model(model)), encoding="utf-8")
@@ -96,20 +113,39 @@ def _describe_training(
         "training.coverage": lungs["coverage"].astype(float).to_numpy(),
         "training.distance": held_out_distances(features, patients_of(training)),
     }
+    sample = parts.get("calibration", normal).head(LIMIT_IMAGES)
+    masks, noise = quiet(model, packed[sample["row"].to_numpy()])
+    model = dataclasses.replace(model, about=model.about | {"masks_of_new_images": dataclasses.asdict(masks)})
     _, maps = _score(model, normal.head(LIMIT_IMAGES), packed)
     found = {
         "images": {"calibration": 0} | {split: len(chosen) for split, chosen in parts.items()},
         "mask_shares": {name: float((lungs["flag"] == name).mean()) for name in MASKS},
         "map_limit": max(float(np.percentile(maps, LIMIT_PERCENTILE)), 1e-6),
+        "masks_of_new_images": dataclasses.asdict(masks),
+        "mask_noise": noise,
+        "auc_p": {},
     }
     if calibration:
         scores, _ = _score(model, parts["calibration"], packed)
         arrays |= {f"calibration.{name}": np.sort(scores[name].to_numpy(np.float64)) for name in scores}
+        chosen = parts["train_unlabeled"]
+        unlabeled, _ = _score(model, chosen[:: -(-len(chosen) // AUCP_IMAGES)], packed)
+        found["auc_p"] = {name: auc_of_unlabeled(scores[name], unlabeled[name]) for name in scores}
     return found, arrays
 
 
 def _score(model: Model, chosen: pd.DataFrame, images: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
     """Scores and maps of packed images, in batches."""
-    parts = [chosen[start : start + BATCH] for start in range(0, len(chosen), BATCH)]
-    found = [score_images(model, images[part["row"].to_numpy()], part["image_id"].tolist()) for part in parts]
-    return pd.concat([scores for scores, *_ in found]), np.concatenate([maps for *_, maps in found])
+    rows = chosen["row"].to_numpy()
+    found = [score_images(model, images[rows[start : start + BATCH]]) for start in range(0, len(rows), BATCH)]
+    scores = pd.concat([scores for scores, *_ in found], ignore_index=True)
+    return scores, np.concatenate([maps for *_, maps in found])
+
+
+def _test_aucs(measured: Path | None) -> dict[str, list[float]]:
+    """AUC of each score on all test images, with its interval; none where it was not measured."""
+    if measured is None:
+        return {}
+    table = read_csv(measured, ["score", "group", "auc", "auc_low", "auc_high"])
+    table = table[(table["group"] == "all") & table["score"].isin(DESCRIPTIONS)]
+    return {row["score"]: [float(row[name]) for name in ("auc", "auc_low", "auc_high")] for _, row in table.iterrows()}

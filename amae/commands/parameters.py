@@ -78,6 +78,7 @@ Head = file("stage 1 head (.safetensors)")
 Model = file("trained model, as amae export makes it (.safetensors)")
 ModelA = file("module A (.safetensors)")
 ModelB = file("module B (.safetensors)")
+TrainedDetector = file("trained detector (.safetensors)")
 Labels = file("pseudo-labels of T_u (.csv)")
 History = file("training history to write (.csv)")
 Record = file("record to write of how the result was made (.json)")
@@ -88,6 +89,7 @@ Gpus = Annotated[int, whole(0, "GPUs granted; 0 forces the CPU")]
 Workers = Annotated[int, whole(1, "processes")]
 
 # Scores, tables and figures
+DetectorScores = file("scores of the detector (.csv)")
 Stage1Scores = file("stage 1 probabilities of T_u and the test images (.csv)")
 ReconstructionScores = file("scores from the reconstructions (.csv)")
 Scores = file("scores of the test images (.csv)")
@@ -95,7 +97,8 @@ ScoresOfSeeds = Annotated[list[Path], meaning("scores, one table for each seed (
 ScoreTables = Annotated[list[Path], meaning("tables of scores (.csv)")]
 Seeds = Annotated[list[Number], meaning("seeds of these tables, in the same order")]
 Score = Annotated[
-    str, meaning("stage1, inter, mask_rec, error_ratio or error_ratio_patch: ranks the images; predict calls by it")
+    str,
+    meaning("ranks the images: detector, stage1, inter, mask_rec, error_ratio or error_ratio_patch"),
 ]
 Rows = Annotated[int, whole(1, "images: of each kind in the gallery, in all beside maps and boxes")]
 Published = file("values that the papers print (.csv)")

@@ -26,7 +26,7 @@ def predict(
     *,
     model: p.Model,
     output: p.file("folder to write to; new, or empty"),
-    score: p.Score = "inter",
+    score: p.Score = "detector",
     specificity: Annotated[float, p.meaning("share of normal images to call normal")] = 0.95,
     dicom: Annotated[
         bool,
@@ -42,7 +42,7 @@ def predict(
     """
     files = list_files(radiographs, output)  # before torch, which takes seconds to load
     from amae.figures.prediction import draw_sheet, write_page
-    from amae.predict.calibration import operating_point
+    from amae.predict.calibration import needed_images, operating_point
     from amae.predict.dicom_out import require_highdicom
     from amae.predict.domain import drift_warnings
     from amae.predict.model import load_model
@@ -68,6 +68,11 @@ def predict(
         raise InputError(_none_scored(table))
     warnings = drift_warnings(table[scored], trained.group("training"))
     warnings = [f"Unlike the training images as a whole: {warning}." for warning in warnings]
+    if calibration and not point:
+        warnings.append(
+            f"No image is called: a specificity of {specificity:g} needs {needed_images(specificity)} normal images "
+            f"held out for calibration, and the model has {len(calibration[score])}."
+        )
     notes = _notes(table, trained.about, score, specificity, point)
     ranked = table.sort_values([score, "file"], ascending=[False, True])
     draw_sheet(ranked[ranked["reason"] == ""], score, output, output / "contact_sheet.png")
@@ -99,9 +104,8 @@ def _predict_into(job: _Job) -> pd.DataFrame:
 
     names, limit = list(job.files), job.model.about["map_limit"]
     tables = []
-    ids = [Path(name).stem for name in names]  # as `amae index` names the rows of a table without image_id
     paths = [str(path) for path in job.files.values()]
-    for table, images, maps in score_files(job.model, paths, ids, job.workers):
+    for table, images, maps in score_files(job.model, paths, job.workers):
         table["file"] = [names[place] for place in table.index]
         for column in ("map", "overlay"):
             pictures = [f"{column}s/{_picture_name(name)}" for name in table["file"]]
@@ -160,6 +164,14 @@ def _notes(
     scored, flagged = (table["reason"] == "").sum(), (table["flag"] != "").sum()
     found = f"{len(table)} files: {scored} scored ({flagged} of them flagged), {len(table) - scored} not scored."
     lines = [found, f"Model {about['dataset']}, seed {about['seed']}. Score: {DESCRIPTIONS[score]}; high is abnormal."]
+    tested = about["test"].get(score)
+    if tested:
+        lines.append(
+            f"On the test images of its run this score had an AUC of {tested[0]:.2f} ({CONFIDENCE:.0%} interval "
+            f"{tested[1]:.2f} to {tested[2]:.2f}); how good it is on other images is not known."
+        )
+    else:
+        lines.append("How well this score separates abnormal from normal images is not known.")
     if point:
         lines += [
             f"Called abnormal above {point.threshold:.4g}, so that at least {specificity:.1%} of the "
@@ -168,7 +180,7 @@ def _notes(
             "images.",
         ]
     else:
-        lines += ["The model has no normal images held out for calibration, so there are no percentiles and no calls."]
+        lines += ["No image is called: the model has too few normal images held out for calibration, or none."]
     return [
         *lines,
         *filter(None, [shown_of(scored)]),

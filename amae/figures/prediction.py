@@ -37,7 +37,7 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def heat_map(difference: np.ndarray, limit: float) -> np.ndarray:
-    """A map |mu_A - mu_B| `(H, W)` in colours, uint8 `(H, W, 3)`: black 0, brightest from `limit` on."""
+    """A map `(H, W)`, at least 0, in colours, uint8 `(H, W, 3)`: black 0, brightest from `limit` on."""
     return colormaps[MAP](np.clip(difference / limit, 0, 1), bytes=True)[..., :3]
 
 

@@ -23,6 +23,7 @@ DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)), (0, (8, 2)), (0,
 
 # Name in a legend and what the axis measures; a column not listed here appears under its own name.
 SCORES = {
+    "detector": ("Detector (ours)", "logit of $T_u$ against $T_n$"),
     "stage1": ("Stage 1", "probability of abnormal"),
     "inter": ("Inter-discrepancy", "mean $|\\mu_A-\\mu_B|$, intensity 0 to 1"),
     "mask_rec": ("Masked reconstruction error", "masked squared error of A, intensity²"),

@@ -17,6 +17,11 @@ def files(config: dict[str, Any], dataset: str, variant: str, seed: str, names: 
     return [f"{folder}/{name}" for name in names] if has_unlabeled(config, dataset) else []
 
 
+def detector_scores(config: dict[str, Any], dataset: str, variant: str, seed: str) -> list[str]:
+    """The detector's scores of the main run: a variant of AMAE's settings would have the same ones."""
+    return [] if variant else files(config, dataset, variant, seed, ["comparators/detector_Y/scores.csv"])
+
+
 def ranking(config: dict[str, Any], dataset: str, variant: str, seed: str) -> str:
     """The table of probabilities that rank T_u for pseudo-labels: of stage 1, as in the paper, or of the probe.
 

@@ -32,17 +32,25 @@ def percentiles(reference: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return 100 * np.searchsorted(np.sort(reference), scores, side="right") / len(reference)
 
 
-def operating_point(reference: np.ndarray, specificity: float = SPECIFICITY) -> OperatingPoint:
+def operating_point(reference: np.ndarray, specificity: float = SPECIFICITY) -> OperatingPoint | None:
     """The threshold at a specificity in (0, 1) by the scores `(M,)` of normal images.
 
     It is their k-th smallest, k = ceil(specificity * M). The share of all normal images below it has, whatever their
     distribution, the law Beta(k, M + 1 - k) (order statistics; Wilks 1941); the interval has 95 % of it. Few images
-    give a wide one: with 10, the threshold at 0.95 is the largest score, and the interval 0.69 to 1.
+    give a wide one: with 19, the threshold at 0.95 is the largest score, and the interval 0.82 to 1. None with so few
+    images that no threshold reaches the specificity on average, as with fewer than 19 at 0.95.
     """
     if not 0 < specificity < 1:
         raise InputError(f"--specificity: found {specificity}, expected more than 0 and less than 1")
     count = len(reference)
     k = math.ceil(round(specificity * count, 9))  # 0.95 * 20 is 19, not a little more
     tail = (1 - CONFIDENCE) / 2
+    if count < needed_images(specificity):
+        return None
     low, high = beta.ppf([tail, 1 - tail], k, count + 1 - k)
     return OperatingPoint(float(np.sort(reference)[k - 1]), float(low), float(high))
+
+
+def needed_images(specificity: float) -> int:
+    """Normal images that a specificity asks for: the largest of n scores has a mean specificity of n / (n + 1)."""
+    return math.ceil(round(specificity / (1 - specificity), 9))

@@ -1,9 +1,10 @@
-"""A trained model as one file: f_0, stage 1 head, modules A and B, and all that scoring a new radiograph needs.
+"""A trained model as one file: f_0, stage 1 head, modules A and B, detector, and what scoring needs besides.
 
 The file is a safetensors file that describes itself. Nothing in it names an image, a patient or a path.
 """
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from amae.mae.architecture import Architecture
 from amae.mae.checkpoints import read_safetensors, write_tensors
 from amae.mae.model import MAE
 from amae.mae.weights import filled
+from amae.method.detector import make_network
 from amae.method.scores import DESCRIPTIONS
 from amae.method.stage1 import make_head
 from amae.predict.calibration import CONFIDENCE, SPECIFICITY, operating_point
@@ -24,7 +26,7 @@ from amae.runtime.errors import InputError
 from amae.settings import ReconstructionSettings
 
 KIND = "amae model"
-FORMAT = 2  # of the file; raised when a file of before can no longer be read, or its statistics mean something else
+FORMAT = 3  # of the file; raised when a file of before can no longer be read, or its statistics mean something else
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,13 @@ class Model:
     head: nn.Sequential
     module_a: MAE
     module_b: MAE
+    detector: tuple[nn.Sequential, ...]
     arrays: dict[str, np.ndarray]
 
     @property
     def settings(self) -> ReconstructionSettings:
-        """Settings of the reconstruction."""
-        return ReconstructionSettings(**self.about["reconstruction"])
+        """Settings of the reconstruction of a new image: see `amae.predict.score.quiet`."""
+        return ReconstructionSettings(**self.about["masks_of_new_images"])
 
     @property
     def device(self) -> torch.device:
@@ -61,7 +64,7 @@ class Model:
 
 def save_model(model: Model, path: str | Path) -> None:
     """Write a model. Equal models give equal bytes. Raises InputError where its networks differ in size."""
-    parts = _parts(model.encoder, model.head, model.module_a, model.module_b)
+    parts = _parts(model.encoder, model.head, model.module_a, model.module_b, model.detector)
     architectures = {part.architecture for part in parts.values() if isinstance(part, MAE)}
     if len(architectures) != 1:
         raise InputError("f_0 and the modules A and B are of different sizes or normalisations; they do not belong")
@@ -88,15 +91,18 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
         nets = {part: filled(architecture, _of(tensors, part), path) for part in ("f0", "A", "B")}
         head = make_head(architecture.width)
         head.load_state_dict(_of(tensors, "head"))
+        detector = tuple(make_network() for _ in range(about["detector"]["folds"]))
+        for fold, network in enumerate(detector):
+            network.load_state_dict(_of(tensors, f"detector{fold}"))
         arrays = {key: value.numpy() for key, value in tensors.items() if value.dtype == torch.float64}
-        model = Model(about, nets["f0"], head.eval(), nets["A"], nets["B"], arrays)
+        model = Model(about, nets["f0"], head.eval(), nets["A"], nets["B"], detector, arrays)
         _check_arrays(model)
         card_of(model)  # needs all there is to know
     except (KeyError, TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: a damaged model ({type(error).__name__}: {reason}); export it again") from None
-    for net in (model.encoder, model.head, model.module_a, model.module_b):
-        net.to(device)
+    for net in (model.encoder, model.head, model.module_a, model.module_b, *model.detector):
+        net.to(device).eval()
     return model
 
 
@@ -109,8 +115,11 @@ def _check_arrays(model: Model) -> None:
         raise ValueError("statistics or calibration incomplete")
 
 
-def _parts(encoder: MAE, head: nn.Sequential, module_a: MAE, module_b: MAE) -> dict[str, nn.Module]:
-    return {"f0": encoder, "head": head, "A": module_a, "B": module_b}
+def _parts(
+    encoder: MAE, head: nn.Sequential, module_a: MAE, module_b: MAE, detector: Sequence[nn.Sequential]
+) -> dict[str, nn.Module]:
+    folds = {f"detector{fold}": network for fold, network in enumerate(detector)}
+    return {"f0": encoder, "head": head, "A": module_a, "B": module_b, **folds}
 
 
 def _of(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
@@ -126,14 +135,17 @@ def card_of(model: Model) -> str:
         f"# AMAE model: {about['dataset']}, seed {about['seed']}",
         "",
         "Scores frontal chest radiographs by how abnormal they look (Bozorgtabar, Mahapatra and Thiran, MICCAI 2023).",
-        "**Research software, not a medical device.** How well it tells abnormal from normal images is not said here:",
-        "see `metrics.csv` and `summary.csv` of the run that made it.",
+        "**Research software, not a medical device.**",
+        "",
+        "## How good it is",
+        "",
+        *_quality(about),
         "",
         "## Input",
         "",
         f"DICOM, PNG or JPEG; grey levels `{about['conversion']}`, made square by `{about['square']}`, "
-        f"{a.image_size} x {a.image_size} pixels. Masks are drawn from seed {about['seed']} and the name of the file",
-        "without suffix.",
+        f"{a.image_size} x {a.image_size} pixels.",
+        "The scores of an image depend on its converted pixels alone, not on its name: its masks are drawn from them.",
         "",
         "## Training",
         "",
@@ -152,11 +164,32 @@ def card_of(model: Model) -> str:
         "",
         "## Settings and versions",
         "",
-        *_table(["setting", "value"], list({**about["architecture"], **about["reconstruction"]}.items())),
+        *_table(["setting", "value"], list({**about["architecture"], **about["masks_of_new_images"]}.items())),
         "",
         *_table(["package", "version"], [*about["versions"].items(), ("commit", about["commit"])]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _quality(about: dict[str, Any]) -> list[str]:
+    """AUC of each score on the run's test images and AUCp, which needs no label; and the noise of the masks."""
+    rows = []
+    for score, meaning in DESCRIPTIONS.items():
+        tested, auc_p = about["test"].get(score), about["auc_p"].get(score)
+        known = f"{tested[0]:.2f} ({tested[1]:.2f} to {tested[2]:.2f})" if tested else "not known"
+        rows.append((f"`{score}`: {meaning}", known, "not known" if auc_p is None else f"{auc_p:.2f}"))
+    masks = about["masks_of_new_images"]["masks"]
+    return [
+        *_table(["score", "AUC on test images, 95 % interval", "AUCp"], rows),
+        "",
+        "AUC: abnormal against normal test images of the run that made the model. AUCp: images without label",
+        "(T_u) against normal ones; it needs no label, and orders scores as their AUC does. For `detector` it is out",
+        "of fold; for the scores of modules A and B, which were trained on T_u, it flatters.",
+        "",
+        "The AUC of the scores of modules A and B was measured with the masks of the run's test images, AUCp with",
+        f"those of new images: {masks} an image. The noise of these masks is",
+        f"{about['mask_noise']:.0%} of the spread of normal images (the worse of `inter` and `error_ratio`).",
+    ]
 
 
 def _operating_points(calibration: dict[str, np.ndarray]) -> list[str]:
@@ -167,9 +200,8 @@ def _operating_points(calibration: dict[str, np.ndarray]) -> list[str]:
     rows = []
     for score, values in calibration.items():
         point = operating_point(values)
-        rows.append(
-            (f"`{score}`: {DESCRIPTIONS[score]}", f"{point.threshold:.5g}", f"{point.low:.3f} to {point.high:.3f}")
-        )
+        found = (f"{point.threshold:.5g}", f"{point.low:.3f} to {point.high:.3f}") if point else ("too few images", "")
+        rows.append((f"`{score}`", *found))
     header = [
         "score",
         f"abnormal above (specificity {SPECIFICITY:g})",

@@ -1,5 +1,7 @@
 """Score radiographs with a trained model: what the workflow does with its test images, for any image."""
 
+import dataclasses
+import hashlib
 from collections.abc import Iterator
 from itertools import islice
 
@@ -8,39 +10,76 @@ import pandas as pd
 import torch
 
 from amae.data.images import in_order
+from amae.data.resize import resize
+from amae.method.detector import score_maps
 from amae.method.reconstruct import draw_orders, reconstruct
-from amae.method.scores import DESCRIPTIONS, discrepancy_map, reconstruction_scores
+from amae.method.scores import DESCRIPTIONS, evidence_map, reconstruction_scores
 from amae.method.stage1 import frozen_features
 from amae.predict.calibration import OperatingPoint, percentiles
 from amae.predict.domain import distance_limit, distances, image_flags
 from amae.predict.model import Model
 from amae.predict.prepare import prepare
+from amae.settings import ReconstructionSettings
 
 BATCH = 32
 SCORES = list(DESCRIPTIONS)
+MOST_ROUNDS = 4  # of complementary masks
+QUIET = 0.25  # greatest noise of the masks, as a share of the spread of normal images
+DRAWS = 4  # of masks, to measure their noise
 
 
 @torch.no_grad()
-def score_images(model: Model, images: np.ndarray, ids: list[str]) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+def score_images(model: Model, images: np.ndarray, draw: int = 0) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
     """Score uint8 images `(N, H, W)`.
 
-    Returns one column for each score (higher is more abnormal), the features `(N, D)`, and the maps |mu_A - mu_B|
-    `(N, H, W)` float32. What an image gets depends on nothing but its pixels and its id, which seeds the masks.
+    Returns one column for each score (higher is more abnormal), the features `(N, D)`, and the maps of `evidence_map`,
+    `(N, H, W)` float32. All depend on the image's pixels alone, which seed its masks; another `draw` gives other masks.
     """
     batch = torch.from_numpy(images).to(model.device)
     features = frozen_features(model.encoder, batch)
     p_abnormal = model.head(features).softmax(1)[:, 1]
     architecture, settings = model.encoder.architecture, model.settings
-    orders = draw_orders(ids, model.about["seed"], architecture.patches, settings)
+    seeds = [f"{hashlib.sha256(image.tobytes()).hexdigest()}{draw or ''}" for image in images]
+    orders = draw_orders(seeds, model.about["seed"], architecture.patches, settings)
     (mu_a, error_a), (mu_b, _) = [reconstruct(m, batch, orders, settings) for m in (model.module_a, model.module_b)]
     scores = reconstruction_scores(images, mu_a.numpy(), mu_b.numpy(), error_a.numpy(), architecture.patch_size)
+    logits = score_maps(model.detector, resize(batch, model.about["detector"]["image_size"]))
     scores.insert(0, "stage1", p_abnormal.cpu().numpy())
-    return scores, features.cpu().numpy(), discrepancy_map(mu_a.numpy(), mu_b.numpy())
+    scores.insert(0, "detector", logits.mean((1, 2)).double().cpu().numpy().round(5))  # the same in every batch
+    maps = evidence_map(images, mu_a.numpy(), mu_b.numpy(), architecture.patch_size)
+    return scores, features.cpu().numpy(), maps
 
 
-def predict(
-    model: Model, paths: list[str], ids: list[str], workers: int = 1
-) -> Iterator[tuple[pd.DataFrame, np.ndarray, np.ndarray]]:
+def quiet(model: Model, images: np.ndarray) -> tuple[ReconstructionSettings, float]:
+    """Masks of new images: so many that their noise is at most QUIET of the spread of normal images, if MOST_ROUNDS do.
+
+    `images` uint8 `(N, H, W)`, normal. A round is one set of complementary masks, where the mask ratio allows it, else
+    the run's own number of random ones. The noise, standard deviation within an image by that between images, is
+    measured with one round, and falls with the root of their number. Returns the settings, and the noise that is left.
+    """
+    run = ReconstructionSettings(**model.about["reconstruction"])
+    once = _complementary(run, model.encoder.architecture.patches)
+    settings = dataclasses.asdict(once)
+    measured = dataclasses.replace(model, about=model.about | {"masks_of_new_images": settings})
+    drawn = np.stack(
+        [score_images(measured, images, draw)[0][["inter", "error_ratio"]].to_numpy() for draw in range(1, DRAWS + 1)]
+    )
+    noise = drawn.var(0, ddof=1).mean(0)
+    spread = np.maximum(drawn.mean(0).var(0, ddof=1) - noise / DRAWS, 1e-30)
+    share = float(np.sqrt(noise / spread).max())
+    rounds = min(MOST_ROUNDS, max(1, int(np.ceil((share / QUIET) ** 2))))
+    return dataclasses.replace(once, masks=once.masks * rounds), share / rounds**0.5
+
+
+def _complementary(settings: ReconstructionSettings, patches: int) -> ReconstructionSettings:
+    """One round of complementary masks; the settings as they are where the mask ratio does not share out the image."""
+    parts = round(1 / (1 - settings.mask_ratio))
+    if abs(parts * (1 - settings.mask_ratio) - 1) > 1e-6 or patches % parts:
+        return settings
+    return dataclasses.replace(settings, masks=parts, mask_scheme="complementary")
+
+
+def predict(model: Model, paths: list[str], workers: int = 1) -> Iterator[tuple[pd.DataFrame, np.ndarray, np.ndarray]]:
     """Score files in batches, in their order, with memory that does not grow with their number.
 
     Yields a table with a row for each file, and of the scored ones the images uint8 and the maps float32 `(n, H, W)`.
@@ -49,13 +88,13 @@ def predict(
     """
     about, size = model.about, model.encoder.architecture.image_size
     tasks = ((path, about["conversion"], about["square"], size) for path in paths)
-    files = zip(ids, in_order(prepare, tasks, workers), strict=True)
+    files = in_order(prepare, tasks, workers)
     start = 0
     while part := list(islice(files, BATCH)):
         places = pd.RangeIndex(start, start + len(part))
-        results = [result or (None, {"header": ""}) for _, (result, _) in part]
+        results = [result or (None, {"header": ""}) for result, _ in part]
         table = pd.DataFrame([about for _, about in results], places)
-        table["id"], table["reason"] = [image_id for image_id, _ in part], [reason for _, (_, reason) in part]
+        table["reason"] = [reason for _, reason in part]
         images = np.array([image for image, _ in results if image is not None]).reshape(-1, size, size)
         yield _scored(model, table, images.astype(np.uint8))
         start += len(part)
@@ -66,7 +105,7 @@ def _scored(model: Model, table: pd.DataFrame, images: np.ndarray) -> tuple[pd.D
     kept = table[table["reason"] == ""]
     if kept.empty:
         return table.assign(flag=""), images, images.astype(np.float32)
-    scores, features, maps = score_images(model, images, kept["id"].tolist())
+    scores, features, maps = score_images(model, images)
     fitted = model.group("features")
     found = scores.assign(
         intensity=images.mean((1, 2)), distance=distances(features, fitted["mean"], fitted["precision"])

@@ -1,5 +1,7 @@
 """Metrics of a run, over seeds, and of its pseudo-labels."""
 
+from amae.plan import stage2
+
 
 rule compute_metrics:
     """AUC and average precision of every score, with intervals, for all test images and by view."""
@@ -7,6 +9,7 @@ rule compute_metrics:
         **TESTED,
         stage1=made("stage1_scores", f"{RUN}/stage1/scores.csv"),
         reconstruction_scores=of_stage2("reconstruction/scores.csv"),
+        detector_scores=plan(stage2.detector_scores, "dataset", "variant", "seed"),
     output:
         scores=f"{RUN}/scores.csv",
         metrics=shown(f"{RUN}/metrics.csv", "metrics", "4 Results", "metrics"),
@@ -17,11 +20,11 @@ rule compute_metrics:
     conda:
         "../../environment.yml"
     params:
-        reconstruction=optional("reconstruction_scores"),
+        more=optional("reconstruction_scores", "detector_scores"),
         code=code("compute_metrics"),
     shell:
         "amae compute-metrics --manifest {input.manifest:q} --index {input.index:q}"
-        " --stage1-scores {input.stage1:q} {params.reconstruction} --scores {output.scores:q} --metrics {output.metrics:q}"
+        " --stage1-scores {input.stage1:q} {params.more} --scores {output.scores:q} --metrics {output.metrics:q}"
         " --seed {wildcards.seed} 2>&1 | tee {log:q}"
 
 

@@ -14,6 +14,8 @@ rule export_model:
         head=made("stage1", f"{RUN}/stage1/head.safetensors"),
         model_a=made("modules", f"{RUN}/module_A/mae.safetensors"),
         model_b=made("modules", f"{RUN}/module_B/mae.safetensors"),
+        trained_detector=f"{RUN}/comparators/detector_Y/state.safetensors",
+        measured=f"{RUN}/metrics.csv",
     output:
         model=f"{RUN}/model.safetensors",
         card=f"{RUN}/model.md",
@@ -34,7 +36,8 @@ rule export_model:
     shell:
         "amae export --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
         " --lungs-table {input.lungs:q} --weights {input.weights:q} --head {input.head:q}"
-        " --model-a {input.model_a:q} --model-b {input.model_b:q} --model {output.model:q} --card {output.card:q}"
+        " --model-a {input.model_a:q} --model-b {input.model_b:q} --trained-detector {input.trained_detector:q}"
+        " --measured {input.measured:q} --model {output.model:q} --card {output.card:q}"
         " --dataset {wildcards.dataset} --conversion {params.conversion} --square {params.square} {params.settings}"
         " --seed {wildcards.seed} --device {resources.device} --gpus {resources.gpu} 2>&1 | tee {log:q}"
 
