@@ -520,7 +520,7 @@ def test_files_that_are_no_model_are_refused_by_name(finished, exported, files, 
     for name in ("A.norm.weight", "head.0.weight", "features.mean", "training.distance"):
         write_tensors({key: tensors[key] for key in tensors if key != name}, tmp_path / f"no {name}", about)
         wrong[f"no {name}"] = f"no {name}: "
-    for key in ("reconstruction", "seed", "mask_shares"):
+    for key in ("masks_of_new_images", "seed", "mask_shares", "auc_p"):
         write_tensors(tensors, tmp_path / f"no {key}", {name: about[name] for name in about if name != key})
         wrong[f"no {key}"] = "a damaged model"
     (tmp_path / "module").write_bytes((finished.results / "seed0/module_A/mae.safetensors").read_bytes())
