@@ -19,20 +19,8 @@ from amae.sources.simulated.facts import IMAGES_OF_BLOCK, Facts, derived_uid
 from amae.sources.simulated.image import SimulatedImage, simulate_image
 
 NOTICE = "SYNTHETIC IMAGE: computer simulation, not a patient. Not for clinical use."
-LABEL_COLUMNS = [
-    "image_id",
-    "path",
-    "split",
-    "label",
-    "finding",
-    "severity",
-    "others",
-    "patient_id",
-    "view",
-    "sex",
-    "age",
-]
-LABEL_COLUMNS += ["rows", "columns", "spacing", "bits_stored", "photometric", "syntax"]
+LABEL_COLUMNS = ["image_id", "path", "split", "label", "finding", "severity", "others", "patient_id", "view", "sex"]
+LABEL_COLUMNS += ["age", "rows", "columns", "spacing", "bits_stored", "photometric", "syntax"]
 BOX_COLUMNS = ["image_id", "finding", "x_min", "y_min", "x_max", "y_max", "contrast", "severity"]
 
 
@@ -44,10 +32,10 @@ def simulate_dataset(
     `calibration` normal images of other patients come on top of the `images`, which do not depend on them.
 
     labels.csv: image_id, path (relative to the folder), split (calibration, or empty: to be drawn), label (normal |
-    abnormal), finding and its severity (0 faint to 1 plain), others (further
-    findings), patient_id, view, sex, age and the file's properties. boxes.csv: one row per instance of a finding,
-    x_min, y_min, x_max, y_max in pixels of the stored matrix with edges at integers, contrast (mean change of the line
-    integral). Raises InputError for impossible numbers.
+    abnormal), finding and its severity (0 faint to 1 plain), others (further findings), patient_id, view, sex, age and
+    the file's properties. boxes.csv: one row per instance of a finding, x_min, y_min, x_max, y_max in pixels of the
+    stored matrix with edges at integers, contrast (mean change of the line integral). Raises InputError for impossible
+    numbers.
     """
     if images < 1 or not 0 <= abnormal <= 1 or seed < 0 or calibration < 0:
         raise InputError(
