@@ -1,5 +1,6 @@
 """The command `amae`: `amae.cli`, and one line where it is interrupted while that is still being loaded."""
 
+import signal
 import sys
 
 
@@ -12,6 +13,8 @@ def main() -> int:
     except KeyboardInterrupt:
         print("amae: interrupted", file=sys.stderr)
         return 130
+    finally:  # while Python ends, an interruption would print a traceback
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 if __name__ == "__main__":

@@ -232,13 +232,6 @@ class SplitSettings(Checked):
     seed: int = setting(MISSING, "seed of the draw", 0)
     calibration: int = setting(0, "further normal images, held out of training and test to calibrate scores", 0)
 
-    def unlabeled_counts(self) -> dict[str, int]:
-        """Images of T_u by label; round(unlabeled * anomaly_ratio) of them are abnormal (method, section 1)."""
-        if self.anomaly_ratio is None:
-            return {"": self.unlabeled}
-        abnormal = round(self.unlabeled * self.anomaly_ratio)
-        return {"normal": self.unlabeled - abnormal, "abnormal": abnormal}
-
 
 @dataclass(frozen=True)
 class PublishedSet(Checked):

@@ -1,11 +1,15 @@
 """Fingerprints: an edit changes the hash of exactly the modules that can reach the edited one."""
 
+import dataclasses
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import amae
+from amae.comparators.methods import METHODS, code_of
 from amae.runtime.fingerprint import fingerprint
 
 PACKAGE = {
@@ -192,3 +196,29 @@ def test_this_project_resolves_and_is_fast() -> None:
     assert len(first) == 16 and int(first, 16) >= 0
     assert time.process_time() - started < 1
     assert fingerprint("amae.commands.train_stage1") != fingerprint("amae.commands.train_module")
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A copy of this project's package, to edit."""
+    shutil.copytree(Path(amae.__file__).parent, tmp_path / "amae", ignore=shutil.ignore_patterns("*.safetensors"))
+    return tmp_path
+
+
+def test_a_new_setting_reruns_nothing_whose_values_stay(copy: Path) -> None:
+    commands = ["train_module", "train_stage1", "pretrain", "index", "compare"]
+    before = [fingerprint(f"amae.commands.{name}", copy) for name in commands]
+    for name in ("settings", "comparators/settings"):
+        path = copy / "amae" / f"{name}.py"
+        path.write_text(path.read_text() + "\n\nclass Further(Checked):\n    number: int = setting(1, '')\n")
+    assert [fingerprint(f"amae.commands.{name}", copy) for name in commands] == before
+
+
+def test_the_row_of_one_comparator_does_not_count_for_another() -> None:
+    row, own = METHODS["ae"], code_of("knn")
+    changed = dataclasses.replace(row, options={"uncertain": True})
+    before = code_of("ae")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(METHODS, "ae", changed)
+        assert code_of("ae") != before
+        assert code_of("knn") == own

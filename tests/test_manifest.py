@@ -14,6 +14,7 @@ from amae.data.manifest import build_manifest, list_candidates, overlap_warning,
 from amae.data.splits import draw_splits, patients_of
 from amae.runtime.errors import InputError
 from amae.settings import SplitSettings
+from amae.sources.repartition import unlabeled_counts
 
 HEADER = "image_id,path,split,label,patient_id,view\n"
 GOOD = HEADER + "001,a.png,train_normal,normal,p1,PA\nNA,b.png,train_unlabeled,,p2,AP\n3,c.png,test,abnormal,,\n"
@@ -189,7 +190,10 @@ def test_drawn_splits_have_exact_sizes_and_disjoint_patients(seed: int, ratio: f
     plan = SplitSettings(sizes[0], sizes[1], ratio, sizes[2], sizes[3], seed)
     split = draw_splits(table, plan)
     expected = {("test", "normal"): sizes[2], ("test", "abnormal"): sizes[3], ("train_normal", "normal"): sizes[0]}
-    expected |= {("train_unlabeled", label): count for label, count in plan.unlabeled_counts().items()}
+    expected |= {
+        ("train_unlabeled", label): count
+        for label, count in unlabeled_counts(plan.unlabeled, plan.anomaly_ratio).items()
+    }
     found = {key: count for key, count in counts(table, split).items() if key[0]}
     assert found == {key: count for key, count in expected.items() if count}
     known = table["patient_id"] != ""

@@ -313,7 +313,7 @@ def test_every_rule_says_what_it_does_and_logs_and_measures_itself():
         assert {"output", "log", "benchmark", "params", "shell"} <= set(sections), name
         assert sections == [section for section in order if section in sections], name
         assert len(re.findall(r"\bamae [a-z-]+", body[body.index("shell:") :])) == 1, name
-        assert re.search(r"code=code\(", body), name
+        assert re.search(r"\bcode=(code\(|plan\(compared\.method_code)", body), name
         jobs = re.findall(r'(log|benchmark)_of\("(?:\{variant\})?([a-z0-9_]+?)(?:_?\{\w+\})*"', body)
         shortened = "fetch" if name.startswith("fetch_") else "tabulate" if name == "tabulate_results" else name
         assert jobs == [("log", shortened), ("benchmark", shortened)], name

@@ -12,7 +12,7 @@ import torch
 
 from amae.commands import parameters as p
 from amae.comparators.interface import TestData, TrainingData
-from amae.comparators.methods import METHODS, Method, column
+from amae.comparators.methods import METHODS, Method, code_of, column
 from amae.comparators.state import load_state, save_state
 from amae.data.packed import load_lung_masks, load_splits
 from amae.data.splits import patients_of
@@ -22,7 +22,6 @@ from amae.method.training import resume_beside
 from amae.runtime.device import choose_device
 from amae.runtime.errors import InputError
 from amae.runtime.files import write_csv
-from amae.runtime.fingerprint import fingerprint
 from amae.runtime.provenance import recording
 
 Protocol = Annotated[Literal["N", "Y"], p.meaning("N: trained on T_n; Y: on T_n and T_u")]
@@ -54,8 +53,7 @@ def compare(
     what = {"method": method, "protocol": protocol, **dataclasses.asdict(settings)}
     inputs = dict(zip(("manifest", "images", "index"), packed, strict=True)) | files
     with recording(record, settings=what, seed=seed, inputs=inputs, device=where) as made:
-        code = [fingerprint(about.module), fingerprint("amae.commands.compare")]
-        beside = resume_beside(state, made, code)
+        beside = resume_beside(state, made, code_of(method))
         # a folder: a method may train several networks
         resume = dataclasses.replace(beside, path=beside.path.with_suffix("") / "training.pt")
         trained, epochs = about.fit(_training_data(protocol, packed, files, about, where), settings, seed, resume)

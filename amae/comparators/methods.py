@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from amae.comparators import settings as s
 from amae.runtime.errors import InputError
+from amae.runtime.fingerprint import IGNORED, fingerprint
 from amae.settings import DetectorSettings
 
 if TYPE_CHECKING:
@@ -106,6 +107,13 @@ def method_of(name: str) -> Method:
     if name not in METHODS:
         raise InputError(f"method {name!r}: expected one of {', '.join(METHODS)}")
     return METHODS[name]
+
+
+def code_of(name: str) -> list[str]:
+    """Fingerprints of the code behind a method's training and scores, and the options that it gets from its row."""
+    about = method_of(name)
+    command = fingerprint("amae.commands.compare", ignored=IGNORED | {__name__})
+    return [command, fingerprint(about.module), repr(about.options)]
 
 
 def column(method: str, score: str) -> str:

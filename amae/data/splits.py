@@ -8,6 +8,7 @@ import pandas as pd
 
 from amae.runtime.errors import InputError
 from amae.settings import SplitSettings
+from amae.sources.repartition import unlabeled_counts
 
 
 def draw_splits(table: pd.DataFrame, settings: SplitSettings, every_ratio: bool = False) -> pd.Series:
@@ -36,7 +37,7 @@ def draw_splits(table: pd.DataFrame, settings: SplitSettings, every_ratio: bool 
     split = np.full(len(table), "", dtype=object)
     split[test] = "test"
     split[order["normal"][: settings.train_normal]] = "train_normal"
-    counts = settings.unlabeled_counts()
+    counts = unlabeled_counts(settings.unlabeled, settings.anomaly_ratio)
     for name, count in (dict.fromkeys(counts, settings.unlabeled) if every_ratio else counts).items():
         skip = settings.train_normal if name == "normal" else 0
         split[order[name][skip : skip + count]] = "train_unlabeled"
@@ -93,7 +94,7 @@ def _check_test(label: np.ndarray, settings: SplitSettings) -> None:
 
 def _check_pool(pool: dict[str, int], settings: SplitSettings) -> None:
     """Refuse sizes that the images of non-test patients cannot fill."""
-    counts = settings.unlabeled_counts()
+    counts = unlabeled_counts(settings.unlabeled, settings.anomaly_ratio)
     ratio, unlabeled, normal = settings.anomaly_ratio, settings.unlabeled, settings.train_normal
     after = "the pool after the test patients are taken out has"
     if normal > pool["normal"]:

@@ -3,11 +3,10 @@
 import json
 from typing import Any
 
-from amae.comparators.methods import METHODS, method_of
+from amae.comparators.methods import METHODS, code_of, method_of
 from amae.plan.datasets import has_unlabeled
 from amae.plan.paths import data_folder, of_every_seed, run_folder, variant_folder
 from amae.plan.variants import options, owner, settings_of
-from amae.runtime.fingerprint import fingerprint
 from amae.settings import from_mapping
 
 MASK_REC = "mask_rec"  # the paper's baseline, which is AMAE's own autoencoder: shown wherever there is a T_u
@@ -52,9 +51,9 @@ def method_settings(config: dict[str, Any], variant: str, method: str) -> str:
     return options(method, from_mapping(method_of(method).settings, given))
 
 
-def method_code(_: dict[str, Any], method: str) -> str:
-    """Fingerprint of a comparator's own code, which the command finds by name."""
-    return fingerprint(method_of(method).module)
+def method_code(_: dict[str, Any], method: str) -> list[str]:
+    """Fingerprints of the code that trains and scores a comparator; those of other comparators play no part."""
+    return code_of(method)
 
 
 def _parts(config: dict[str, Any], dataset: str) -> list[str]:

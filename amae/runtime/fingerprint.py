@@ -14,7 +14,8 @@ from pathlib import Path
 _Import = ast.Import | ast.ImportFrom
 
 
-IGNORED = frozenset({"amae.commands.parameters"})  # help texts of the command line, which every command imports
+# every command imports them: help texts, and settings, whose values count by themselves wherever a fingerprint does
+IGNORED = frozenset({"amae.commands.parameters", "amae.settings", "amae.comparators.settings"})
 
 
 def fingerprint(module: str, root: str | Path | None = None, ignored: frozenset[str] = IGNORED) -> str:

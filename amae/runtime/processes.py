@@ -1,6 +1,7 @@
 """Processes of their own, which start fast, keep memory flat, and may die without taking anything along."""
 
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -25,7 +26,11 @@ def clean_context(*modules: str) -> BaseContext:
 
 
 def end_with_parent() -> None:
-    """Have this process end when the one that asked for it is gone; one of a pool would wait for it for ever."""
+    """Have this process end when the one that asked for it is gone; one of a pool would wait for it for ever.
+
+    An interruption, which a terminal sends to both, is left to the other.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_wait_for_parent, daemon=True).start()
 
 

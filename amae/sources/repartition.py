@@ -24,6 +24,14 @@ class Published:
     test_abnormal: int
 
 
+def unlabeled_counts(unlabeled: int, anomaly_ratio: float | None) -> dict[str, int]:
+    """Images of T_u by label: round(unlabeled * anomaly_ratio) are abnormal; without a ratio no label is known."""
+    if anomaly_ratio is None:
+        return {"": unlabeled}
+    abnormal = round(unlabeled * anomaly_ratio)
+    return {"normal": unlabeled - abnormal, "abnormal": abnormal}
+
+
 PLACES = {
     "train_normal": ("train", "0"),
     "pool_normal": ("train", "unlabeled", "0"),
@@ -97,8 +105,8 @@ def compose(
     parts = [("train_normal", "normal", lists["train_normal"])]
     if anomaly_ratio is not None:
         p = published
-        size = SplitSettings(p.train_normal, p.unlabeled, anomaly_ratio, p.test_normal, p.test_abnormal, seed=0)
-        for label, count in size.unlabeled_counts().items():
+        SplitSettings(p.train_normal, p.unlabeled, anomaly_ratio, p.test_normal, p.test_abnormal, seed=0)  # checks all
+        for label, count in unlabeled_counts(p.unlabeled, anomaly_ratio).items():
             pool = lists[f"pool_{label}"]
             if count > len(pool):
                 raise InputError(_beyond(anomaly_ratio, label, count, len(pool), published, source))

@@ -26,8 +26,7 @@ rule run_comparator:
     params:
         needs=optional("lungs", "weights"),
         settings=plan(compared.method_settings, "variant", "method"),
-        code=code("compare"),
-        method_code=plan(compared.method_code, "method"),
+        code=plan(compared.method_code, "method"),
     shell:
         "amae compare {wildcards.method} --protocol {wildcards.protocol} --manifest {input.manifest:q}"
         " --images {input.images:q} --index {input.index:q} {params.needs} --state {output.state:q}"
