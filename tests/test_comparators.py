@@ -1,5 +1,6 @@
 """The comparators against independent computations of their formulas, and as wholes on drawn images."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 from safetensors.torch import load_file
 from scipy.ndimage import median_filter
+from scipy.stats import multivariate_normal
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.covariance import LedoitWolf
 from sklearn.linear_model import LogisticRegression
@@ -34,7 +36,6 @@ from amae.comparators.methods import METHODS, column, method_of
 from amae.comparators.settings import (
     AutoencoderSettings,
     EnsembleSettings,
-    MaskRecSettings,
     NeighbourSettings,
     ProbeSettings,
 )
@@ -44,10 +45,13 @@ from amae.data.resize import resize, resize_masks
 from amae.mae.architecture import Architecture
 from amae.mae.model import MAE
 from amae.mae.weights import save_weights
+from amae.method.adaptation import train_autoencoder
+from amae.method.reconstruct import draw_orders, reconstruct
 from amae.method.stage1 import frozen_features
 from amae.method.training import Resume, Schedule, train
+from amae.plan.compared import SHARED
 from amae.runtime.errors import InputError
-from amae.settings import ModuleSettings, from_mapping
+from amae.settings import ModuleSettings, ReconstructionSettings, from_mapping
 
 SIDE = 64
 TRAINED = {
@@ -59,9 +63,13 @@ TRAINED = {
     "cutpaste": {"epochs": 4, "batch_size": 4, "image_size": 64, "lr": 3e-3},
     "detector": {"epochs": 12, "batch_size": 8, "image_size": 32, "folds": 2, "lr": 3e-3},
     "detector_balanced": {"epochs": 12, "batch_size": 8, "image_size": 32, "folds": 2, "lr": 3e-3},
+    "detector_masks": {"epochs": 12, "batch_size": 8, "image_size": 32, "folds": 2, "lr": 3e-3},
 }
 SHORT = {"epochs": 4, "warmup_epochs": 1, "batch_size": 8, "lr": 1e-3}
-UNTRAINED = {name: {} for name in METHODS if name not in TRAINED} | {"pu_probe": {"c": 0.01}}
+UNTRAINED = {name: {} for name in METHODS if name not in TRAINED} | {
+    "pu_probe": {"c": 0.01},
+    "knn_ratio": {"neighbours": 10},
+}
 
 
 def draw(count: int, seed: int, squares: bool) -> torch.Tensor:
@@ -77,6 +85,13 @@ def draw(count: int, seed: int, squares: bool) -> torch.Tensor:
     return torch.from_numpy(images.clip(0, 255).astype(np.uint8))
 
 
+def lungs_of(images: torch.Tensor) -> torch.Tensor:
+    """Lung masks, bool (N, 64, 64): the middle, without the squares."""
+    inside = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    inside[10:54, 10:54] = True
+    return inside & (images < 240)
+
+
 @pytest.fixture(scope="module")
 def encoder() -> MAE:
     """A small untrained encoder."""
@@ -87,18 +102,17 @@ def encoder() -> MAE:
 @pytest.fixture(scope="module")
 def data(encoder) -> TrainingData:
     """T_n, and a T_u with squares in half of its images."""
-    lungs = torch.zeros(32, SIDE, SIDE, dtype=torch.bool)
-    lungs[:, 10:54, 10:54] = True
-    unlabeled = torch.cat([draw(12, 1, False), draw(20, 2, True)])
+    normal, unlabeled = draw(32, 0, False), torch.cat([draw(12, 1, False), draw(20, 2, True)])
     patients, views = [f"p{number}" for number in range(64)], ["PA", "AP"] * 32
-    return TrainingData(draw(32, 0, False), unlabeled, lungs, lungs, encoder, patients, views)
+    return TrainingData(normal, unlabeled, lungs_of(normal), lungs_of(unlabeled), encoder, patients, views)
 
 
 @pytest.fixture(scope="module")
 def test_data(encoder) -> TestData:
     """30 images without and 30 with a square."""
     images = torch.cat([draw(30, 3, False), draw(30, 4, True)])
-    return TestData(images, ["PA"] * 25 + ["AP"] * 5 + ["AP"] * 20 + [""] * 10, encoder, [f"i{n}" for n in range(60)])
+    views = ["PA"] * 25 + ["AP"] * 5 + ["AP"] * 20 + [""] * 10
+    return TestData(images, views, encoder, [f"i{n}" for n in range(60)], lungs=lungs_of(images))
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +131,8 @@ def narrow(monkeypatch):
 
 def settings_of(method: str, **changes):
     """Settings small enough for a test."""
-    if method == "mask_rec":
-        return MaskRecSettings(ModuleSettings(**SHORT | changes))
+    if method in SHARED:
+        return method_of(method).settings(ModuleSettings(**SHORT | changes))
     return method_of(method).settings(**(TRAINED | UNTRAINED)[method] | changes)
 
 
@@ -388,16 +402,47 @@ def test_shapes_of_the_segmenting_network():
 def test_distances_by_brute_force(data, test_data):
     known = frozen_features(data.encoder, data.normal).double().numpy()
     points = frozen_features(data.encoder, test_data.images).double().numpy()
-    state, _ = (knn := method_of("knn")).fit(data, NeighbourSettings(), 0, None)
+    normal = without_unlabeled(data)
+    state, _ = (knn := method_of("knn")).fit(normal, NeighbourSettings(), 0, None)
     distances = np.sort(np.linalg.norm(points[:, None] - known, axis=2))[:, :5].mean(1)
     np.testing.assert_allclose(knn.score(state, test_data, NeighbourSettings())["score"], distances, rtol=1e-6)
-    state, _ = (mahalanobis := method_of("mahalanobis")).fit(data, mahalanobis.settings(), 0, None)
+    state, _ = (mahalanobis := method_of("mahalanobis")).fit(normal, mahalanobis.settings(), 0, None)
     offset, covariance = points - known.mean(0), LedoitWolf().fit(known).covariance_
     expected = np.sqrt(np.einsum("ni,ni->n", offset, np.linalg.solve(covariance, offset.T).T))
     score = mahalanobis.score(state, test_data, mahalanobis.settings())["score"]
     np.testing.assert_allclose(score, expected, rtol=1e-6)
     with pytest.raises(InputError, match="neighbours: found 33, but T_n has 32"):
-        knn.fit(data, NeighbourSettings(33), 0, None)
+        knn.fit(normal, NeighbourSettings(33), 0, None)
+
+
+def test_ratios_of_the_unlabeled_and_the_normal_density(data, test_data):
+    points = frozen_features(data.encoder, test_data.images).double().numpy()
+    sets = [frozen_features(data.encoder, images).double().numpy() for images in (data.normal, data.unlabeled)]
+    distances = [np.sort(np.linalg.norm(points[:, None] - known, axis=2))[:, :5].mean(1) for known in sets]
+    state, _ = (knn := method_of("knn_ratio")).fit(data, NeighbourSettings(), 0, None)
+    score = knn.score(state, test_data, NeighbourSettings())["score"]
+    np.testing.assert_allclose(score, np.log(distances[0] / distances[1]), rtol=1e-6, atol=1e-9)
+    state, _ = (gaussian := method_of("gaussian_ratio")).fit(data, gaussian.settings(), 0, None)
+    score = gaussian.score(state, test_data, gaussian.settings())["score"].numpy()
+    fits = [LedoitWolf().fit(known) for known in sets]
+    densities = [multivariate_normal(fit.location_, fit.covariance_).logpdf(points) for fit in fits]
+    log_ratio = densities[1] - densities[0]
+    np.testing.assert_allclose(score - score.mean(), log_ratio - log_ratio.mean(), rtol=1e-6, atol=1e-6)
+
+
+def test_two_distributions_are_the_variant_without_pseudo_labels(few, tmp_path):
+    method, settings = method_of("two_distributions"), settings_of("two_distributions")
+    state, _ = method.fit(few, settings, 5, Resume(tmp_path / "x.pt", ""))
+    errors, masks = [], ReconstructionSettings(masks=16, mask_scheme="complementary")
+    for module, images in (("A", few.normal), ("B", few.unlabeled)):
+        model = copy.deepcopy(few.encoder)
+        resume = Resume(tmp_path / f"{module}.pt", "")
+        train_autoencoder(model, images, settings.modules, settings.modules.lr, 5, resume, masks=2, loss_on="hidden")
+        orders = draw_orders(list("abcdefgh"), 0, 16, masks)
+        mu, _ = reconstruct(model, few.normal, orders, masks)
+        errors.append((mu - few.normal.double() / 255).square().mean((1, 2)))  # every patch is hidden under some mask
+    found = method.score(state, TestData(few.normal, None, few.encoder, list("abcdefgh")), settings)
+    torch.testing.assert_close(found["score"], (errors[0] / errors[1]).log().float(), atol=1e-4, rtol=1e-4)
 
 
 class ScaledByNormal(TransformerMixin, BaseEstimator):
@@ -462,7 +507,7 @@ class Interrupted(Exception):
     """A training that is cut off."""
 
 
-@pytest.mark.parametrize("method", [*TRAINED, "mask_rec"])
+@pytest.mark.parametrize("method", [*TRAINED, *SHARED])
 @pytest.mark.usefixtures("narrow")
 def test_an_interrupted_training_ends_with_the_same_weights(method, few, tmp_path, monkeypatch):
     module, settings = method_of(method), settings_of(method, epochs=2, batch_size=8)
@@ -496,9 +541,8 @@ def add_squares(images, generator):
 def test_finds_squares_and_scores_each_image_by_itself(method, data, test_data, tmp_path, monkeypatch):
     monkeypatch.setattr(cutpaste, "cut_and_paste", add_squares)
     module, settings = method_of(method), settings_of(method)
-    protocol = (
-        "Y" if method in {"ddad", "ddad_u", "pu_probe", "mask_rec", "detector", "detector_balanced"} else "N"
-    )  # one-class methods would pool the squares
+    # one-class methods would pool the squares
+    protocol = "Y" if method in {"ddad", "ddad_u"} or "N" not in module.protocols else "N"
     given = data if protocol == "Y" else without_unlabeled(data)
     state, history = module.fit(given, settings, 0, Resume(tmp_path / "x.pt", ""))
     scores = module.score(state, test_data, settings)
@@ -510,6 +554,7 @@ def test_finds_squares_and_scores_each_image_by_itself(method, data, test_data, 
         images=test_data.images[picked],
         views=[test_data.views[i] for i in picked],
         ids=[test_data.ids[i] for i in picked],
+        lungs=test_data.lungs[picked],
     )
     for name, values in module.score(state, three, settings).items():
         assert scores[name].shape == (60,) and torch.isfinite(scores[name]).all()
@@ -617,7 +662,7 @@ def test_wrong_settings_are_named(given, message):
     assert message in str(error.value)
     assert from_mapping(AutoencoderSettings, {"lr": 1}).lr == 1.0
     with pytest.raises(InputError, match=r"modules\.epochs: found 0, expected at least 1"):
-        from_mapping(MaskRecSettings, {"modules": {"epochs": 0}})
+        from_mapping(method_of("mask_rec").settings, {"modules": {"epochs": 0}})
 
 
 def test_what_does_not_fit_together_is_named(tmp_path):

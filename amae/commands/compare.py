@@ -60,18 +60,26 @@ def compare(
         save_state(trained, state, method, protocol, settings)
         write_csv(epochs, history)
     shutil.rmtree(resume.path.parent, ignore_errors=True)
-    _score(state, packed, files.get("weights"), scores, seed, where)
+    _score(state, packed, files, scores, seed, where)
 
 
 def _score(
-    state: Path, packed: tuple[Path, Path, Path], weights: Path | None, scores: Path, seed: int, device: torch.device
+    state: Path,
+    packed: tuple[Path, Path, Path],
+    files: dict[str, Path],
+    scores: Path,
+    seed: int,
+    device: torch.device,
 ) -> None:
     """Score the test images with a trained comparator: one column for each of its scores, named by `column`."""
     tensors, name, settings = load_state(state, device)
     chosen, images = load_splits(*packed, "test")
-    encoder = _encoder(METHODS[name], weights, images.shape[1], device)
+    encoder = _encoder(METHODS[name], files.get("weights"), images.shape[1], device)
     batch = on_device(images, chosen["row"], device)
-    data = TestData(batch, chosen["view"].tolist(), encoder, chosen["image_id"].tolist(), seed)
+    lungs = None
+    if "lungs" in METHODS[name].needs:
+        lungs = _lungs(files["lungs"], chosen["row"], images.shape[1], device)
+    data = TestData(batch, chosen["view"].tolist(), encoder, chosen["image_id"].tolist(), seed, lungs)
     found = METHODS[name].score(tensors, data, settings)
     columns = {column(name, score): values.cpu().numpy() for score, values in found.items()}
     write_csv(pd.DataFrame({"image_id": chosen["image_id"], **columns}), scores)
@@ -108,8 +116,7 @@ def _training_data(
     rows = [chosen.loc[chosen["split"] == split, "row"] for split in ("train_normal", "train_unlabeled")]
     masks = [None, None]
     if "lungs" in method.needs:
-        found = [load_lung_masks(files["lungs"], each.to_numpy(), images.shape[1]) for each in rows]
-        masks = [torch.from_numpy(each).to(device) for each in found]
+        masks = [_lungs(files["lungs"], each, images.shape[1], device) for each in rows]
     return TrainingData(
         *(on_device(images, each, device) for each in rows),
         *masks,
@@ -117,6 +124,11 @@ def _training_data(
         patients=patients_of(chosen),
         views=chosen["view"].tolist(),
     )
+
+
+def _lungs(path: Path, rows: pd.Series, size: int, device: torch.device) -> torch.Tensor:
+    """Lung masks of these rows, bool `(N, size, size)`."""
+    return torch.from_numpy(load_lung_masks(path, rows.to_numpy(), size)).to(device)
 
 
 def _command(name: str) -> Callable[..., None]:

@@ -16,14 +16,18 @@ from amae.method.training import Resume
 from amae.settings import DetectorSettings
 
 
-def fit(data: TrainingData, settings: DetectorSettings, seed: int, resume: Resume, balanced: bool) -> Fitted:
+def fit(
+    data: TrainingData, settings: DetectorSettings, seed: int, resume: Resume, balanced: bool, masks: bool = False
+) -> Fitted:
     """Train a network without each fold of patients; where `balanced`, under weights that balance the views.
+
+    With `masks` the networks see lung masks in the place of images.
 
     State: the networks, and the logits out of fold of T_n and T_u, float64 `(N,)` and `(M,)`.
     """
     unlabeled = np.repeat([False, True], [len(data.normal), len(data.unlabeled)])
     folds = folds_of(unlabeled, list(data.patients), settings.folds)
-    images = resize(data.pooled, settings.image_size)
+    images = resize(_white(data.pooled_lungs) if masks else data.pooled, settings.image_size)
     views = data.views if balanced else None
     networks, logits, history = fit_folds(images, unlabeled, folds, views, settings, seed, resume)
     state = {"normal": torch.from_numpy(logits[~unlabeled]), "unlabeled": torch.from_numpy(logits[unlabeled])}
@@ -32,10 +36,18 @@ def fit(data: TrainingData, settings: DetectorSettings, seed: int, resume: Resum
     return state, history
 
 
-def score(state: dict[str, Tensor], data: TestData, settings: DetectorSettings, balanced: bool) -> Scores:
+def score(
+    state: dict[str, Tensor], data: TestData, settings: DetectorSettings, balanced: bool, masks: bool = False
+) -> Scores:
     """Mean over places, networks and mirror images of the logit of T_u, float32 `(N,)`."""
     networks = [network.to(data.images.device) for network in networks_of(state, settings)]
-    return {"score": score_maps(networks, resize(data.images, settings.image_size)).mean((1, 2))}
+    images = _white(data.lungs) if masks else data.images
+    return {"score": score_maps(networks, resize(images, settings.image_size)).mean((1, 2))}
+
+
+def _white(masks: Tensor) -> Tensor:
+    """Masks as images, uint8 of 0 and 255."""
+    return masks.to(torch.uint8) * 255
 
 
 def networks_of(state: dict[str, Tensor], settings: DetectorSettings) -> list[nn.Sequential]:

@@ -43,7 +43,10 @@ class TrainingData:
 
 @dataclass(frozen=True)
 class TestData:
-    """Images to score, uint8 `(N, H, W)`, their views ("" where unknown) and ids, the encoder, and the run's seed."""
+    """Images to score, uint8 `(N, H, W)`, with all that a method may need beside them.
+
+    `views`: "" where unknown. `lungs`: masks, bool `(N, H, W)`. `seed`: the run's.
+    """
 
     __test__ = False  # not a test, whatever pytest makes of the name
 
@@ -52,3 +55,4 @@ class TestData:
     encoder: Encoder | None = None
     ids: Sequence[str] = ()
     seed: int = 0
+    lungs: Tensor | None = None

@@ -74,6 +74,15 @@ METHODS = {
     "detector": Method(
         "Detector of T_u", f"{_HERE}.detector", DetectorSettings, {"Y": "score"}, **_OURS, options={"balanced": False}
     ),
+    "detector_masks": Method(
+        "Detector of T_u, lung masks alone",
+        f"{_HERE}.detector",
+        DetectorSettings,
+        {"Y": "score"},
+        frozenset({"lungs"}),
+        **_OURS,
+        options={"balanced": False, "masks": True},
+    ),
     "detector_balanced": Method(
         "Detector of T_u, views balanced",
         f"{_HERE}.detector",
@@ -82,7 +91,13 @@ METHODS = {
         **_OURS,
         options={"balanced": True},
     ),
+    "gaussian_ratio": Method(
+        "Gaussian log-ratio", f"{_HERE}.mahalanobis", s.NoSettings, {"Y": "score"}, _ENCODER, **_OURS
+    ),
     "knn": Method("Nearest neighbours", f"{_HERE}.knn", s.NeighbourSettings, {"N": "score"}, _ENCODER, **_OURS),
+    "knn_ratio": Method(
+        "Nearest-neighbour ratio", f"{_HERE}.knn", s.NeighbourSettings, {"Y": "score"}, _ENCODER, **_OURS
+    ),
     "mahalanobis": Method(
         "Mahalanobis distance", f"{_HERE}.mahalanobis", s.NoSettings, {"N": "score"}, _ENCODER, **_OURS
     ),
@@ -91,6 +106,14 @@ METHODS = {
     ),
     "pu_probe": Method(
         "Positive-unlabeled probe", f"{_HERE}.pu_probe", s.ProbeSettings, {"Y": "score"}, _ENCODER, **_OURS
+    ),
+    "two_distributions": Method(
+        "Two-distribution error ratio",
+        f"{_HERE}.two_distributions",
+        s.TwoDistributionSettings,
+        {"Y": "score"},
+        frozenset({"autoencoder"}),
+        **_OURS,
     ),
     "view_only": Method(
         "View only",

@@ -86,3 +86,10 @@ class MaskRecSettings:
 
     modules: ModuleSettings = ModuleSettings()
     reconstruction: ReconstructionSettings = ReconstructionSettings()
+
+
+@dataclass(frozen=True)
+class TwoDistributionSettings:
+    """The two-distribution error ratio: two modules, each trained as one of stage 2."""
+
+    modules: ModuleSettings = ModuleSettings()

@@ -11,7 +11,8 @@ from amae.settings import from_mapping
 
 MASK_REC = "mask_rec"  # the paper's baseline, which is AMAE's own autoencoder: shown wherever there is a T_u
 MASK_REC_FOLDER = f"comparators/{MASK_REC}_Y"
-SHARED = {MASK_REC: ("modules", "reconstruction")}  # sections of the run whose settings a method takes over
+# sections of the run whose settings a method takes over
+SHARED = {MASK_REC: ("modules", "reconstruction"), "two_distributions": ("modules",)}
 
 
 def all_methods() -> tuple[str, ...]:
