@@ -167,6 +167,21 @@ def test_metrics_table_and_summary():
     pd.testing.assert_frame_equal(metrics_of_scores(frames[0], 0), metrics[0])
 
 
+def test_findings_and_thirds_of_severity_are_groups_against_all_normal_images():
+    rng = np.random.default_rng(0)
+    label = np.repeat(["normal", "abnormal"], [20, 36])
+    finding = np.array(["", *["nodule"] * 12, *["mass"] * 15, *["rib"] * 9])[np.r_[[0] * 20, 1:37]]
+    severity = np.r_[np.zeros(20), rng.permutation(36) / 36]
+    frame = pd.DataFrame({"image_id": range(56), "label": label, "s": rng.normal(size=56), "finding": finding})
+    table = metrics_of_scores(frame.assign(severity=severity), 0).set_index("group")
+    thirds = [f"severity={name} third" for name in ("faintest", "middle", "plainest")]
+    assert list(table.index) == ["all", "finding=mass", "finding=nodule", *thirds]  # nine ribs are too few
+    for group, members in [("finding=mass", finding == "mass"), (thirds[1], (severity >= 1 / 3) & (severity < 2 / 3))]:
+        pairs = frame["s"].to_numpy()[members & (label == "abnormal")][:, None] > frame["s"].to_numpy()[:20]
+        assert table.at[group, "auc"] == pytest.approx(pairs.mean())
+        assert table.at[group, "abnormal"] == members.sum() and table.at[group, "normal"] == 20
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

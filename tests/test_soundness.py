@@ -1,13 +1,15 @@
 """Checks that need no label, on mixtures of known shares."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from amae.commands.check_setting import check_setting
+from amae.commands.check_setting import check_setting as command
 from amae.evaluation.metrics import auc
-from amae.evaluation.soundness import anomaly_ratio, auc_of_unlabeled, greatest_auc_p, implied_auc
+from amae.evaluation.soundness import anomaly_ratio, auc_of_unlabeled, differences, greatest_auc_p, implied_auc
 from amae.mae.checkpoints import write_tensors
 from amae.runtime.errors import InputError
 
@@ -46,7 +48,28 @@ def test_a_perfect_score_reaches_the_greatest_auc_p_where_normal_images_tie():
     assert implied_auc(greatest_auc_p(0.6), 0.6) == pytest.approx(1)
 
 
+def test_columns_that_differ_between_the_sets_are_found():
+    unlabeled = np.repeat([False, True], [40, 60])
+    known = pd.DataFrame({"view": ["PA"] * 40 + ["AP"] * 45 + ["PA"] * 15, "sex": ["M", "F"] * 50})
+    known["age"] = [str(90 - row) for row in range(100)]
+    known.loc[3, "age"], known["empty"], known["same"] = "", "", 7
+    found = differences(known, unlabeled)
+    assert list(found) == ["age", "view", "sex", "same"]
+    assert found == pytest.approx({"age": 1, "view": (0.75 + 1) / 2, "sex": 0.5, "same": 0.5})
+
+
 def test_the_checks_as_a_command(tmp_path, capsys):
+    split = np.repeat(["train_normal", "train_unlabeled"], [800, 1000])
+    manifest = pd.DataFrame({"image_id": [f"i{n:04}" for n in range(1800)], "split": split})
+    manifest["path"], manifest["label"] = manifest["image_id"] + ".png", np.where(split == "train_normal", "normal", "")
+    manifest["patient_id"], manifest["view"] = "", np.where(split == "train_normal", "PA", "AP")
+    manifest.to_csv(tmp_path / "manifest.csv", index=False)
+    index = manifest[["image_id"]].assign(rows=64, columns=64, scale_x=1, scale_y=1, offset_x=0, offset_y=0)
+    index.to_csv(tmp_path / "images.csv", index=False)
+    np.save(tmp_path / "images.npy", np.zeros((1800, 8, 8), np.uint8))
+    packed = {"manifest": "manifest.csv", "images": "images.npy", "index": "images.csv"}
+    packed = {name: tmp_path / file for name, file in packed.items()}
+    check_setting = partial(command, **packed)
     normal, unlabeled, abnormal = mixture(0.6, 3)
     state = {"normal": torch.from_numpy(normal), "unlabeled": torch.from_numpy(unlabeled)}
     about = {"kind": "comparator", "method": "detector", "protocol": "Y", "settings": {}}
@@ -59,7 +82,11 @@ def test_the_checks_as_a_command(tmp_path, capsys):
     assert table.loc["implied_auc", "low"] < true < table.loc["implied_auc", "high"]
     assert capsys.readouterr().err == ""
     check_setting(trained_detector=tmp_path / "state.safetensors", table=tmp_path / "setting.csv", anomaly_ratio=0.2)
-    assert "differ by more than disease" in capsys.readouterr().err
+    assert "differ by more than disease; what is known of the images separates them by view 1.00, intensity 0.50" in (
+        capsys.readouterr().err
+    )
+    table = pd.read_csv(tmp_path / "setting.csv").set_index("measure")
+    assert table.loc["auc_of_unlabeled_by_view", "value"] == 1
     write_tensors({}, tmp_path / "other.safetensors", {"kind": "x"})
     with pytest.raises(InputError, match="not a trained detector"):
         check_setting(trained_detector=tmp_path / "other.safetensors", table=tmp_path / "setting.csv")

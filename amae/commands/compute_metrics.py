@@ -25,6 +25,7 @@ def compute_metrics(
         more = rows_of(read_csv(path, ["image_id"]), made["image_id"], path)
         made = made.join(more.drop(columns="image_id"))
     write_csv(made, scores)
+    about = tables.tested_images(manifest, index, "finding", "severity").drop(columns=["image_id", "label", "view"])
     with naming(scores):
-        measured = tables.metrics_of_scores(made[made["label"] != ""], seed)
+        measured = tables.metrics_of_scores(made.join(about)[made["label"] != ""], seed)
     write_csv(measured, metrics)

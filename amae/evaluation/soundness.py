@@ -10,6 +10,7 @@ disease.
 import math
 
 import numpy as np
+import pandas as pd
 
 from amae.evaluation.metrics import auc
 
@@ -31,6 +32,29 @@ def implied_auc(auc_p: float, ratio: float) -> float:
 def greatest_auc_p(ratio: float) -> float:
     """AUCp of a perfect score, (1 + AR) / 2, where T_u differs from normal images by abnormality alone."""
     return (1 + ratio) / 2
+
+
+def differences(known: pd.DataFrame, unlabeled: np.ndarray) -> dict[str, float]:
+    """AUC of T_u against T_n by each column of what is known of the images, the greatest first; 0.5 to 1.
+
+    `unlabeled` bool `(N,)`. Numbers are taken as they are, in the better of both directions; the values of other
+    columns are ordered by the share of T_u among their images. Rows without a value are left out of their column, and
+    columns without two values in each set out of the result.
+    """
+    found = {}
+    for name, values in known.items():
+        number = pd.to_numeric(values, errors="coerce")
+        is_number = number.notna().sum() >= (values != "").sum() / 2
+        used = number.notna() if is_number else values != ""
+        of_unlabeled = unlabeled[used]
+        if min(of_unlabeled.sum(), (~of_unlabeled).sum()) < 2:
+            continue
+        score = (
+            number[used] if is_number else pd.Series(of_unlabeled).groupby(values[used].to_numpy()).transform("mean")
+        )
+        area = auc(of_unlabeled.astype(int), score.to_numpy())
+        found[str(name)] = max(area, 1 - area)
+    return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
 
 def anomaly_ratio(normal: np.ndarray, unlabeled: np.ndarray, seed: int = 0) -> tuple[float, float, float]:

@@ -14,7 +14,8 @@ from amae.runtime.errors import InputError, naming
 from amae.runtime.files import read_csv, rows_of
 
 CLASSES = ("normal", "abnormal")
-NOT_SCORES = ("image_id", "label", "view")
+NOT_SCORES = ("image_id", "label", "view", "finding", "severity")
+THIRDS = ("faintest", "middle", "plainest")  # of the abnormal images, by severity
 RANKING = {"auc": auc, "ap": average_precision}  # those with an interval over images
 SMALLEST_GROUP = 10  # images per class: with fewer, an AUC means nothing
 
@@ -50,13 +51,15 @@ def read_scores(scores: pd.DataFrame) -> pd.DataFrame:
     return scores.assign(**{column: _numbers(scores, column) for column in score_columns(scores)})
 
 
-def tested_images(manifest: Path, index: Path) -> pd.DataFrame:
-    """image_id, label ("" where unknown) and view of every test image of a manifest that could be read."""
+def tested_images(manifest: Path, index: Path, *also: str) -> pd.DataFrame:
+    """image_id, label ("" where unknown) and view of every test image of a manifest that could be read.
+
+    With them the columns `also` that the manifest has.
+    """
     images = read_manifest(manifest, needs=("test",))
+    columns = ["image_id", "label", "view", *(name for name in also if name in images)]
     with naming(manifest):
-        return select(images, read_csv(index, ["image_id"]), "test", rejected_beside(index))[
-            ["image_id", "label", "view"]
-        ]
+        return select(images, read_csv(index, ["image_id"]), "test", rejected_beside(index))[columns]
 
 
 def scores_by_folder(path: Path) -> pd.DataFrame:
@@ -104,8 +107,9 @@ def metrics_of_scores(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
     """AUC, average precision (each with a bootstrap 95 % interval over images) and chi-square distance of every score.
 
     Long form, one row per score and group: seed, score, group (all, view=PA, ...), normal and abnormal (counts), auc,
-    auc_low, auc_high, ap, ap_low, ap_high, chi2. A view counts as a group with at least 10 images of each class.
-    `seed` names the replicate and seeds the bootstrap. Raises InputError as `read_scores` does.
+    auc_low, auc_high, ap, ap_low, ap_high, chi2. A group has at least 10 images of each class: a view; a finding, or a
+    third of the abnormal images by severity, each against all normal images. A score is any column but those of
+    `NOT_SCORES`. `seed` names the replicate and seeds the bootstrap. Raises InputError as `read_scores` does.
     """
     scores = read_scores(scores)
     rows = []
@@ -237,6 +241,17 @@ def _groups(scores: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
             part = scores[scores["view"] == view]
             if min((part["label"] == name).sum() for name in CLASSES) >= SMALLEST_GROUP:
                 yield f"view={view}", part
+    abnormal = scores["label"] == "abnormal"
+    kinds = {}
+    if "finding" in scores:
+        kinds = {f"finding={name}": scores["finding"] == name for name in sorted(set(scores["finding"]) - {""})}
+    if "severity" in scores:
+        rank = pd.to_numeric(scores["severity"].where(abnormal), errors="coerce").rank(pct=True)
+        bounds = enumerate(THIRDS)
+        kinds |= {f"severity={name} third": (rank > i / 3) & (rank <= (i + 1) / 3) for i, name in bounds}
+    for name, members in kinds.items():
+        if min((members & abnormal).sum(), (~abnormal).sum()) >= SMALLEST_GROUP:
+            yield name, scores[~abnormal | members]
 
 
 def _numbers(scores: pd.DataFrame, column: str) -> pd.Series:

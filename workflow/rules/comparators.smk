@@ -56,8 +56,9 @@ rule measure_comparison:
 
 
 rule check_setting:
-    """How well the detector separates T_u from T_n, and how much of T_u it takes for abnormal; no label is read."""
+    """Check without labels how well T_u is separated from T_n, by what, and how much of it is abnormal."""
     input:
+        **PACKED,
         state=f"{RUN}/comparators/detector_Y/state.safetensors",
     output:
         table=f"{RUN}/setting.csv",
@@ -71,5 +72,5 @@ rule check_setting:
         ratio=plan(datasets.ratio_option, "dataset"),
         code=code("check_setting"),
     shell:
-        "amae check-setting --trained-detector {input.state:q} --table {output.table:q} {params.ratio} --seed {wildcards.seed}"
-        " 2>&1 | tee {log:q}"
+        "amae check-setting --trained-detector {input.state:q} --manifest {input.manifest:q} --images {input.images:q}"
+        " --index {input.index:q} --table {output.table:q} {params.ratio} --seed {wildcards.seed} 2>&1 | tee {log:q}"
