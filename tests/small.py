@@ -36,6 +36,8 @@ def write_model(path: Path, size: int, conversion: str) -> Path:
         "detector": {"folds": 1, "image_size": 32},
         "test": {},
         "auc_p": {},
+        "implied_auc": {},
+        "no_calls": {},
         "mask_noise": 0.5,
         "files": {"manifest": "0" * 64},
         "versions": {"amae": "0"},

@@ -220,7 +220,7 @@ def outputs_of(command):
         "compute-metrics": ("scores", "metrics"),
         "index": ("manifest", "hidden-labels"),
         "list-images": ("candidates",),
-        "export": ("model", "card"),
+        "export": ("model", "card", "separation"),
         "plot-scores": ("roc", "precision-recall"),
         "compare": ("state", "history", "record", "scores"),
     }

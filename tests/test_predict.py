@@ -33,6 +33,7 @@ from amae.predict.files import list_files
 from amae.predict.model import FORMAT, load_model
 from amae.runtime.errors import InputError
 from amae.runtime.files import atomic, read_csv
+from amae.settings import ModuleSettings, Stage1Settings
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 SCORES = ["detector", "stage1", "inter", "mask_rec", "error_ratio", "error_ratio_patch"]
@@ -520,7 +521,7 @@ def test_files_that_are_no_model_are_refused_by_name(finished, exported, files, 
     for name in ("A.norm.weight", "head.0.weight", "features.mean", "training.distance"):
         write_tensors({key: tensors[key] for key in tensors if key != name}, tmp_path / f"no {name}", about)
         wrong[f"no {name}"] = f"no {name}: "
-    for key in ("masks_of_new_images", "seed", "mask_shares", "auc_p"):
+    for key in ("masks_of_new_images", "seed", "mask_shares", "auc_p", "no_calls"):
         write_tensors(tensors, tmp_path / f"no {key}", {name: about[name] for name in about if name != key})
         wrong[f"no {key}"] = "a damaged model"
     (tmp_path / "module").write_bytes((finished.results / "seed0/module_A/mae.safetensors").read_bytes())
@@ -561,7 +562,7 @@ def test_without_calibration_nothing_is_called(exported, files, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--score", "magic"], "--score: found 'magic', expected one of detector, stage1, inter"),
+        (["--score", "magic"], "--score: found 'magic', expected one of auto, detector, stage1, inter"),
         (["--specificity", "1"], "--specificity: found 1.0, expected more than 0 and less than 1"),
     ],
 )
@@ -670,3 +671,36 @@ def test_dicom_needs_its_package(exported, files, tmp_path, capsys, monkeypatch)
     words = ["predict", files[0], "--model", exported, "--output", tmp_path / "out", "--device", "cpu", "--dicom"]
     assert main([str(word) for word in words]) == 2
     assert "--dicom: needs the optional package highdicom (pip install highdicom)" in capsys.readouterr().err
+
+
+def test_the_best_score_is_chosen_without_labels(finished, exported, files, tmp_path, capsys):
+    about, tensors = read_safetensors(exported)
+    table = pd.read_csv(exported.with_name("separation.csv"), index_col="score")
+    assert table["auc_p"].to_dict() == pytest.approx(about["auc_p"])
+    assert table["implied_auc"].to_numpy() == pytest.approx((table["auc_p"].to_numpy() - 0.2) / 0.6)  # AR is 0.6
+    write_tensors(tensors, tmp_path / "model", about | {"auc_p": {"inter": 0.6, "stage1": 0.7}})
+    score(tmp_path / "model", tmp_path / "out", files[0], options=("--score", "auto"))
+    assert "score stage1: its AUCp, 0.700, is the greatest" in capsys.readouterr().err
+    write_tensors(tensors, tmp_path / "unknown", about | {"auc_p": {}})
+    words = ["predict", files[0], "--model", tmp_path / "unknown", "--output", tmp_path / "no", "--score", "auto"]
+    assert main([str(word) for word in words]) == 2
+    assert "no AUCp is known" in capsys.readouterr().err
+
+
+def test_scores_of_modules_that_learned_nothing_call_nothing(exported, files, tmp_path, capsys):
+    about = read_safetensors(exported)[0]
+    assert "no better than their mean image" in about["no_calls"]["inter"]  # two epochs of a tiny autoencoder
+    assert "detector" not in about["no_calls"]
+    assert "no calls: module A explains" in exported.with_suffix(".md").read_text()
+    table = score(exported, tmp_path / "out", *files[:2], options=("--score", "inter", "--specificity", "0.5"))
+    assert (table["call"] == "").all()
+    assert "warning: No image is called: module A explains" in capsys.readouterr().err
+
+
+def test_a_training_that_ended_in_its_warm_up_calls_nothing():
+    from amae.commands.export import _not_left_warm_up
+
+    cut, whole = ModuleSettings(epochs=5, warmup_epochs=5), Stage1Settings(epochs=5, warmup_epochs=4)
+    found = _not_left_warm_up(modules=cut, stage1=whole)
+    assert set(found) == {"inter", "mask_rec", "error_ratio", "error_ratio_patch"}
+    assert found["inter"] == "its training ended within its warm-up of 5 epochs"

@@ -1,11 +1,13 @@
 """A trained model in one file."""
 
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from amae.commands import parameters as p
 from amae.comparators.detector import networks_of
@@ -14,19 +16,20 @@ from amae.data.manifest import read_manifest
 from amae.data.packed import open_images, rejected_beside, select
 from amae.data.splits import patients_of
 from amae.data.stored import stored_images
-from amae.evaluation.soundness import auc_of_unlabeled
+from amae.evaluation.soundness import anomaly_ratio as estimate
+from amae.evaluation.soundness import auc_of_unlabeled, implied_auc
 from amae.mae.weights import load_weights
 from amae.method.features import fit_gaussian
-from amae.method.scores import DESCRIPTIONS
+from amae.method.scores import DESCRIPTIONS, MODULE_SCORES
 from amae.method.stage1 import frozen_features, load_head
 from amae.predict.domain import MASKS, held_out_distances
 from amae.predict.model import Model, card_of, load_model, save_model
 from amae.predict.score import BATCH, quiet, score_images
 from amae.runtime.device import choose_device
 from amae.runtime.errors import InputError, naming
-from amae.runtime.files import atomic, read_csv, rows_of, sha256
+from amae.runtime.files import atomic, read_csv, rows_of, sha256, write_csv
 from amae.runtime.provenance import code_revision, versions
-from amae.settings import ReconstructionSettings
+from amae.settings import ModuleSettings, ReconstructionSettings, Stage1Settings
 
 LIMIT_IMAGES = 64  # of T_n: their maps set the end of the colour scale
 LIMIT_PERCENTILE = 99.8
@@ -46,16 +49,24 @@ def export(
     trained_detector: p.TrainedDetector,
     model: p.Model,
     card: p.file("model card to write (.md)"),
+    separation: p.file("AUCp of each score, and the AUC that it implies, to write (.csv)"),
     measured: p.optional(p.file("metrics of the run's test images, for the card (.csv)")) = None,
     dataset: p.DatasetName,
     conversion: p.Conversion = "minmax",
     square: p.Square = "squash",
+    anomaly_ratio: p.AnomalyRatio = None,
+    stage1: Stage1Settings = Stage1Settings(),
+    modules: ModuleSettings = ModuleSettings(),
     reconstruction: ReconstructionSettings = ReconstructionSettings(),
     seed: p.Seed = 0,
     device: p.Device = "auto",
     gpus: p.Gpus = 1,
 ) -> None:
-    """Put a trained model and all that scoring a new radiograph needs into one file, with a card to read."""
+    """Put a trained model and all that scoring a new radiograph needs into one file, with a card to read.
+
+    The settings of stage 1 and of the modules are those of their trainings. Without an anomaly ratio the implied AUC
+    uses the detector's estimate of it.
+    """
     where = choose_device(device, gpus)
     encoder, a, b = (load_weights(path, where) for path in (weights, model_a, model_b))
     files = {"manifest": manifest, "images": images, "index": index, "lungs_table": lungs_table, "weights": weights}
@@ -80,11 +91,29 @@ def export(
     head_of_f0 = load_head(head, encoder.architecture.width).to(where).eval()
     trained = Model(about, encoder, head_of_f0, a, b, detector, {})
     learned, arrays = _describe_training(trained, manifest, images, index, lungs_table)
+    logits = state["normal"].cpu().numpy(), state["unlabeled"].cpu().numpy()
     if "detector" in learned["auc_p"]:  # T_u out of fold: its networks were trained on it
-        learned["auc_p"]["detector"] = auc_of_unlabeled(state["normal"].numpy(), state["unlabeled"].numpy())
+        learned["auc_p"]["detector"] = auc_of_unlabeled(*logits)
+    ratio = estimate(*logits, seed)[0] if anomaly_ratio is None else anomaly_ratio
+    learned["implied_auc"] = {name: implied_auc(value, ratio) for name, value in learned["auc_p"].items() if ratio > 0}
+    learned["no_calls"] |= _not_left_warm_up(detector=settings, stage1=stage1, modules=modules)
+    for name, reason in learned["no_calls"].items():
+        print(f"warning: {name} calls no image: {reason}", file=sys.stderr)
     save_model(dataclasses.replace(trained, about=about | learned, arrays=arrays), model)
     with atomic(card) as temporary:
         temporary.write_text(card_of(load_model(model)), encoding="utf-8")
+    columns = {"auc_p": learned["auc_p"], "implied_auc": learned["implied_auc"]}
+    write_csv(pd.DataFrame(columns, index=pd.Index(DESCRIPTIONS, name="score")).astype(float).reset_index(), separation)
+
+
+def _not_left_warm_up(**trainings: Any) -> dict[str, str]:
+    """Scores of networks whose learning rate never went beyond its warm-up, each with the reason."""
+    found = {}
+    for name, of in trainings.items():
+        if of.epochs <= of.warmup_epochs:
+            scores = MODULE_SCORES if name == "modules" else [name]
+            found |= dict.fromkeys(scores, f"its training ended within its warm-up of {of.warmup_epochs} epochs")
+    return found
 
 
 def _describe_training(
@@ -124,7 +153,15 @@ def _describe_training(
         "masks_of_new_images": dataclasses.asdict(masks),
         "mask_noise": noise,
         "auc_p": {},
+        "no_calls": {},
     }
+    error, of_mean = _errors(model, packed[sample["row"].to_numpy()], pixels[: len(normal)])
+    if error >= of_mean:
+        reason = (
+            f"module A explains hidden parts of normal images no better than their mean image does (squared error "
+            f"{error:.2g} against {of_mean:.2g})"
+        )
+        found["no_calls"] = dict.fromkeys(MODULE_SCORES, reason)
     if calibration:
         scores, _ = _score(model, parts["calibration"], packed)
         arrays |= {f"calibration.{name}": np.sort(scores[name].to_numpy(np.float64)) for name in scores}
@@ -132,6 +169,14 @@ def _describe_training(
         unlabeled, _ = _score(model, chosen[:: -(-len(chosen) // AUCP_IMAGES)], packed)
         found["auc_p"] = {name: auc_of_unlabeled(scores[name], unlabeled[name]) for name in scores}
     return found, arrays
+
+
+def _errors(model: Model, images: np.ndarray, normal: torch.Tensor) -> tuple[float, float]:
+    """Mean squared error of module A on hidden patches of normal images, and that of the mean of T_n on all."""
+    mean = sum(batch.double().sum(0) for batch in normal.split(BATCH)).cpu().numpy() / len(normal)
+    parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+    error = np.concatenate([score_images(model, part)[0]["mask_rec"] for part in parts]).mean()
+    return float(error), float((((images - mean) / 255) ** 2).mean())
 
 
 def _score(model: Model, chosen: pd.DataFrame, images: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:

@@ -26,7 +26,9 @@ def predict(
     *,
     model: p.Model,
     output: p.file("folder to write to; new, or empty"),
-    score: p.Score = "detector",
+    score: Annotated[str, p.meaning("ranks and calls: a column of scores.csv, or auto: the one of greatest AUCp")] = (
+        "detector"
+    ),
     specificity: Annotated[float, p.meaning("share of normal images to call normal")] = 0.95,
     dicom: Annotated[
         bool,
@@ -51,12 +53,15 @@ def predict(
     from amae.runtime.files import write_csv
 
     trained = load_model(model, choose_device(device, gpus))
+    if score == "auto":
+        score = _best_separating(trained.about["auc_p"])
     if score not in SCORES:
-        raise InputError(f"--score: found {score!r}, expected one of {', '.join(SCORES)}")
+        raise InputError(f"--score: found {score!r}, expected one of auto, {', '.join(SCORES)}")
     if dicom:
         require_highdicom()
     calibration = trained.group("calibration")
-    point = operating_point(calibration[score], specificity) if calibration else None
+    no_calls = trained.about["no_calls"].get(score)
+    point = operating_point(calibration[score], specificity) if calibration and not no_calls else None
     table = _predict_into(_Job(trained, files, output, dicom, workers))
     scored = table["reason"] == ""
     if scored.any():
@@ -68,7 +73,9 @@ def predict(
         raise InputError(_none_scored(table))
     warnings = drift_warnings(table[scored], trained.group("training"))
     warnings = [f"Unlike the training images as a whole: {warning}." for warning in warnings]
-    if calibration and not point:
+    if no_calls:
+        warnings.append(f"No image is called: {no_calls}.")
+    elif calibration and not point:
         warnings.append(
             f"No image is called: a specificity of {specificity:g} needs {needed_images(specificity)} normal images "
             f"held out for calibration, and the model has {len(calibration[score])}."
@@ -79,6 +86,15 @@ def predict(
     write_page(ranked, score, notes, warnings, output)
     for line in (notes[0], *(f"warning: {warning}" for warning in warnings)):
         print(line, file=sys.stderr)
+
+
+def _best_separating(auc_p: dict[str, float]) -> str:
+    """The score with the greatest AUCp, of T_u against held-out normal images; InputError where it is not known."""
+    if not auc_p:
+        raise InputError("--score auto: the model was exported without calibration images, so no AUCp is known")
+    best = max(auc_p, key=auc_p.__getitem__)
+    print(f"score {best}: its AUCp, {auc_p[best]:.3f}, is the greatest", file=sys.stderr)
+    return best
 
 
 def _none_scored(table: pd.DataFrame) -> str:
@@ -180,7 +196,7 @@ def _notes(
             "images.",
         ]
     else:
-        lines += ["No image is called: the model has too few normal images held out for calibration, or none."]
+        lines += ["No image is called: see the warnings, or the model has no normal images held out for calibration."]
     return [
         *lines,
         *filter(None, [shown_of(scored)]),

@@ -16,6 +16,7 @@ DESCRIPTIONS = {
     "error_ratio": "log(e_A / e_B) over hidden pixels (this project's own)",
     "error_ratio_patch": "mean over patches of log(e_A / e_B) (this project's own)",
 }
+MODULE_SCORES = ("inter", "mask_rec", "error_ratio", "error_ratio_patch")  # those of modules A and B
 _TINY = 1e-8  # squared intensity, far below one grey level (1.5e-5), so that no quotient or logarithm fails
 
 

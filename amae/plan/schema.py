@@ -197,8 +197,8 @@ def schema() -> dict[str, Any]:
                     {
                         "folder": _OPTIONAL_TEXT | {"description": "folder of the radiographs to score"},
                         "score": {
-                            "enum": list(DESCRIPTIONS),
-                            "description": "score that decides what is called abnormal",
+                            "enum": ["auto", *DESCRIPTIONS],
+                            "description": "score that decides what is called abnormal; auto: the one of greatest AUCp",
                         },
                         "specificity": {
                             "type": "number",

@@ -26,7 +26,7 @@ from amae.runtime.errors import InputError
 from amae.settings import ReconstructionSettings
 
 KIND = "amae model"
-FORMAT = 3  # of the file; raised when a file of before can no longer be read, or its statistics mean something else
+FORMAT = 4  # of the file; raised when a file of before can no longer be read, or its statistics mean something else
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def card_of(model: Model) -> str:
         "",
         "## Operating points",
         "",
-        *_operating_points(model.group("calibration")),
+        *_operating_points(model.group("calibration"), about["no_calls"]),
         "",
         "## What is unlike the training images",
         "",
@@ -177,10 +177,12 @@ def _quality(about: dict[str, Any]) -> list[str]:
     for score, meaning in DESCRIPTIONS.items():
         tested, auc_p = about["test"].get(score), about["auc_p"].get(score)
         known = f"{tested[0]:.2f} ({tested[1]:.2f} to {tested[2]:.2f})" if tested else "not known"
-        rows.append((f"`{score}`: {meaning}", known, "not known" if auc_p is None else f"{auc_p:.2f}"))
+        implied = about["implied_auc"].get(score)
+        cells = ("not known" if value is None else f"{value:.2f}" for value in (auc_p, implied))
+        rows.append((f"`{score}`: {meaning}", known, *cells))
     masks = about["masks_of_new_images"]["masks"]
     return [
-        *_table(["score", "AUC on test images, 95 % interval", "AUCp"], rows),
+        *_table(["score", "AUC on test images, 95 % interval", "AUCp", "AUC implied by it"], rows),
         "",
         "AUC: abnormal against normal test images of the run that made the model. AUCp: images without label",
         "(T_u) against normal ones; it needs no label, and orders scores as their AUC does. For `detector` it is out",
@@ -192,8 +194,8 @@ def _quality(about: dict[str, Any]) -> list[str]:
     ]
 
 
-def _operating_points(calibration: dict[str, np.ndarray]) -> list[str]:
-    """Thresholds of every score, or why there are none."""
+def _operating_points(calibration: dict[str, np.ndarray], no_calls: dict[str, str]) -> list[str]:
+    """Thresholds of every score, or why there are none; `no_calls`: scores that call no image, with the reason."""
     if not calibration:
         lacking = "None: no normal images were held out for calibration (`splits.calibration`)."
         return [lacking, "Scores have no percentile, and no image is called normal or abnormal."]
@@ -201,6 +203,7 @@ def _operating_points(calibration: dict[str, np.ndarray]) -> list[str]:
     for score, values in calibration.items():
         point = operating_point(values)
         found = (f"{point.threshold:.5g}", f"{point.low:.3f} to {point.high:.3f}") if point else ("too few images", "")
+        found = (f"no calls: {no_calls[score]}", "") if score in no_calls else found
         rows.append((f"`{score}`", *found))
     header = [
         "score",

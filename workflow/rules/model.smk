@@ -1,6 +1,6 @@
 """The trained model as one file, and new radiographs scored with it."""
 
-from amae.plan import watched
+from amae.plan import datasets, watched
 
 FOLDER = plan(watched.folder_to_predict)
 
@@ -19,6 +19,7 @@ rule export_model:
     output:
         model=f"{RUN}/model.safetensors",
         card=f"{RUN}/model.md",
+        separation=shown(f"{RUN}/separation.csv", "separation", "4 Results", "AUC without labels"),
     log:
         log_of("export_model"),
     benchmark:
@@ -31,6 +32,9 @@ rule export_model:
     params:
         conversion=quoted("conversion"),
         square=quoted("square"),
+        ratio=plan(datasets.ratio_option, "dataset"),
+        stage1=settings_of("stage1"),
+        modules=settings_of("modules"),
         settings=settings_of("reconstruction"),
         code=code("export"),
     shell:
@@ -38,6 +42,7 @@ rule export_model:
         " --lungs-table {input.lungs:q} --weights {input.weights:q} --head {input.head:q}"
         " --model-a {input.model_a:q} --model-b {input.model_b:q} --trained-detector {input.trained_detector:q}"
         " --measured {input.measured:q} --model {output.model:q} --card {output.card:q}"
+        " --separation {output.separation:q} {params.ratio} {params.stage1} {params.modules}"
         " --dataset {wildcards.dataset} --conversion {params.conversion} --square {params.square} {params.settings}"
         " --seed {wildcards.seed} --device {resources.device} --gpus {resources.gpu} 2>&1 | tee {log:q}"
 
