@@ -205,6 +205,11 @@ class DetectorSettings(_Trained):
 
     image_size: int = setting(64, "side of the network's input in pixels, a multiple of 16", 16)
     folds: int = setting(3, "folds of patients, and networks", 2)
+    rounds: int = setting(
+        2,
+        "trainings; from the second on, T_u is cut to what the one before ranks highest, by the estimated ratio",
+        1,
+    )
     epochs: int = setting(30, "passes over a network's images", 1)
     warmup_epochs: int = setting(1, "epochs of linear warm-up", 0)
     batch_size: int = setting(32, "images in a step", 2)

@@ -63,6 +63,7 @@ TRAINED = {
     "cutpaste": {"epochs": 4, "batch_size": 4, "image_size": 64, "lr": 3e-3},
     "detector": {"epochs": 12, "batch_size": 8, "image_size": 32, "folds": 2, "lr": 3e-3},
     "detector_balanced": {"epochs": 12, "batch_size": 8, "image_size": 32, "folds": 2, "lr": 3e-3},
+    "detector_plain": {"epochs": 12, "batch_size": 8, "image_size": 32, "folds": 2, "lr": 3e-3},
     "detector_masks": {"epochs": 12, "batch_size": 8, "image_size": 32, "folds": 2, "lr": 3e-3},
 }
 SHORT = {"epochs": 4, "warmup_epochs": 1, "batch_size": 8, "lr": 1e-3}

@@ -1,16 +1,26 @@
 """The detector: it learns what T_u has and T_n has not, without a label, and not by a column that is balanced."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
 from amae.method.augment import random_affine_flip
-from amae.method.detector import balanced_weights, fit_folds, logit_maps, make_network, score_maps
-from amae.method.training import Resume
+from amae.method.detector import (
+    balanced_weights,
+    fit_folds,
+    fit_rounds,
+    logit_maps,
+    make_network,
+    ranked_abnormal,
+    score_maps,
+)
+from amae.method.training import Resume, seed_of
 from amae.settings import DetectorSettings
 
-SETTINGS = DetectorSettings(image_size=32, folds=2, epochs=6, warmup_epochs=1, batch_size=16, lr=3e-3)
+SETTINGS = DetectorSettings(image_size=32, folds=2, rounds=1, epochs=6, warmup_epochs=1, batch_size=16, lr=3e-3)
 
 
 def radiographs(count: int, planted: np.ndarray, seed: int) -> torch.Tensor:
@@ -34,7 +44,7 @@ def sets():
 def fit(sets, folder, settings=SETTINGS):
     """The networks, the logits out of fold and the history."""
     images, unlabeled, folds, _ = sets
-    return fit_folds(images, unlabeled, folds, None, settings, 0, Resume(folder / "detector.pt", "same"))
+    return fit_rounds(images, unlabeled, folds, None, settings, 0, Resume(folder / "detector.pt", "same"))
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +60,7 @@ def test_it_ranks_new_images_and_the_unlabeled_ones_by_what_is_planted(sets, fit
     assert roc_auc_score(planted, scores) >= 0.95
     _, unlabeled, _, truth = sets
     assert roc_auc_score(truth[unlabeled], out_of_fold[unlabeled]) >= 0.9
-    assert history.groupby("network").size().to_dict() == {"fold0": 6, "fold1": 6}
+    assert history.groupby("network").size().to_dict() == {"round0_fold0": 6, "round0_fold1": 6}
 
 
 def test_the_map_is_highest_at_the_square(fitted):
@@ -97,6 +107,26 @@ def test_an_interrupted_training_ends_with_the_same_weights(sets, tmp_path, monk
             assert torch.equal(value, other.state_dict()[name]), name
 
 
+def test_a_second_round_leaves_out_what_the_first_ranks_as_normal(sets, fitted, tmp_path):
+    images, unlabeled, folds, planted = sets
+    used = ~unlabeled | ranked_abnormal(fitted[1], unlabeled)
+    assert 40 <= used[unlabeled].sum() <= 70  # 60 of 100 are planted
+    assert planted[used & unlabeled].mean() > 0.9
+    assert fitted[1][used & unlabeled].min() > fitted[1][~used].max()
+    networks, _, history = fit(sets, tmp_path, replace(SETTINGS, rounds=2))
+    assert history["network"].nunique() == 4
+    resume = Resume(tmp_path / "by_hand.pt", "same")
+    by_hand, *_ = fit_folds(images, unlabeled, folds, None, SETTINGS, seed_of(0, 1), resume, used)
+    for network, other in zip(networks, by_hand, strict=True):
+        for name, value in network.state_dict().items():
+            assert torch.equal(value, other.state_dict()[name]), name
+
+
+def test_a_tenth_of_the_unlabeled_images_stays_where_none_seems_abnormal():
+    logits, unlabeled = np.tile(np.linspace(0, 1, 100), 3), np.arange(300) < 200
+    assert ranked_abnormal(logits, unlabeled).sum() == 20
+
+
 def test_balanced_weights_make_a_column_independent_of_the_set():
     rng = np.random.default_rng(0)
     unlabeled = np.repeat([False, True], [300, 500])
@@ -129,7 +159,7 @@ def test_a_detector_that_could_win_by_the_view_does_not_when_it_is_balanced(tmp_
     gap = {}
     for name, groups in [("plain", None), ("balanced", frame)]:
         resume = Resume(tmp_path / name / "detector.pt", name)
-        networks, _, _ = fit_folds(images, unlabeled, np.arange(300) % 2, groups, SETTINGS, 0, resume)
+        networks, _, _ = fit_rounds(images, unlabeled, np.arange(300) % 2, groups, SETTINGS, 0, resume)
         logits = score_maps(networks, new).mean((1, 2))
         gap[name] = (logits[:30].mean() - logits[30:].mean()).item()
     assert gap["plain"] > 1.5  # the truth is log(0.8 / 0.2) - log(0.2 / 0.8) = 2.8

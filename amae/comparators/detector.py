@@ -3,6 +3,8 @@
 This project's own: the paper has no such row.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -11,17 +13,23 @@ from amae.comparators.interface import Fitted, Scores, TestData, TrainingData
 from amae.comparators.shared import prefixed, under
 from amae.data.resize import resize
 from amae.data.splits import folds_of
-from amae.method.detector import fit_folds, make_network, score_maps
+from amae.method.detector import fit_rounds, make_network, score_maps
 from amae.method.training import Resume
 from amae.settings import DetectorSettings
 
 
 def fit(
-    data: TrainingData, settings: DetectorSettings, seed: int, resume: Resume, balanced: bool, masks: bool = False
+    data: TrainingData,
+    settings: DetectorSettings,
+    seed: int,
+    resume: Resume,
+    balanced: bool = False,
+    masks: bool = False,
+    plain: bool = False,
 ) -> Fitted:
     """Train a network without each fold of patients; where `balanced`, under weights that balance the views.
 
-    With `masks` the networks see lung masks in the place of images.
+    With `masks` the networks see lung masks in the place of images; `plain`: in one round, on all of T_u.
 
     State: the networks, and the logits out of fold of T_n and T_u, float64 `(N,)` and `(M,)`.
     """
@@ -29,7 +37,8 @@ def fit(
     folds = folds_of(unlabeled, list(data.patients), settings.folds)
     images = resize(_white(data.pooled_lungs) if masks else data.pooled, settings.image_size)
     views = data.views if balanced else None
-    networks, logits, history = fit_folds(images, unlabeled, folds, views, settings, seed, resume)
+    settings = replace(settings, rounds=1) if plain else settings
+    networks, logits, history = fit_rounds(images, unlabeled, folds, views, settings, seed, resume)
     state = {"normal": torch.from_numpy(logits[~unlabeled]), "unlabeled": torch.from_numpy(logits[unlabeled])}
     for fold, network in enumerate(networks):
         state |= prefixed(network.state_dict(), f"fold{fold}")
@@ -37,7 +46,7 @@ def fit(
 
 
 def score(
-    state: dict[str, Tensor], data: TestData, settings: DetectorSettings, balanced: bool, masks: bool = False
+    state: dict[str, Tensor], data: TestData, settings: DetectorSettings, masks: bool = False, **_: bool
 ) -> Scores:
     """Mean over places, networks and mirror images of the logit of T_u, float32 `(N,)`."""
     networks = [network.to(data.images.device) for network in networks_of(state, settings)]

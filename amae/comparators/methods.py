@@ -71,8 +71,14 @@ METHODS = {
         note=_NOT_PAPER,
         options={"uncertain": True},
     ),
-    "detector": Method(
-        "Detector of T_u", f"{_HERE}.detector", DetectorSettings, {"Y": "score"}, **_OURS, options={"balanced": False}
+    "detector": Method("Detector of T_u", f"{_HERE}.detector", DetectorSettings, {"Y": "score"}, **_OURS),
+    "detector_plain": Method(
+        "Detector of T_u, one round",
+        f"{_HERE}.detector",
+        DetectorSettings,
+        {"Y": "score"},
+        **_OURS,
+        options={"plain": True},
     ),
     "detector_masks": Method(
         "Detector of T_u, lung masks alone",
@@ -81,7 +87,7 @@ METHODS = {
         {"Y": "score"},
         frozenset({"lungs"}),
         **_OURS,
-        options={"balanced": False, "masks": True},
+        options={"masks": True},
     ),
     "detector_balanced": Method(
         "Detector of T_u, views balanced",

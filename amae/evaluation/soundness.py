@@ -7,15 +7,12 @@ AUCp orders scores as their AUC does (Mohammad et al. 2026), and beyond (1 + AR)
 disease.
 """
 
-import math
-
 import numpy as np
 import pandas as pd
 
 from amae.evaluation.metrics import auc
+from amae.method.mixture import estimated_ratio
 
-CONFIDENCE = 0.1  # of the bound in `anomaly_ratio`: it fails with at most this probability
-MARGIN = 0.01  # by how much that bound discounts every bin; both as published
 RESAMPLES = 500
 
 
@@ -60,28 +57,13 @@ def differences(known: pd.DataFrame, unlabeled: np.ndarray) -> dict[str, float]:
 def anomaly_ratio(normal: np.ndarray, unlabeled: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
     """Estimate of the anomaly ratio of T_u, with a 95 % bootstrap interval over images; each in [0, 1].
 
-    Best bin estimation (Garg et al. 2021, "Mixture proportion estimation and PU learning: a modern approach"): among
-    the images below a threshold, the share of T_u over the share of the normal images bounds the normal part of T_u
-    from above; the threshold whose bound with its error is least is taken. Where every bin contains abnormal images the
-    estimate is too low: it counts those that the score separates from normal ones. Scores `(N,)` and `(M,)`.
+    The estimate is that of `estimated_ratio`, from scores `(N,)` and `(M,)`.
 
     The interval is the percentile one, whose lower end is moved out to the basic one's: resampling makes the least of
     many ratios smaller, and would exclude a ratio of 0.
     """
     rng = np.random.default_rng(seed)
-    drawn = [
-        _anomaly_ratio(rng.choice(normal, len(normal)), rng.choice(unlabeled, len(unlabeled))) for _ in range(RESAMPLES)
-    ]
+    drawn = [estimated_ratio(*(rng.choice(each, len(each)) for each in (normal, unlabeled))) for _ in range(RESAMPLES)]
     low, high = np.percentile(drawn, [2.5, 97.5])
-    estimate = _anomaly_ratio(normal, unlabeled)
+    estimate = estimated_ratio(normal, unlabeled)
     return estimate, max(0.0, min(float(low), 2 * estimate - float(high))), float(high)
-
-
-def _anomaly_ratio(normal: np.ndarray, unlabeled: np.ndarray) -> float:
-    thresholds = np.unique(normal)
-    of_normal, of_unlabeled = (
-        np.searchsorted(np.sort(scores), thresholds, side="right") / len(scores) for scores in (normal, unlabeled)
-    )
-    error = sum(math.sqrt(math.log(4 / CONFIDENCE) / (2 * len(scores))) for scores in (normal, unlabeled))
-    best = np.argmin((of_unlabeled + (1 + MARGIN) * error) / of_normal)
-    return float(1 - min(1.0, of_unlabeled[best] / of_normal[best]))

@@ -6,7 +6,10 @@ abnormal against normal, whatever the anomalies are and whatever their share is 
 as well; `balanced_weights` takes out what a column of the table knows, such as the view.
 
 K networks are trained, each without the images of one fold of patients. So every training image has logits of a network
-that never saw its patient, and a new image is scored by the mean of all K.
+that never saw its patient, and a new image is scored by the mean of all K. A second round of K networks is trained on
+T_n and on that part of T_u which the first round ranks highest, out of fold, as large as the estimated anomaly ratio:
+the normal images of T_u blur the boundary (conditional value ignoring risk; Garg et al. 2021, "Mixture proportion
+estimation and PU learning: a modern approach").
 """
 
 from collections import OrderedDict
@@ -20,11 +23,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from amae.method.augment import random_affine_flip
+from amae.method.mixture import estimated_ratio
 from amae.method.training import Resume, Schedule, resume_of, seed_of, train
 from amae.settings import DetectorSettings
 
 WIDTHS = (24, 48, 96, 128)  # channels after the stem and after each block; every step halves the image
 PIXEL = (0.25, 0.25)  # mean and std that intensities in [0, 1] are normalised by
+LEAST_KEPT = 0.1  # of T_u, in a second round
 BATCH = 256  # images at a time where nothing is trained
 
 
@@ -120,7 +125,7 @@ def logit_maps(network: nn.Sequential, images: Tensor) -> Tensor:
     return torch.cat(maps)
 
 
-def fit_folds(
+def fit_rounds(
     images: Tensor,
     unlabeled: np.ndarray,
     folds: np.ndarray,
@@ -129,20 +134,52 @@ def fit_folds(
     seed: int,
     resume: Resume,
 ) -> tuple[list[nn.Sequential], np.ndarray, pd.DataFrame]:
-    """Train a network without each fold: the networks, the logits out of fold float64 `(N,)`, and the history.
+    """Train all rounds: the networks of the last, its logits out of fold float64 `(N,)`, and the history.
 
     `images` uint8 `(N, S, S)` of T_n and T_u; `unlabeled` bool `(N,)`; `folds` int `(N,)`, 0 to K - 1; `groups`: the
     values of a column to balance, None for none.
     """
+    used, histories = np.ones(len(unlabeled), bool), []
+    for number in range(settings.rounds):
+        own = seed_of(seed, number) if number else seed, resume_of(resume, f"round{number}")
+        networks, logits, history = fit_folds(images, unlabeled, folds, groups, settings, *own, used)
+        used = ~unlabeled | ranked_abnormal(logits, unlabeled)
+        histories.append(history.assign(network=f"round{number}_" + history["network"]))
+    return networks, logits, pd.concat(histories, ignore_index=True)
+
+
+def ranked_abnormal(logits: np.ndarray, unlabeled: np.ndarray) -> np.ndarray:
+    """The images of T_u with the highest logits out of fold, as many as its estimated anomaly ratio; bool `(N,)`.
+
+    At least a tenth of T_u, so that there is something to learn from.
+    """
+    ratio = max(estimated_ratio(logits[~unlabeled], logits[unlabeled]), LEAST_KEPT)
+    rows = np.flatnonzero(unlabeled)
+    chosen = np.zeros(len(unlabeled), bool)
+    chosen[rows[np.argsort(-logits[rows], kind="stable")[: max(1, round(ratio * len(rows)))]]] = True
+    return chosen
+
+
+def fit_folds(
+    images: Tensor,
+    unlabeled: np.ndarray,
+    folds: np.ndarray,
+    groups: Sequence[str] | None,
+    settings: DetectorSettings,
+    seed: int,
+    resume: Resume,
+    used: np.ndarray,
+) -> tuple[list[nn.Sequential], np.ndarray, pd.DataFrame]:
+    """Train one round, a network without each fold, on the images `used`, bool `(N,)`; otherwise as `fit_rounds`."""
     device = images.device
     networks, histories, out_of_fold = [], [], np.empty(len(unlabeled))
     for fold in range(int(folds.max()) + 1):
-        kept = folds != fold
+        kept = (folds != fold) & used
         weights = np.ones(kept.sum())
         if groups is not None:
             weights = balanced_weights(unlabeled[kept], np.asarray(groups)[kept])
         target, weight = (torch.tensor(a, dtype=torch.float32, device=device) for a in (unlabeled[kept], weights))
-        own = seed_of(seed, fold), resume_of(resume, f"fold{fold}")
+        own = seed_of(seed, fold), resume_of(resume, f"{resume.path.stem}_fold{fold}")
         network, history = train_network(images[torch.from_numpy(kept).to(device)], target, weight, settings, *own)
         left_out = torch.from_numpy(folds == fold).to(device)
         out_of_fold[folds == fold] = logit_maps(network, images[left_out]).mean((1, 2)).double().cpu().numpy()
