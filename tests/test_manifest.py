@@ -228,7 +228,16 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path, header: str, column
 
 
 def test_rows_are_counted_as_an_editor_does(tmp_path: Path) -> None:
-    lines = ["", "path,label,split,report", 'a.png,0,test,"two', 'lines"', "", "   ", "b.png,1,test,", "b.png,1,test,"]
+    lines = [
+        "",
+        "path,label,split,report",
+        f'a.png,0,test,"{"two" * 99999}',
+        'lines"',
+        "",
+        "   ",
+        "b.png,1,test,",
+        "b.png,1,test,",
+    ]
     (tmp_path / "table.csv").write_text("\n".join(lines))
     with pytest.raises(InputError, match=r"b\.png \(rows 7, 8\)"):
         build_manifest(tmp_path / "table.csv", None, tmp_path / "m.csv", tmp_path / "h.csv")

@@ -303,6 +303,7 @@ def test_every_rule_says_what_it_does_and_logs_and_measures_itself():
         "log",
         "benchmark",
         "wildcard_constraints",
+        "priority",
         "conda",
         "threads",
         "resources",

@@ -164,6 +164,7 @@ def line_numbers(path: str | Path) -> list[int]:
 
     Empty lines are no rows, and a cell may contain more than one line.
     """
+    csv.field_size_limit(2**31 - 1)  # pandas reads cells of any length
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file)
         begin, found = 1, []
