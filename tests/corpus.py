@@ -282,17 +282,20 @@ def contradictions() -> Iterator[Variant]:
         ("rows twice", {"Rows": 2 * SIZE}, CUT),
         ("rows half", {"Rows": SIZE // 2}, "PixelData contains 8192 bytes"),
         ("columns half", {"Columns": SIZE // 2}, "PixelData contains 8192 bytes"),
-        ("frames 0", {"NumberOfFrames": 0}, "multi-frame image"),
+        ("frames 0", {"NumberOfFrames": 0}, PLAIN),
         ("frames", {"NumberOfFrames": 3, "PixelData": GREY.tobytes() * 3}, "multi-frame image: NumberOfFrames 3"),
         ("MONOCHROME3", {"PhotometricInterpretation": "MONOCHROME3"}, "not a grey image"),
     ):
         yield Variant("contradiction", f"{name}.dcm", saved(dataset(**elements)), outcome)
     colour = dataset(np.repeat(BYTES[..., None], 3, axis=-1), SamplesPerPixel=3, PhotometricInterpretation="RGB")
-    yield Variant("contradiction", "RGB.dcm", saved(colour), "not a grey image.*RGB")
+    colour.PlanarConfiguration = 0
+    yield Variant("contradiction", "RGB of grey.dcm", saved(colour), SMALL)
+    colour.PixelData = np.stack([BYTES, BYTES, BYTES[::-1]], -1).tobytes()
+    yield Variant("contradiction", "RGB.dcm", saved(colour), "colour image: red, green and blue differ")
     yield Variant("contradiction", "MPEG2.dcm", encapsulated(b"1234", uid.MPEG2MPML), "no decoder for .*MPEG2")
     unknown = FORMATS["explicit"].replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.9\0")
     yield Variant("contradiction", "unknown syntax.dcm", unknown, "no decoder for transfer syntax")
-    yield Variant("contradiction", "no preamble.dcm", FORMATS["explicit"][132:], "not a DICOM")
+    yield Variant("contradiction", "no preamble.dcm", FORMATS["explicit"][132:], PLAIN)
 
 
 def grey_levels() -> Iterator[Variant]:
@@ -308,12 +311,12 @@ def grey_levels() -> Iterator[Variant]:
         ("windows", {"WindowCenter": [1500, 9], "WindowWidth": [900, 3]}, linear(GREY, 1500, 900)),
         ("center alone", {"WindowCenter": 1500}, PLAIN),
         ("width 1", {"WindowCenter": 2000, "WindowWidth": 1}, 255.0 * (GREY > 1999.5)),
-        ("width -5", {"WindowCenter": 1500, "WindowWidth": -5}, "WindowWidth .* is too small"),
+        ("width -5", {"WindowCenter": 1500, "WindowWidth": -5}, PLAIN),
         ("LUT", {"VOILUTSequence": lut(0, table, 12), **window}, by_table),
-        ("LUT short", {"VOILUTSequence": lut(0, table, 12, 5000)}, "VOILUTSequence: LUTDescriptor says 5000"),
+        ("LUT short", {"VOILUTSequence": lut(0, table, 12, 5000)}, PLAIN),
         ("LUT long", {"VOILUTSequence": lut(0, table, 12, 3000)}, 255 * table[np.minimum(GREY, 2999)] / 4095),
-        ("LUT 20 bits", {"VOILUTSequence": lut(0, table, 20)}, "VOILUTSequence"),
-        ("LUT no data", {"VOILUTSequence": bare}, "VOILUTSequence lacks"),
+        ("LUT 20 bits", {"VOILUTSequence": lut(0, table, 20)}, 255 * table[GREY] / table.max()),
+        ("LUT no data", {"VOILUTSequence": bare, **window}, linear(GREY, 1500, 900)),
         ("modality LUT", {"ModalityLUTSequence": lut(0, table, 12), **window}, linear(table[GREY], 1500, 900)),
         ("padding", limit, np.clip(full(np.maximum(GREY, GREY[GREY > 500].min())), 0, 255)),
         ("MONOCHROME1", one | window, 255 - linear(GREY, 1500, 900), dark),
@@ -322,7 +325,7 @@ def grey_levels() -> Iterator[Variant]:
     ):
         yield Variant("grey levels", f"{name}.dcm", saved(dataset(**elements)), *(minmax or [PLAIN]), voi)
     word = saved(dataset(WindowCenter=1500, WindowWidth="900 ")).replace(b"900 ", b"wide")
-    yield Variant("grey levels", "width word.dcm", word, PLAIN, "WindowWidth is not")
+    yield Variant("grey levels", "width word.dcm", word, PLAIN)
     signed = GREY.astype(np.int16) - 2048
     for stored in (signed, GREY * 16, (BYTES - 128.0).astype(np.int8), GREY.astype(np.uint32) * 10**6):
         yield Variant("grey levels", f"{stored.dtype}.dcm", saved(dataset(stored)), full(stored))
@@ -394,7 +397,7 @@ def places() -> Iterator[Variant]:
     """What a folder may hold that is no file of an image."""
     for suffix in ("dcm", "png", "jpg"):
         yield Variant("place", f"empty.{suffix}", b"", "empty file")
-    yield Variant("place", "web.dcm", b"<!DOCTYPE html><html>" * 30, "not a DICOM, PNG or JPEG file")
+    yield Variant("place", "web.dcm", b"<!DOCTYPE html><html>" * 30, "not a DICOM, PNG, JPEG, TIFF or BMP file")
     yield Variant("place", "folder.dcm/inner.dcm", FORMATS["explicit"], PLAIN)
     yield Variant("place", "pipe.dcm", os.mkfifo, "not a file, but a folder, pipe or device")
     for name, target, outcome in (

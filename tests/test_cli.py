@@ -233,6 +233,7 @@ def outputs_of(command):
         (None, [], r"table\.csv: no such file"),
         ("path,label\na.png,normal\nb.png,abnormal\n", [], "no column split"),
         ("path,split\na.png,test\nb.png,test\n", [], r"table\.csv: 2 of 2 image files do not exist: .*a\.png"),
+        ("path,lable,split\na.png,1,test\nb.png,,test\n", [], "2 of 2 image files do not exist"),
         ("path,split\na.png,tset\n", [], r"row 2: split is 'tset'; expected one of train_normal"),
         ("path,label\na.png,sick\n", [], "row 2: label is 'sick'; expected normal, abnormal"),
         ("path\n", [], "no rows"),
@@ -279,7 +280,7 @@ def text(dataset, path):
 
 def colour(dataset, path):
     dataset.PhotometricInterpretation, dataset.SamplesPerPixel, dataset.PlanarConfiguration = "RGB", 3, 0
-    dataset.PixelData = np.zeros((dataset.Rows, dataset.Columns, 3), np.uint16).tobytes()
+    dataset.PixelData = np.tile(np.uint16([0, 9, 5]), (dataset.Rows, dataset.Columns, 1)).tobytes()
     dataset.save_as(path)
 
 
@@ -297,8 +298,8 @@ def constant(dataset, path):
     ("spoil", "reason"),
     [
         (truncated, "truncated"),
-        (text, "not a DICOM, PNG or JPEG file"),
-        (colour, "PhotometricInterpretation RGB, SamplesPerPixel 3"),
+        (text, "not a DICOM, PNG, JPEG, TIFF or BMP file"),
+        (colour, "colour image: red, green and blue differ by up to 9 levels"),
         (multi_frame, "multi-frame image: NumberOfFrames 2, expected 1"),
         (constant, "constant image"),
     ],

@@ -1,5 +1,6 @@
 """The DICOM chain against formulas written out from the standard, files built here, and the conformance file."""
 
+import io
 import os
 import re
 import signal
@@ -14,13 +15,17 @@ from corpus import dataset as radiograph
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels import pixel_array
 from pydicom.uid import (
     JPEG2000,
     ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    JPEGBaseline8Bit,
     JPEGLSLossless,
     JPEGLSNearLossless,
     RLELossless,
@@ -227,20 +232,22 @@ def broken_rle() -> Dataset:
 
 REFUSED = {
     "multi-frame": (lambda: make(np.concatenate([RAMP, RAMP]), Rows=32, NumberOfFrames=2), "multi-frame.*2"),
-    "RGB": (lambda: make(np.zeros((4, 4, 3), np.uint8), photometric="RGB", SamplesPerPixel=3), "not a grey.*RGB.* 3"),
+    "RGB": (
+        lambda: make(np.tile(np.uint8([0, 4, 2]), (4, 4, 1)), 8, "RGB", SamplesPerPixel=3, PlanarConfiguration=0),
+        "colour image: red, green and blue differ by up to 4 levels",
+    ),
+    "RGB of one sample": (lambda: make(RAMP, photometric="RGB"), "not a grey.*RGB, SamplesPerPixel 1"),
     "palette": (lambda: make(RAMP, photometric="PALETTE COLOR"), "not a grey.*PALETTE COLOR"),
-    "YBR": (lambda: make(RAMP, photometric="YBR_FULL", SamplesPerPixel=3), "not a grey.*YBR_FULL"),
+    "YBR": (lambda: make(RAMP, photometric="YBR_PARTIAL_420", SamplesPerPixel=3), "not a grey.*YBR_PARTIAL_420"),
     "constant": (lambda: make(np.full((9, 9), 77, np.uint16)), "constant image.*77"),
     "outside window": (lambda: make(RAMP, WindowCenter=9000, WindowWidth=10), "constant.*WindowCenter 9000.*minmax"),
     "all padding": (
         lambda: make(RAMP, PixelPaddingValue=0, PixelPaddingRangeLimit=2000),
         "constant image.*PixelPaddingValue",
     ),
-    "no width": (lambda: make(RAMP, WindowCenter=5, WindowWidth=0), "WindowWidth 0 is too small"),
-    "function": (lambda: make(RAMP, WindowCenter=5, WindowWidth=9, VOILUTFunction="CUBIC"), "VOILUTFunction"),
     "slope 0": (lambda: make(RAMP, RescaleSlope=0, RescaleIntercept=0), "RescaleSlope is 0"),
-    "short LUT": (lambda: make(RAMP, VOILUTSequence=[change(lut_item(0, RAMP[0], 10), LUTData=b"00")]), "32 entries"),
-    "no LUT": (lambda: make(RAMP, VOILUTSequence=[change(lut_item(0, RAMP[0], 10), LUTData=None)]), "LUTData"),
+    "short LUT": (lambda: make(RAMP, ModalityLUTSequence=[change(lut_item(0, RAMP[0], 10), LUTData=b"00")]), "32 entr"),
+    "no LUT": (lambda: make(RAMP, ModalityLUTSequence=[change(lut_item(0, RAMP[0], 10), LUTData=None)]), "LUTData"),
     "no pixels": (lambda: change(make(RAMP), PixelData=None), "no pixel data"),
     "no rows": (lambda: change(make(RAMP), Rows=None), "Rows is missing"),
     "no photometric": (lambda: change(make(RAMP), PhotometricInterpretation=None), "not a grey.*missing"),
@@ -256,6 +263,173 @@ def test_refusals_name_file_and_reason(save, name: str) -> None:
     with pytest.raises(InputError, match=f"^{re.escape(str(path))}: .*{reason}") as caught:
         read_grey(path, "voi")
     assert "Doe" not in str(caught.value)
+
+
+def noted(path: Path, conversion: str = "voi") -> tuple[np.ndarray, str]:
+    """The image, and the notes on it."""
+    notes: list[str] = []
+    grey = read_grey(path, conversion, notes)
+    assert len(set(notes)) == len(notes) and "Doe" not in "".join(notes)
+    return grey, "; ".join(notes)
+
+
+FULL = RAMP / 1023 * 255
+WINDOWED = np.clip((RAMP - 599.5) / 799 + 0.5, 0, 1) * 255  # center 600, width 800, LINEAR
+WINDOW = {"WindowCenter": 600, "WindowWidth": 800}
+
+
+@pytest.mark.parametrize("declared", [4, 8, 14, 16, 0, 20])
+def test_a_voi_lut_that_is_wrong_about_its_bits_is_scaled_by_what_it_contains(save, declared: int) -> None:
+    table = np.arange(1024) * 3 + 100  # up to 3169: 12 bits
+    grey, notes = noted(save(make(RAMP, 10, VOILUTSequence=[lut_item(0, table, declared)])))
+    assert np.abs(grey - table[RAMP] / 3169 * 255).max() <= 0.5 + 1e-6
+    assert notes == f"VOILUTSequence: LUTDescriptor says {declared} bits, LUTData has 12: its largest entry is white"
+    grey, notes = noted(save(make(RAMP, 10, VOILUTSequence=[lut_item(0, table, 12)])))
+    assert np.abs(grey - table[RAMP] / 4095 * 255).max() <= 0.5 + 1e-6 and notes == ""
+
+
+@pytest.mark.parametrize(
+    ("elements", "grey", "note"),
+    [
+        ({"VOILUTSequence": [Dataset()], **WINDOW}, WINDOWED, "VOILUTSequence lacks a usable LUTDescriptor"),
+        ({"VOILUTSequence": [change(lut_item(0, RAMP[0], 10), LUTData=None)], **WINDOW}, WINDOWED, "or LUTData"),
+        ({"VOILUTSequence": [change(lut_item(0, RAMP[0], 10), LUTData=b"00")], **WINDOW}, WINDOWED, "32 entries"),
+        ({"VOILUTSequence": [], **WINDOW}, WINDOWED, ""),
+        ({"VOILUTSequence": [Dataset()]}, FULL, "VOILUTSequence lacks"),
+        ({"WindowCenter": 5, "WindowWidth": 0}, FULL, "WindowWidth 0 is too small"),
+        ({"WindowCenter": 5}, FULL, "one of WindowCenter and WindowWidth is missing"),
+        ({**WINDOW, "VOILUTFunction": "CUBIC"}, WINDOWED, "VOILUTFunction is none of.*taken for LINEAR"),
+    ],
+)
+def test_an_unusable_display_attribute_gives_way_to_the_next(save, elements, grey, note) -> None:
+    found, notes = noted(save(make(RAMP, 10, **elements)))
+    assert np.abs(found - grey).max() <= 0.5 + 1e-6
+    assert re.search(note, notes) and bool(notes) == bool(note)
+
+
+@pytest.mark.parametrize("keyword", ["WindowWidth", "PixelPaddingValue"])
+def test_a_display_attribute_that_is_no_number_is_passed_over(save, keyword: str) -> None:
+    dataset = make(RAMP, 10, **WINDOW)
+    dataset.add_new(pydicom.datadict.tag_for_keyword(keyword), "DS", "1234.5")
+    path = save(dataset)
+    path.write_bytes(path.read_bytes().replace(b"1234.5", b"Doe,Ja"))
+    grey, notes = noted(path)
+    assert np.abs(grey - (FULL if keyword == "WindowWidth" else WINDOWED)).max() <= 0.5 + 1e-6
+    assert keyword in notes and "passed over" in notes
+
+
+def body(bits: int = 12) -> np.ndarray:
+    """Values of so many bits that differ little between neighbours, as those of a radiograph do."""
+    row, column = np.mgrid[:90, :80]
+    return ((np.sin(row / 20) + np.cos(column / 30) + 2) / 4 * (2**bits - 1)).astype(np.uint16)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 11])
+@pytest.mark.parametrize("conversion", ["voi", "minmax"])
+@pytest.mark.parametrize("syntax", ["", RLELossless])
+def test_values_above_bits_stored_are_shown_with_a_note(save, bits: int, conversion: str, syntax: str) -> None:
+    expected, none = noted(save(make(body(), 12)), conversion)
+    dataset = make(body(), 16)
+    if syntax:
+        dataset.compress(syntax, encoding_plugin="pylibjpeg")
+    grey, notes = noted(save(change(dataset, BitsStored=bits, HighBit=bits - 1)), conversion)
+    assert np.array_equal(grey, expected) and none == ""
+    assert notes == f"BitsStored {bits} is too small for the values: all 16 bits are read"
+
+
+@pytest.mark.parametrize("described", [True, False])
+def test_an_overlay_above_bits_stored_is_no_part_of_the_picture(save, described: bool) -> None:
+    stored = body()
+    expected = read_grey(save(make(stored, 12)), "voi")
+    stored[20:30, 10:60:3] |= 1 << 13
+    dataset = make(stored, 12)
+    if described:
+        dataset.add_new(0x60000102, "US", 13)
+    grey, notes = noted(save(dataset))
+    assert np.array_equal(grey, expected)
+    assert notes == ("" if described else "bits above BitsStored 12 differ between pixels, and are not shown")
+
+
+@pytest.mark.parametrize("name", sorted(set(FORMATS) - {"explicit", "implicit", "deflated", "big endian", "RLE"}))
+@pytest.mark.parametrize("behind", [bytes(16), bytes(64), bytes(4001), b"\xab" * 33])
+def test_bytes_behind_the_end_of_a_codestream_play_no_part(tmp_path: Path, name: str, behind: bytes) -> None:
+    (tmp_path / "whole.dcm").write_bytes(FORMATS[name])
+    dataset = pydicom.dcmread(tmp_path / "whole.dcm")
+    frame = next(pydicom.encaps.generate_frames(dataset.PixelData, number_of_frames=1))
+    end = frame.rindex(b"\xff\xd9") + 2
+    dataset.PixelData = encapsulate([frame[:end] + behind])
+    dataset.save_as(tmp_path / "longer.dcm")
+    assert np.array_equal(*(read_grey(tmp_path / f"{each}.dcm", "minmax") for each in ("whole", "longer")))
+
+
+def test_no_frames_are_one(save) -> None:
+    grey, notes = noted(save(make(RAMP, 10, NumberOfFrames=0)))
+    assert np.abs(grey - FULL).max() <= 0.5 + 1e-6 and notes == "NumberOfFrames is 0; taken for 1"
+
+
+def test_a_lut_of_unsigned_values_described_as_signed(save) -> None:
+    stored, table = RAMP + np.uint16(40000), (np.arange(1024) * 4) % 4093
+    expected = read_grey(save(make(stored, 16, VOILUTSequence=[lut_item(40000, table, 12)])), "voi")
+    item = lut_item(0, table, 12)
+    item.add_new("LUTDescriptor", "SS", [1024, 40000 - 65536, 12])
+    assert np.array_equal(read_grey(save(make(stored, 16, VOILUTSequence=[item])), "voi"), expected)
+    assert np.abs(expected - table.reshape(32, 32) / 4095 * 255).max() <= 0.5 + 1e-6
+
+
+GREY8 = (RAMP // 4).astype(np.uint8)
+
+
+@pytest.mark.parametrize("conversion", ["voi", "minmax"])
+@pytest.mark.parametrize("kind", ["RGB", "planes", "YBR_FULL", "one level off", "JPEG"])
+def test_equal_channels_are_grey(save, conversion: str, kind: str) -> None:
+    colour = np.repeat(GREY8[..., None], 3, axis=-1)
+    elements: dict[str, object] = {"SamplesPerPixel": 3, "PlanarConfiguration": 0, **WINDOW}
+    if kind == "planes":
+        elements |= {"PlanarConfiguration": 1, "PixelData": np.stack([GREY8] * 3).tobytes()}
+    elif kind == "YBR_FULL":
+        colour[..., 1:] = 128
+    elif kind == "one level off":
+        colour[3, 3, 1] += 1
+    dataset = make(colour, 8, "YBR_FULL" if kind == "YBR_FULL" else "RGB", **elements)
+    if kind == "JPEG":
+        frame = io.BytesIO()
+        Image.fromarray(colour).save(frame, "JPEG", quality=100)
+        dataset.PhotometricInterpretation = "YBR_FULL_422"
+        dataset.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+        dataset.PixelData, dataset["PixelData"].VR = encapsulate([frame.getvalue()]), "OB"
+    grey, notes = noted(save(dataset), conversion)
+    assert np.abs(grey.astype(int) - GREY8).max() <= (3 if kind == "JPEG" else 0) and notes == ""
+
+
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian])
+def test_a_file_without_preamble_or_meta_information_is_read(save, syntax: str) -> None:
+    dataset = make(RAMP, 10, **WINDOW)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    path = save(dataset)
+    whole, content = read_grey(path, "voi"), path.read_bytes()
+    length = 144 + int.from_bytes(content[140:144], "little")
+    for kept in (content[132:], content[length:]):
+        path.write_bytes(kept)
+        assert dicom.is_dicom(path) and np.array_equal(read_grey(path, "voi"), whole)
+
+
+@pytest.mark.parametrize(
+    ("elements", "note"),
+    [
+        ({}, ""),
+        ({"PhotometricInterpretation": "MONOCHROME1", "PresentationLUTShape": "INVERSE"}, ""),
+        ({"RescaleSlope": 2, "RescaleIntercept": -5, "PixelPaddingValue": 5000}, ""),
+        ({"RescaleSlope": -1, "RescaleIntercept": 5}, "minmax ignores the negative RescaleSlope"),
+        ({"PresentationLUTShape": "INVERSE"}, "minmax ignores PresentationLUTShape INVERSE"),
+        ({"PixelPaddingValue": 7}, "minmax ignores PixelPaddingValue"),
+        ({"ModalityLUTSequence": [lut_item(0, RAMP[0], 10)]}, "minmax ignores ModalityLUTSequence"),
+    ],
+)
+def test_minmax_notes_what_it_leaves_out(save, elements: dict[str, object], note: str) -> None:
+    grey, notes = noted(save(make(RAMP, 16, **elements)), "minmax")
+    assert notes.startswith(note) and bool(notes) == bool(note) and ";" not in notes
+    inverted = elements.get("PhotometricInterpretation") == "MONOCHROME1"
+    assert np.array_equal(grey, dicom.minmax(RAMP, "MONOCHROME1" if inverted else "MONOCHROME2"))
 
 
 def test_unknown_transfer_syntax_is_named(save) -> None:

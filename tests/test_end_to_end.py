@@ -55,6 +55,7 @@ PER_DATASET = [
     "lungs.png",
     "mae.safetensors",
     "manifest.csv",
+    "notes.csv",
     "precision_recall.png",
     "pretraining/history.csv",
     "pretraining/mae.safetensors",

@@ -2,9 +2,11 @@
 
 import io
 import os
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from corpus import GREY, saved
+from corpus import dataset as dicom_dataset
 from crashing import read_or_die
 from PIL import Image
 from project import ROOT, environment
@@ -37,7 +41,7 @@ def test_minmax_squash_agrees_with_the_conformance_file(shared: Path) -> None:
     expected = np.load(shared / "data/conformance/convert.npz")
     assert len(expected) >= 6
     for name in expected:
-        packed, _, _ = read_image(shared / "data/dicom" / name, "minmax", "squash", 512)
+        packed = read_image(shared / "data/dicom" / name, "minmax", "squash", 512)[0]
         assert np.abs(packed.astype(int) - expected[name]).max() <= 1, name
 
 
@@ -82,7 +86,11 @@ def test_content_decides_not_the_suffix(tmp_path: Path) -> None:
     assert np.array_equal(read(tmp_path / "picture.dcm"), make_square(NOISE, "squash", 32)[0])
     (tmp_path / "table.png").write_text("a,b\n" * 99)
     (tmp_path / "zero.jpg").write_bytes(b"")
-    for name, reason in {"table.png": "not a DICOM, PNG or JPEG", "zero.jpg": "empty", "none.png": "no such"}.items():
+    for name, reason in {
+        "table.png": "not a DICOM, PNG, JPEG, TIFF or BMP",
+        "zero.jpg": "empty",
+        "none.png": "no such",
+    }.items():
         with pytest.raises(InputError, match=f"{name}: {reason}"):
             read(tmp_path / name)
 
@@ -120,6 +128,93 @@ def png(picture: Image.Image, **options: object) -> bytes:
     return buffer.getvalue()
 
 
+IMAGE = Image.fromarray(NOISE)
+DEEP = NOISE.astype(np.uint16) * 200 + np.uint16(7)
+
+
+def grey_palette() -> Image.Image:
+    """The picture in a palette whose order is not that of the grey levels."""
+    order = np.random.default_rng(1).permutation(256).astype(np.uint8)
+    picture = Image.fromarray(np.argsort(order).astype(np.uint8)[NOISE], "L").convert("P")
+    picture.putpalette(np.repeat(order, 3).tobytes())
+    return picture
+
+
+def tiff_of_words(values: np.ndarray, photometric: int, order: str = "<") -> bytes:
+    """An uncompressed TIFF of 16 bits, written out by hand: header, one directory, pixels."""
+    rows, columns = values.shape
+    tags = [(256, columns), (257, rows), (258, 16), (259, 1), (262, photometric), (273, 8), (277, 1), (278, rows)]
+    tags.append((279, values.nbytes))
+    pixels = values.astype(f"{order}u2").tobytes()
+    head = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8 + len(pixels))
+    entries = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in tags)
+    return head + pixels + struct.pack(f"{order}H", len(tags)) + entries + bytes(4)
+
+
+FEW = np.random.default_rng(2).integers(4, 16, (30, 30), dtype=np.uint8)  # 4 bits a pixel, none of 0 to 3
+
+
+def few_bits(transparent: int) -> bytes:
+    """PNG of 4 bits with a transparent level, written out by hand."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    lines = b"".join(b"\0" + bytes(row[::2] * 16 + row[1::2]) for row in FEW)
+    head = chunk(b"IHDR", struct.pack(">2I5B", 30, 30, 4, 0, 0, 0, 0)) + chunk(b"tRNS", struct.pack(">H", transparent))
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+
+
+def scaled(values: np.ndarray) -> np.ndarray:
+    """Grey levels over the whole range, cut to whole ones."""
+    return (255 * ((values - float(values.min())) / np.ptp(values))).astype(np.uint8)
+
+
+def smooth(most: int) -> Image.Image:
+    """A ramp, which JPEG keeps."""
+    return Image.fromarray((np.add.outer(np.arange(40.0), np.arange(60.0)) / 98 * most).astype(np.uint8))
+
+
+WITHOUT_7 = np.where(NOISE == 7, 8, NOISE).astype(np.uint8)
+READ = {
+    "TIFF": (lambda: png(IMAGE, format="TIFF"), NOISE),
+    "TIFF, compressed": (lambda: png(IMAGE, format="TIFF", compression="tiff_lzw"), NOISE),
+    "TIFF of equal channels": (lambda: png(IMAGE.convert("RGB"), format="TIFF"), NOISE),
+    "TIFF, 16 bits": (lambda: tiff_of_words(DEEP, 1), scaled(DEEP)),
+    "TIFF, 16 bits, big endian": (lambda: tiff_of_words(DEEP, 1, ">"), scaled(DEEP)),
+    "TIFF, 16 bits, 0 is white": (lambda: tiff_of_words(DEEP, 0), scaled(DEEP.max() - DEEP)),
+    "BMP": (lambda: png(IMAGE, format="BMP"), NOISE),
+    "BMP of equal channels": (lambda: png(IMAGE.convert("RGB"), format="BMP"), NOISE),
+    "grey palette": (lambda: png(grey_palette()), NOISE),
+    "unused transparent level": (lambda: png(Image.fromarray(WITHOUT_7), transparency=7), WITHOUT_7),
+    "unused transparent level of 16 bits": (lambda: png(Image.fromarray(DEEP), transparency=3), scaled(DEEP)),
+    "unused transparent colour": (lambda: png(IMAGE.convert("RGB"), transparency=(1, 2, 3)), NOISE),
+    "unused transparent level of 4 bits": (lambda: few_bits(3), FEW * 17),
+    "inks, black alone": (
+        lambda: png(Image.merge("CMYK", [Image.new("L", (60, 40))] * 3 + [smooth(255)]), format="JPEG", quality=100),
+        255 - np.asarray(smooth(255)),
+    ),
+    "inks, equal": (
+        lambda: png(Image.merge("CMYK", [smooth(200)] * 3 + [Image.new("L", (60, 40))]), format="JPEG", quality=100),
+        255 - np.asarray(smooth(200)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(READ))
+def test_pictures_of_other_kinds_are_read(tmp_path: Path, name: str) -> None:
+    build, grey = READ[name]
+    (tmp_path / "x").write_bytes(build())
+    expected = make_square(grey, "squash", 32)[0].astype(int)
+    assert np.abs(read(tmp_path / "x") - expected).max() <= (2 if "inks" in name else 0)
+
+
+def test_a_used_level_of_few_bits_is_transparent(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(few_bits(int(FEW[0, 0])))
+    with pytest.raises(InputError, match="transparent"):
+        read(tmp_path / "x")
+
+
 def tinted() -> Image.Image:
     colour = np.repeat(NOISE[..., None] // 2, 3, axis=-1)
     colour[3, 4, 2] += 3
@@ -128,7 +223,7 @@ def tinted() -> Image.Image:
 
 REFUSED = {
     "colour": (lambda: png(tinted()), "colour image.*up to 3 levels"),
-    "palette": (lambda: png(tinted().convert("P")), "type P"),
+    "palette": (lambda: png(tinted().convert("P")), "colour image"),
     "bilevel": (lambda: png(Image.fromarray(NOISE).convert("1")), "type 1"),
     "transparent": (lambda: png(Image.merge("LA", [Image.fromarray(NOISE), Image.fromarray(NOISE)])), "transparent"),
     "transparent colour": (lambda: png(Image.fromarray(NOISE), transparency=7), "transparent"),
@@ -144,7 +239,14 @@ REFUSED = {
         lambda: png(Image.fromarray(NOISE))[:-20] + b"0" * 4 + png(Image.fromarray(NOISE))[-16:],
         "corrupt",
     ),
-    "CMYK": (lambda: png(tinted().convert("CMYK"), format="JPEG"), "type CMYK"),
+    "CMYK": (lambda: png(Image.new("CMYK", (40, 40), (200, 90, 30, 0)), format="JPEG"), "colour image"),
+    "TIFF of two pages": (lambda: png(IMAGE, format="TIFF", save_all=True, append_images=[IMAGE]), "2 pictures"),
+    "TIFF of colour": (lambda: png(tinted(), format="TIFF"), "colour image"),
+    "TIFF of fractions": (lambda: png(IMAGE.convert("F"), format="TIFF"), "type F"),
+    "TIFF cut": (lambda: png(IMAGE, format="TIFF")[:-900], "truncated or corrupt TIFF"),
+    "BMP cut": (lambda: png(IMAGE, format="BMP")[:-900], "truncated or corrupt BMP"),
+    "palette with a transparent level": (lambda: png(IMAGE.convert("P"), transparency=int(NOISE[0, 0])), "transparent"),
+    "GIF": (lambda: png(IMAGE, format="GIF"), "not a DICOM, PNG, JPEG, TIFF or BMP file"),
 }
 
 
@@ -165,7 +267,7 @@ def test_exif_orientation_is_applied_before_the_geometry(tmp_path: Path) -> None
     exif = Image.Exif()
     exif[0x0112] = 6  # the first row of the file is the right-hand edge
     Image.fromarray(NOISE).save(tmp_path / "x.png", exif=exif)
-    turned, _, geometry = read_image(tmp_path / "x.png", "minmax", "squash", 32)
+    turned, _, geometry, _ = read_image(tmp_path / "x.png", "minmax", "squash", 32)
     assert (geometry.rows, geometry.columns) == (60, 40)
     assert np.array_equal(turned, make_square(np.ascontiguousarray(np.rot90(NOISE, -1)), "squash", 32)[0])
 
@@ -192,7 +294,7 @@ def dataset(folder: Path, count: int = 9, broken: tuple[int, ...] = ()) -> Path:
     return folder / "manifest.csv"
 
 
-OUTPUTS = ["images.csv", "images.npy", "lung_images.npy", "rejected.csv"]
+OUTPUTS = ["images.csv", "images.npy", "lung_images.npy", "notes.csv", "rejected.csv"]
 
 
 def run(folder: Path, out: str, workers: int = 1, allowed: int = 0, size: int = 16) -> Path:
@@ -283,14 +385,73 @@ def test_rejected_images_leave_array_and_index_in_step(tmp_path: Path) -> None:
     assert (out / "images.npy").stat().st_size == packed.offset + packed.size + 32  # and the hash
     assert list(index["image_id"]) == ["001", "002", "003", "005", "006", "007", "008"]
     for row, image_id in enumerate(index["image_id"]):
-        image, lung_image, geometry = read_image(tmp_path / f"{int(image_id)}.png", "minmax", "pad", 16)
+        image, lung_image, geometry, _ = read_image(tmp_path / f"{int(image_id)}.png", "minmax", "pad", 16)
         assert np.array_equal(packed[row], image) and np.array_equal(lung_images[row], lung_image)
         assert tuple(index.loc[row, list(geometry._fields)]) == geometry  # scales survive the text exactly
     rejected = pd.read_csv(out / "rejected.csv", dtype=str)
     assert list(rejected["image_id"]) == ["000", "004"]
-    assert set(rejected["reason"]) == {"not a DICOM, PNG or JPEG file"}
+    assert set(rejected["reason"]) == {"not a DICOM, PNG, JPEG, TIFF or BMP file"}
     chosen = select(manifest, index, "train_unlabeled", rejected_beside(out / "images.csv"))
     assert list(chosen["image_id"]) == ["001", "007"] and list(chosen["row"]) == [0, 5]
+
+
+def noisy_manifest(folder: Path, rows: list[tuple[str, str]]) -> Path:
+    """A manifest of (file, split), all of them there."""
+    frame = pd.DataFrame(rows, columns=["path", "split"]).assign(image_id=[name for name, _ in rows])
+    frame["path"] = [str(folder / name) for name in frame["path"]]
+    frame.assign(label="", patient_id="", view="").to_csv(folder / "manifest.csv", index=False)
+    return folder / "manifest.csv"
+
+
+def test_notes_are_listed_and_each_kind_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for number in range(5):
+        elements = {"RescaleSlope": -1, "RescaleIntercept": 0} if number % 2 else {}
+        elements |= {"NumberOfFrames": 0} if number == 1 else {}
+        (tmp_path / f"{number}.dcm").write_bytes(saved(dicom_dataset(GREY + np.uint16(number), **elements)))
+    noisy_manifest(tmp_path, [(f"{number}.dcm", "train_normal") for number in range(5)])
+    out = run(tmp_path, "out")
+    notes = pd.read_csv(out / "notes.csv")
+    slope = "minmax ignores the negative RescaleSlope, so black and white are exchanged"
+    assert list(notes.itertuples(index=False, name=None)) == [
+        ("1.dcm", str(tmp_path / "1.dcm"), "NumberOfFrames is 0; taken for 1"),
+        ("1.dcm", str(tmp_path / "1.dcm"), slope),
+        ("3.dcm", str(tmp_path / "3.dcm"), slope),
+    ]
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    where = f"(listed in {out / 'notes.csv'})"
+    assert lines == [
+        f"warning: 1 images: NumberOfFrames is 0; taken for 1 {where}",
+        f"warning: 2 images: {slope} {where}",
+    ]
+
+
+def test_the_same_picture_in_training_and_test_is_counted_whatever_its_format(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    pictures = [
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (40, 50), np.uint8)) for number in range(5)
+    ]
+    for number, picture in enumerate(pictures):
+        picture.save(tmp_path / f"{number}.png")
+    pictures[0].save(tmp_path / "0.bmp")
+    (tmp_path / "1.dcm").write_bytes(saved(dicom_dataset(np.asarray(pictures[1]))))
+    (tmp_path / "copy.png").write_bytes((tmp_path / "2.png").read_bytes())
+    pictures[3].crop((0, 0, 50, 39)).save(tmp_path / "cropped.png")
+    train = [
+        ("0.png", "train_normal"),
+        ("1.png", "train_unlabeled"),
+        ("2.png", "calibration"),
+        ("3.png", "train_normal"),
+    ]
+    test = [(name, "test") for name in ("0.bmp", "1.dcm", "copy.png", "cropped.png", "4.png")]
+    noisy_manifest(tmp_path, train + test)
+    run(tmp_path, "out")
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    assert len(lines) == 1 and lines[0].endswith("in training or calibration, the first is 0.bmp (as 0.png)")
+    assert lines[0].startswith("warning: 3 of 5 test images are the same picture")
+    noisy_manifest(tmp_path, train + test[3:])
+    run(tmp_path, "out")
+    assert "warning" not in capsys.readouterr().err
 
 
 def test_more_rejected_than_allowed_stops_with_the_table_written(tmp_path: Path) -> None:

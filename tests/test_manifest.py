@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amae.data.manifest import build_manifest, list_candidates, overlap_warning, read_manifest
-from amae.data.splits import draw_splits, patients_of
+from amae.data.manifest import build_manifest, given_splits, list_candidates, overlap_warning, read_manifest
+from amae.data.splits import SIZES, draw_splits, patients_of
 from amae.runtime.errors import InputError
 from amae.settings import SplitSettings
 from amae.sources.repartition import unlabeled_counts
@@ -91,20 +92,20 @@ def build(folder: Path, frame: pd.DataFrame, splits: SplitSettings | None = None
 
 GIVEN = pd.DataFrame(
     {
-        "path": ["x/5.png", "x/4.png", "x/3.png", "x/2.png", "x/1.png", "x/0.png"],
-        "label": ["1", "0", "Abnormal", "normal", "", "abnormal"],
-        "split": ["test", "train_normal", "train_unlabeled", "train_unlabeled", "train_unlabeled", ""],
-        "sex": list("MFMFMF"),
-        "finding": ["mass", "none", "effusion", "none", "none", "mass"],
-        "severity": list("301009"),
+        "path": ["x/5.png", "x/4.png", "x/3.png", "x/2.png", "x/1.png", "x/0.png", "x/6.png"],
+        "label": ["1", "0", "Abnormal", "normal", "", "abnormal", "0"],
+        "split": ["test", "train_normal", "train_unlabeled", "train_unlabeled", "train_unlabeled", "", "test"],
+        "sex": list("MFMFMFM"),
+        "finding": ["mass", "none", "effusion", "none", "none", "mass", "none"],
+        "severity": list("3010090"),
     }
 )
 
 
 def test_given_splits_hide_what_could_tell_the_label(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    frame, hidden = build(tmp_path, GIVEN.assign(view=[" pa", "Ap", "PA", "AP", "", "ll"]))
-    assert list(frame["image_id"]) == ["4", "1", "2", "3", "5"]
-    assert list(frame["view"]) == ["AP", "", "AP", "PA", "PA"]
+    frame, hidden = build(tmp_path, GIVEN.assign(view=[" pa", "Ap", "PA", "AP", "", "ll", "PA"]))
+    assert list(frame["image_id"]) == ["4", "1", "2", "3", "5", "6"]
+    assert list(frame["view"]) == ["AP", "", "AP", "PA", "PA", "PA"]
     assert list(frame.columns) == [
         "image_id",
         "path",
@@ -122,7 +123,7 @@ def test_given_splits_hide_what_could_tell_the_label(tmp_path: Path, capsys: pyt
         "F",
         "M",
     ]
-    assert list(frame.loc[frame["split"] == "test", "finding"]) == ["mass"]
+    assert list(frame.loc[frame["split"] == "test", "finding"]) == ["mass", "none"]
     assert hidden.to_dict("list") == {"image_id": ["2", "3"], "label": ["normal", "abnormal"]}
     assert frame["path"].iloc[0] == (tmp_path / "x/4.png").as_posix()
     assert "1 rows without a split are left out" in capsys.readouterr().err
@@ -131,8 +132,8 @@ def test_given_splits_hide_what_could_tell_the_label(tmp_path: Path, capsys: pyt
 def test_the_manifest_does_not_change_with_the_hidden_labels(tmp_path: Path) -> None:
     build(tmp_path, GIVEN)
     before = (tmp_path / "manifest.csv").read_bytes()
-    other = GIVEN.assign(label=["1", "0", "normal", "abnormal", "abnormal", ""], finding=list("abcdef"))
-    other.loc[[0, 1], "finding"] = GIVEN.loc[[0, 1], "finding"]
+    other = GIVEN.assign(label=["1", "0", "normal", "abnormal", "abnormal", "", "0"], finding=list("abcdefg"))
+    other.loc[[0, 1, 6], "finding"] = GIVEN.loc[[0, 1, 6], "finding"]
     build(tmp_path, other.iloc[::-1])
     assert (tmp_path / "manifest.csv").read_bytes() == before
 
@@ -142,7 +143,9 @@ def test_the_manifest_does_not_change_with_the_hidden_labels(tmp_path: Path) -> 
     [
         ({"label": "2"}, "row 2: label is '2'; expected normal, abnormal, 0, 1 or empty"),
         ({"split": "training"}, "row 2: split is 'training'; expected one of"),
-        ({"path": "y/4.png"}, "two files are called 4; add a column image_id"),
+        ({"path": "y/4.png"}, r"files of one name: 4 \(rows 2, 3\); add a column image_id"),
+        ({"path": "./x/4.png"}, r"the same path in several rows: .*x/4\.png \(rows 2, 3\); expected one row for each"),
+        ({"label": "normal"}, "of 2 test images 2 normal, 0 abnormal, 0 without label; expected some of both classes"),
         ({"path": ""}, "row 2: path is empty"),
         ({"label": "abnormal", "split": "train_normal"}, "row 2: an image of train_normal is labelled abnormal"),
     ],
@@ -161,9 +164,109 @@ def test_a_table_without_splits_or_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no column split with entries, and no settings"):
         build(tmp_path, frame)
     frame.to_csv(tmp_path / "elsewhere.csv", index=False)
-    with pytest.raises(InputError, match=r"4 of 4 image files do not exist: none/"):
-        small = SplitSettings(1, 2, 0.5, 0, 1, seed=0)
+    with pytest.raises(InputError, match=r"5 of 5 image files do not exist: none/"):
+        small = SplitSettings(1, 2, 0.5, 1, 1, seed=0)
         build_manifest(tmp_path / "elsewhere.csv", "none", tmp_path / "m.csv", tmp_path / "h.csv", small)
+
+
+MEANT = {
+    "path": ["Path", " path", "PATH "],
+    "image_id": ["Image ID", "imageID", "image-id"],
+    "label": [" label ", "LABEL", "La_bel"],
+    "split": [" split", "Split", "\ufeffsplit"],
+    "patient_id": ["PatientID", " patient_id", "Patient_id", "patient id"],
+    "view": ["View", "VIEW", " view"],
+    "sex": ["Sex", "SEX "],
+    "age": ["AGE", "age "],
+}
+
+
+@pytest.mark.parametrize("spelling", range(4))
+def test_columns_are_found_however_they_are_spelt(tmp_path: Path, capsys: pytest.CaptureFixture, spelling: int) -> None:
+    table = GIVEN.drop(columns=["finding", "severity"]).assign(image_id=list("abcdefg"), age="40", view="PA")
+    table["patient_id"] = [f"p{number}" for number in range(len(table))]
+    for folder in ("right", "spelt"):
+        (tmp_path / folder).mkdir()
+    own(tmp_path, table)
+    expected, _ = build(tmp_path / "right", table)
+    capsys.readouterr()
+    names = {name: spellings[spelling % len(spellings)] for name, spellings in MEANT.items()}
+    table.rename(columns=names).to_csv(tmp_path / "right/table.csv", index=False)
+    assert given_splits(tmp_path / "right/table.csv") == {"test", "train_normal", "train_unlabeled"}
+    assert capsys.readouterr().err == ""
+    build_manifest(tmp_path / "right/table.csv", None, tmp_path / "m.csv", tmp_path / "h.csv")
+    assert read_manifest(tmp_path / "m.csv").equals(expected)
+    lines = capsys.readouterr().err.splitlines()
+    for name, spelt in names.items():
+        assert sum(f"column {spelt!r} is read as {name}" in line for line in lines) == 1
+
+
+def test_a_near_miss_is_named_and_others_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    build(tmp_path, GIVEN.rename(columns={"sex": "sexx"}).assign(patient="p", height="1"))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(": ")[2] for line in lines] == [
+        "column 'sexx' is not read as sex; rename it if that is meant",
+        "column 'patient' is not read as patient_id; rename it if that is meant",
+        "further columns, which no step needs: sexx, finding, severity, patient, height",
+        "1 rows without a split are left out",
+    ]
+    GIVEN.rename(columns={"path": "paths"}).to_csv(tmp_path / "table.csv", index=False)
+    with pytest.raises(InputError, match=r"missing column path \(found: paths"):
+        build_manifest(tmp_path / "table.csv", None, tmp_path / "m.csv", tmp_path / "h.csv")
+    assert "column 'paths' is not read as path" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [("path,label, Label,split", "'label' and ' Label'"), ("path,split,split", "'split' and 'split'")],
+)
+def test_two_columns_of_one_name_are_refused(tmp_path: Path, header: str, columns: str) -> None:
+    name = columns.split("'")[1]
+    (tmp_path / "table.csv").write_text(f"{header}\n{'a,' * header.count(',')}a\n")
+    for use in (given_splits, lambda path: build_manifest(path, None, tmp_path / "m.csv", tmp_path / "h.csv")):
+        with pytest.raises(InputError, match=f"the columns {columns} are both {name}; expected one of that name"):
+            use(tmp_path / "table.csv")
+
+
+def test_rows_are_counted_as_an_editor_does(tmp_path: Path) -> None:
+    lines = [
+        "",
+        "path,label,split,report",
+        f'a.png,0,test,"{"two" * 99999}',
+        'lines"',
+        "",
+        "   ",
+        "b.png,1,test,",
+        "b.png,1,test,",
+    ]
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    with pytest.raises(InputError, match=r"b\.png \(rows 7, 8\)"):
+        build_manifest(tmp_path / "table.csv", None, tmp_path / "m.csv", tmp_path / "h.csv")
+    (tmp_path / "table.csv").write_text("\n".join([*lines[:-1], "c.png,sick,test,"]))
+    with pytest.raises(InputError, match="row 8: label is 'sick'"):
+        build_manifest(tmp_path / "table.csv", None, tmp_path / "m.csv", tmp_path / "h.csv")
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"), [(("", ""), "0 normal, 0 abnormal, 2"), (("0", ""), "1 normal, 0 abnormal, 1")]
+)
+def test_a_test_set_that_nothing_can_be_measured_on_is_refused(tmp_path: Path, labels: tuple, found: str) -> None:
+    table = GIVEN.copy()
+    table.loc[table["split"] == "test", "label"] = labels
+    path = own(tmp_path, table)
+    with pytest.raises(InputError, match=f"of 2 test images {found} without label"):
+        given_splits(path)
+    for make in (
+        lambda: build_manifest(path, None, tmp_path / "m.csv", tmp_path / "h.csv"),
+        lambda: list_candidates(path, None, tmp_path / "m.csv"),
+    ):
+        with pytest.raises(InputError, match=f"of 2 test images {found} without label"):
+            make()
+    assert not (tmp_path / "m.csv").exists()
+    one_class = SplitSettings(2, 2, 0.5, 3, 0, seed=0)
+    drawn = pool(20, 20, 0, 40).assign(path=lambda table: table["image_id"] + ".png")
+    with pytest.raises(InputError, match="of 3 test images 3 normal, 0 abnormal"):
+        list_candidates(own(tmp_path, drawn), None, tmp_path / "m.csv", one_class)
 
 
 def pool(normal: int, abnormal: int, unknown: int, patients: int, seed: int = 0) -> pd.DataFrame:
@@ -258,6 +361,31 @@ def test_the_ratio_that_the_message_offers_works(plan: tuple) -> None:
         draw_splits(table, settings)
     offered = float(re.search(r"at (?:most|least) ([\d.]+)", str(error.value))[1])
     draw_splits(table, replace(settings, anomaly_ratio=offered))
+
+
+@pytest.mark.parametrize("table", [single(100, 60, 9), pool(100, 60, 9, patients=50), pool(300, 20, 0, patients=120)])
+@pytest.mark.parametrize("ratio", [0.0, 0.5, 1.0, None])
+def test_every_shortage_is_named_and_the_line_that_is_offered_fits(table: pd.DataFrame, ratio: float | None) -> None:
+    plan = SplitSettings(400, 300, ratio, 500, 80, seed=3, calibration=40)
+    with pytest.raises(InputError) as error:
+        draw_splits(table, plan)
+    message = str(error.value)
+    reasons = ["test_normal is 500", "test_abnormal is 80", "train_normal is 400", "calibration is 40"]
+    reasons.append("unlabeled is 300" if ratio is None else f"anomaly_ratio {ratio:g} needs")
+    assert all(reason in message for reason in reasons)
+    line = message.partition("This fits: ")[2]
+    if ratio is None and (table["label"] != "").all():
+        assert not line
+        return
+    offered = yaml.safe_load(line)["splits"]
+    split = draw_splits(table, SplitSettings(**offered))
+    assert offered["anomaly_ratio"] == ratio and offered["seed"] == 3
+    sizes = {name: int((split == name).sum()) for name in ("train_normal", "calibration")}
+    assert sizes == {name: offered[name] for name in sizes}
+    assert (split == "test").sum() == offered["test_normal"] + offered["test_abnormal"]
+    with pytest.raises(InputError):  # one percent more of each does not fit
+        more = {name: getattr(plan, name) * (round(100 * offered["test_normal"] / 500) + 1) // 100 for name in SIZES}
+        draw_splits(table, replace(plan, **more))
 
 
 @pytest.mark.parametrize("changes", [{"anomaly_ratio": 1.2}, {"unlabeled": -1}])

@@ -41,6 +41,7 @@ def own(config, tmp_path):
 
 
 UNSPLIT, SPLIT = ["path,label", "a.png,normal"], ["path,split", "a.png,train_normal", "b.png,train_unlabeled"]
+PROTOCOL_N = ["path,split,label", "a.png,train_normal,", "b.png,test,0", "c.png,test,1"]
 
 
 # Variants
@@ -205,7 +206,7 @@ def test_the_ratio_that_is_printed_is_the_one_that_is_drawn(own, lines, drawn, r
 
 
 def test_a_data_set_without_unlabeled_images_has_no_stage_2(own):
-    config = own(["path,split", "a.png,train_normal", "b.png,test"], drawn=False) | {"dataset": "mine"}
+    config = own(PROTOCOL_N, drawn=False) | {"dataset": "mine"}
     assert not datasets.has_unlabeled(config, "mine")
     assert stage2.files(config, "mine", "", "0", ["scores.csv"]) == []
     with pytest.raises(InputError, match="data set mine has no unlabeled images, so stage 2"):
@@ -216,6 +217,13 @@ def test_a_data_set_without_unlabeled_images_has_no_stage_2(own):
     experiments = config["experiments"] | {"figure3": ["mine", "rsna"]}
     asked = targets.of_experiment(config | {"experiments": experiments}, "figure3", ["x.png"], stage2=True)
     assert asked == ["results/rsna/x.png"]
+
+
+@pytest.mark.parametrize("labels", [("", ""), ("0", "0"), ("abnormal", "")])
+def test_a_test_set_that_nothing_can_be_measured_on_is_refused_when_it_is_planned(own, labels):
+    lines = ["path, Split,LABEL", "a.png,train_normal,", *(f"{i}.png,test,{label}" for i, label in enumerate(labels))]
+    with pytest.raises(InputError, match=r"table\d\.csv: of 2 test images \d normal, \d abnormal, \d without label"):
+        targets.everything(own(lines, drawn=False) | {"dataset": "mine"})
 
 
 def test_pseudo_labels_of_the_probe_rank_by_its_scores(config):

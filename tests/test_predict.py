@@ -6,6 +6,7 @@ import io
 import re
 import shutil
 import subprocess
+import warnings
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import pandas as pd
 import pydicom
 import pytest
 import torch
+from corpus import dataset as radiograph
+from corpus import saved
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.uid import RLELossless
@@ -29,7 +32,9 @@ from amae.figures.prediction import POLICY, draw_sheet, full_overlay, shown_of, 
 from amae.mae.checkpoints import read_safetensors, write_tensors
 from amae.method.reconstruct import draw_orders, reconstruct
 from amae.predict import score as module
+from amae.predict.dicom_out import write_capture
 from amae.predict.files import list_files
+from amae.predict.header import header_flags
 from amae.predict.model import FORMAT, load_model
 from amae.runtime.errors import InputError
 from amae.runtime.files import atomic, read_csv
@@ -210,6 +215,15 @@ def test_another_score_and_specificity(exported, files, predicted, tmp_path):
         ({"Modality": "CT"}, "header: Modality is not radiography"),
         ({"ViewPosition": "", "BodyPartExamined": "", "Modality": "DX"}, ""),
         ({"ViewPosition": "AP", "BodyPartExamined": "PORT CHEST", "Modality": "CR"}, ""),
+        (
+            {"PresentationIntentType": "FOR PROCESSING"},
+            "header: PresentationIntentType is FOR PROCESSING: values of the detector, not made to be looked at",
+        ),
+        ({"NumberOfFrames": 0}, "NumberOfFrames is 0; taken for 1"),
+        (
+            {"RescaleSlope": -1, "RescaleIntercept": 0},
+            "minmax ignores the negative RescaleSlope, so black and white are exchanged",
+        ),
     ],
 )
 def test_what_the_header_says_is_flagged_and_the_scores_stay(exported, files, predicted, tmp_path, elements, flag):
@@ -220,6 +234,48 @@ def test_what_the_header_says_is_flagged_and_the_scores_stay(exported, files, pr
     assert after["flag"] == flag
     assert (after["call"] == "") == (flag != "")
     assert after[SCORES].equals(before[SCORES])
+
+
+WORDS = ["THORAX", "Thorax a.p.", "TORAX", "TÓRAX", "TORACE", "POUMON", "PULMONES", "LUNGE", "грудная", "胸部"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+@pytest.mark.parametrize("part", WORDS)
+def test_the_chest_has_its_name_in_other_languages(tmp_path, part, encoding):
+    written = part.encode(encoding, "replace").ljust(16)  # in the place of a word of the same length
+    content = saved(radiograph(BodyPartExamined="Q" * 16))
+    for start in (0, 132):  # with and without preamble
+        (tmp_path / "x.dcm").write_bytes(content[start:].replace(b"Q" * 16, written))
+        known = encoding == "utf-8" or b"?" not in written
+        assert header_flags(tmp_path / "x.dcm") == ([] if known else ["header: BodyPartExamined is not the chest"])
+
+
+ODD = {  # values that a DICOM file has, and the one among them that no other file may have
+    "StudyInstanceUID": {"StudyInstanceUID": "1.2.3.geoffrey"},
+    "SpecificCharacterSet": {"SpecificCharacterSet": "GEOFFREY"},
+    "PatientSex": {"PatientSex": "GEOFFREY"},
+    "StudyDate": {"StudyDate": "00000000"},
+    "PatientBirthDate": {"PatientBirthDate": "GEOFFREY"},
+    "StudyTime": {"StudyTime": "GEOFFREY"},
+}
+
+
+def test_an_attribute_that_no_capture_can_have_is_named_and_no_value_printed(tmp_path, capfd):
+    picture = np.zeros((64, 64, 3), np.uint8)
+    for name, elements in {**ODD, "": {}}.items():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom warns of what is wrong on purpose
+            given = {"PatientName": "Geoffrey Plantagenet", "PatientID": "geoffrey-1", "StudyInstanceUID": "1.2.77"}
+            (tmp_path / "x.dcm").write_bytes(saved(radiograph(**given | elements)))
+        if name:
+            with pytest.raises(
+                InputError, match=f"x.dcm: no DICOM file can refer to it: {name} missing or not"
+            ) as caught:
+                write_capture(tmp_path / "x.dcm", picture, "model", tmp_path / "out.dcm")
+            assert "geoffrey" not in str(caught.value).lower() and not (tmp_path / "out.dcm").exists()
+    write_capture(tmp_path / "x.dcm", picture, "model", tmp_path / "out.dcm")
+    assert pydicom.dcmread(tmp_path / "out.dcm").PatientID == "geoffrey-1"
+    assert "".join(capfd.readouterr()) == ""
 
 
 def test_a_lateral_view_code_is_flagged(exported, files, tmp_path):
@@ -636,7 +692,9 @@ def test_maps_as_dicom_refer_to_their_radiographs(exported, files, tmp_path, cap
     table = score(exported, tmp_path / "out", *given, options=("--dicom",)).set_index("file")
     assert (table["reason"] == "").all()
     assert (table.loc[["orphan.dcm", "p.png"], "dicom"] == "").all()
-    assert "warning: orphan.dcm: no DICOM file can refer to it (AttributeError)" in capsys.readouterr().err
+    assert (
+        "warning: orphan.dcm: no DICOM file can refer to it: StudyInstanceUID missing or not" in capsys.readouterr().err
+    )
     for source, name in ((files[0], files[0].name), (bare, "bare.dcm")):
         reference, made = pydicom.dcmread(source), pydicom.dcmread(tmp_path / "out" / table.loc[name, "dicom"])
         assert made.SOPClassUID.name == "Secondary Capture Image Storage"

@@ -188,7 +188,8 @@ def test_weights_of_other_sizes_are_refused_before_anything_is_computed(finished
 def test_a_file_that_cannot_be_read_stops_the_run_and_keeps_what_is_computed(finished, tmp_path):
     project = finished.copy(tmp_path / "project")
     (project.folder / "mine").mkdir()
-    (project.folder / "mine/a.dcm").write_text("not an image")
+    for name in "ab":
+        (project.folder / f"mine/{name}.dcm").write_text("not an image")
     tiny = project.folder / "tests/tiny.yaml"
     tiny.write_text(tiny.read_text().replace("dataset: tiny\n", "").replace("datasets:\n", OWN.lstrip(), 1))
     before = {name: (project.results / name).read_bytes() for name in PER_DATASET}
@@ -198,12 +199,12 @@ def test_a_file_that_cannot_be_read_stops_the_run_and_keeps_what_is_computed(fin
     assert "key datasets.mine.table: mine/table.csv: no such file" in output
     assert "Traceback" not in output
 
-    (project.folder / "mine/table.csv").write_text("path,split,label\na.dcm,test,normal\n")
+    (project.folder / "mine/table.csv").write_text("path,split,label\na.dcm,test,normal\nb.dcm,test,abnormal\n")
     status, output = project.run()
     assert status != 0
     lines = [line for line in output.splitlines() if line.startswith("amae convert: error: ")]
     assert len(lines) == 1
-    assert re.search(r"1 of 1 images .*allowed_failures is 0: mine/a\.dcm: not a DICOM.*mine/rejected\.csv", lines[0])
+    assert re.search(r"2 of 2 images .*allowed_failures is 0: mine/a\.dcm: not a DICOM.*mine/rejected\.csv", lines[0])
     assert "Traceback" not in output
     assert (project.folder / "out/mine/candidates.csv").is_file()
     assert not (project.folder / "out/mine/images.npy").exists()
@@ -269,11 +270,13 @@ def test_what_own_data_without_splits_to_draw_cannot_give_is_refused_when_it_is_
     text = tiny.read_text().replace("dataset: tiny\n", "").replace("figure3: [tiny]", "figure3: [mine]")
     tiny.write_text(text.replace("datasets:\n", OWN.lstrip(), 1))
 
-    (tmp_path / "mine/table.csv").write_text("path,split\na.png,train_normal\nb.png,test\n")
+    (tmp_path / "mine/table.csv").write_text(
+        table := "path,split,label\na.png,train_normal,\nb.png,test,0\nd.png,test,1\n"
+    )
     planned = project.planned().keys()  # protocol N alone
     assert {"train_stage1", "measure_comparison"} < planned and not {"export_pseudo_labels", "train_module"} & planned
 
-    (tmp_path / "mine/table.csv").write_text("path,split\na.png,train_normal\nb.png,test\nc.png,train_unlabeled\n")
+    (tmp_path / "mine/table.csv").write_text(table + "c.png,train_unlabeled,\n")
     status, output = project.run("--dry-run", "figure3a")
     refusal = "contradicts datasets.mine, whose unlabeled images are not drawn by label"
     assert status != 0 and f"{refusal} (its table names" in output and "Job stats" not in output
@@ -300,6 +303,7 @@ def test_every_rule_says_what_it_does_and_logs_and_measures_itself():
         "log",
         "benchmark",
         "wildcard_constraints",
+        "priority",
         "conda",
         "threads",
         "resources",

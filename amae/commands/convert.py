@@ -27,7 +27,7 @@ def convert(
     allowed_failures: Annotated[int, p.whole(0, "images that may be unreadable")] = 0,
     workers: p.Workers = 1,
 ) -> None:
-    """Pack DICOM, PNG or JPEG files as square 8-bit grey images."""
+    """Pack DICOM, PNG, JPEG, TIFF or BMP files as square 8-bit grey images."""
     pack(
         manifest,
         images,

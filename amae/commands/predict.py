@@ -21,7 +21,7 @@ LONGEST = 230  # bytes of a file's name that leave room for a suffix and a tempo
 
 
 def predict(
-    radiographs: Annotated[list[Path], p.meaning("DICOM, PNG or JPEG files, or folders of them")],
+    radiographs: Annotated[list[Path], p.meaning("DICOM, PNG, JPEG, TIFF or BMP files, or folders of them")],
     /,
     *,
     model: p.Model,
@@ -200,6 +200,7 @@ def _notes(
     return [
         *lines,
         *filter(None, [shown_of(scored)]),
-        "Flagged images may not be frontal chest radiographs: they keep their scores, and are not called.",
+        "Flagged images may not be frontal chest radiographs, or their grey levels may be wrong: they keep their "
+        "scores, and are not called.",
         "Research software, not a medical device.",
     ]

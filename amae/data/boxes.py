@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from amae.data.columns import find_columns
 from amae.runtime.errors import InputError
-from amae.runtime.files import read_csv
+from amae.runtime.files import read_csv, require_columns
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in packed pixels, edges at integers
 CORNERS = ["x_min", "y_min", "x_max", "y_max"]
@@ -20,9 +21,10 @@ def read_boxes(path: str | Path) -> pd.DataFrame:
     of which x and y are the left upper corner; finding if known. Rows without coordinates are passed over. Raises
     InputError, naming the file, for a missing column, a coordinate that is no number, or a box without area.
     """
-    table = read_csv(path, ["image_id"])
+    table = find_columns(read_csv(path), ["image_id", "finding", *CORNERS, *SIZES], path)
     given = SIZES if "width" in table and "x_min" not in table else CORNERS
-    table = read_csv(path, ["image_id", *given]).apply(lambda column: column.str.strip())
+    require_columns(table, ["image_id", *given], path)
+    table = table.apply(lambda column: column.str.strip())
     table = table[table[given[0]] != ""]
     found = table[given].apply(pd.to_numeric, errors="coerce")
     if given == SIZES:

@@ -65,15 +65,17 @@ LONGEST = 120  # seconds that one image may take there
 SIZ = b"\xff\x4f\xff\x51"  # how a JPEG 2000 codestream begins
 FRAME_HEADERS = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}  # SOF of JPEG (ITU-T T.81, table B.1) and JPEG-LS
 SCAN = 0xDA
+SCAN_MARKER = b"\xff\xda"
+OVERLAYS, OVERLAY_BIT = range(0x6000, 0x6020, 2), 0x0102  # groups of overlays, and OverlayBitPosition in each
 PREAMBLE = 132  # bytes before the file meta information, whose group is 2
 END = b"\xff\xd9"  # the last marker of every JPEG, JPEG-LS and JPEG 2000 codestream; never within one
 
 
-def decode(dataset: Dataset) -> np.ndarray:
-    """Stored values (rows, columns) of a single grey frame in their own integer type.
+def decode(dataset: Dataset, notes: list[str] | None = None) -> np.ndarray:
+    """Stored values (rows, columns), or (rows, columns, 3) of colour, of a single frame in their own integer type.
 
-    Raises InputError that names the transfer syntax, for one without a decoder and for pixel data that is truncated or
-    corrupt.
+    A fault of the header that the pixels put right is added to `notes`. Raises InputError that names the transfer
+    syntax, for one without a decoder and for pixel data that is truncated or corrupt.
     """
     syntax = getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", None)
     if syntax is None:
@@ -92,17 +94,49 @@ def decode(dataset: Dataset) -> np.ndarray:
         decoder = "pylibjpeg"
     try:
         _check_length(dataset, syntax)
-        return _apart(dataset, decoder) if syntax in APART else _pixels(dataset, decoder)
+        raw = _apart(dataset, decoder) if syntax in APART else _pixels(dataset, decoder)
     except InputError:
         raise
     except Exception:  # decoders raise many kinds
         raise InputError(f"pixel data truncated or corrupt: cannot be decoded as {named}, {bits} bits") from None
+    return _used_bits(raw, dataset, [] if notes is None else notes)
 
 
 def _pixels(dataset: Dataset, decoder: str) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return pixel_array(dataset, decoding_plugin=decoder)
+        return pixel_array(dataset, decoding_plugin=decoder, correct_unused_bits=False)
+
+
+def _used_bits(raw: np.ndarray, dataset: Dataset, notes: list[str]) -> np.ndarray:
+    """Values of BitsStored bits; of all their bits where the picture shows that BitsStored is too small.
+
+    Bits above BitsStored may belong to an overlay (PS3.5, 8.1.1, retired), with or without its description. Neighbours
+    in a radiograph differ little: bits that belong to the values make them differ less, bits of an overlay more.
+    """
+    bits = int(dataset.BitsStored)
+    unused = 8 * raw.itemsize - bits
+    if not unused:
+        return raw
+    kept = raw << unused >> unused
+    if np.array_equal(kept, raw):
+        return kept
+    above = raw.view(f"{raw.dtype.byteorder}u{raw.itemsize}") >> bits
+    for overlay in filter(None, (dataset.get((group, OVERLAY_BIT)) for group in OVERLAYS)):
+        if bits <= (overlay.value or 0) < 8 * raw.itemsize:
+            above &= ~above.dtype.type(1 << (overlay.value - bits))
+    if above.min() == above.max():
+        return kept
+    if _roughness(kept) <= _roughness(raw):
+        notes.append(f"bits above BitsStored {bits} differ between pixels, and are not shown")
+        return kept
+    notes.append(f"BitsStored {bits} is too small for the values: all {8 * raw.itemsize} bits are read")
+    return raw
+
+
+def _roughness(values: np.ndarray) -> int:
+    """Sum of the differences between neighbours in a row."""
+    return int(np.abs(np.diff(values.astype(np.int64), axis=1)).sum())
 
 
 def _check_length(dataset: Dataset, syntax: UID) -> None:
@@ -112,13 +146,15 @@ def _check_length(dataset: Dataset, syntax: UID) -> None:
     """
     rows, columns = dataset.Rows, dataset.Columns
     if not syntax.is_compressed:
-        row = columns * dataset.BitsAllocated // 8
+        row = columns * dataset.BitsAllocated // 8 * dataset.SamplesPerPixel
         if len(dataset.PixelData) >= (rows + 1) * row:
             raise InputError(f"PixelData contains {len(dataset.PixelData)} bytes; Rows and Columns say {rows * row}")
     elif syntax != RLELossless:
         frame = next(generate_frames(dataset.PixelData, number_of_frames=1))
-        if END not in frame[-16:]:  # behind it is padding
+        end = frame.rfind(END)  # behind it is padding of any length; before the scan it would be that of a thumbnail
+        if end <= frame.rfind(SCAN_MARKER):
             raise InputError("pixel data truncated: the codestream has no end")
+        frame = frame[: end + len(END)]
         if rows * columns > MOST_RATIO * len(frame):
             raise InputError(f"pixel data truncated: {len(frame)} bytes for {rows} x {columns} pixels")
         if (size := codestream_size(frame)) != (rows, columns):
@@ -152,7 +188,8 @@ def check_size(path: str | Path) -> None:
     """Raise InputError for a DICOM file that is larger than one with a radiograph, or inflates to more."""
     with Path(path).open("rb") as file:
         size = file.seek(0, os.SEEK_END)
-        file.seek(PREAMBLE)
+        file.seek(0)
+        file.seek(PREAMBLE if file.read(PREAMBLE)[128:] == b"DICM" else 0)
         meta = read_dataset(file, is_implicit_VR=False, is_little_endian=True, stop_when=_after_meta)
         if size <= MOST_BYTES and meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
             inflate = zlib.decompressobj(-zlib.MAX_WBITS)

@@ -14,39 +14,71 @@ import pydicom
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from amae.data.decode import MOST_PIXELS, check_size, decode
 from amae.runtime.errors import InputError
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
+COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+GREY_TOLERANCE = 2  # grey levels between the channels of a JPEG that contains a grey picture as colour
 CONVERSIONS = ("minmax", "voi")
+FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 MOST_LEVELS = 2**16  # between the smallest and the largest value of an image, for a table of them
 
 
-def read_grey(path: str | Path, conversion: str) -> np.ndarray:
+def read_grey(path: str | Path, conversion: str, notes: list[str] | None = None) -> np.ndarray:
     """Read a single-frame grey DICOM file as uint8 (rows, columns), 0 black.
 
-    `conversion` is "minmax" (as the published comparisons convert) or "voi" (as a viewer shows it). Raises InputError
-    that names the file and the reason when the file is not such an image, cannot be decoded or is constant.
+    `conversion` is "minmax" (as the published comparisons convert) or "voi" (as a viewer shows it). RGB and YBR with
+    equal channels are grey, and keep their 8 bits. Attributes that are put right or passed over are added to `notes`,
+    by name and never by a value that a person typed. Raises InputError that names the file and the reason when the
+    file is not such an image, cannot be decoded or is constant.
     """
+    notes = [] if notes is None else notes
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a warning of pydicom may quote a header value
-            dataset = _read_dataset(path)
-            stored = decode(dataset)
+            dataset = _read_dataset(path, notes)
+            stored = decode(dataset, notes)
+            colour = stored.ndim == 3
+            if colour:
+                stored = grey_of_colour(stored)
             if stored.min() == stored.max():
                 raise InputError(f"constant image: every stored value is {stored.flat[0]}")
+            if colour:  # no window applies to colour (PS3.3 C.11.2)
+                return minmax(stored, "MONOCHROME2")
             if conversion == "minmax":
+                notes += _passed_over(stored, dataset)
                 return minmax(stored, dataset.PhotometricInterpretation)
-            return by_level(stored, lambda values: voi(values, dataset))
+            return by_level(stored, lambda values: voi(values, dataset, notes))
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
 
 def is_dicom(path: str | Path) -> bool:
-    """True if a file begins as DICOM files do (PS3.10, 7.1)."""
+    """True if a file begins as DICOM files do (PS3.10, 7.1), or with a first element where the preamble is missing."""
     with Path(path).open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+        return begins_as_dicom(file.read(132))
+
+
+def begins_as_dicom(head: bytes) -> bool:
+    """True if these first 132 bytes are a DICOM file's; without a preamble, an element of group 2 or 8 comes first."""
+    if head[128:] == b"DICM":
+        return True
+    first = head[:2] in (b"\2\0", b"\x08\0") and head[2:4] <= b"\x18\0" and head[3:4] == b"\0"
+    return first and ((head[4:6].isalpha() and head[4:6].isupper()) or (len(head) == 132 and head[6:8] == b"\0\0"))
+
+
+def grey_of_colour(values: np.ndarray) -> np.ndarray:
+    """Mean of three channels (rows, columns, 3) that contain one grey picture, rounded: (rows, columns), same type.
+
+    Raises InputError where channels differ by more than a lossy codec makes them differ.
+    """
+    spread = int((values.max(axis=-1) - values.min(axis=-1)).max())
+    if spread > GREY_TOLERANCE:
+        raise InputError(f"colour image: red, green and blue differ by up to {spread} levels; expected grey")
+    return ((values.sum(axis=-1, dtype=np.uint32) + 1) // 3).astype(values.dtype)
 
 
 def by_level(stored: np.ndarray, grey_of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
@@ -87,18 +119,20 @@ def minmax(stored: np.ndarray, photometric: str) -> np.ndarray:
     return by_level(stored, grey_of)
 
 
-def voi(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
+def voi(stored: np.ndarray, dataset: Dataset, notes: list[str] | None = None) -> np.ndarray:
     """Show stored values (rows, columns) as a viewer does: uint8 (rows, columns), 0 black.
 
-    The first VOI LUT is used if there is one, else the first window, else the full range. Padding pixels are left out
-    of the range and shown black. Raises InputError when an attribute is unusable or all pixels get one grey level.
+    The first VOI LUT is used if there is one, else the first window, else the full range; an unusable one is passed
+    over, and added to `notes`. Padding pixels are left out of the range and shown black. Raises InputError when the
+    rescale is unusable or all pixels get one grey level.
     """
-    padding = padding_mask(stored, dataset)
+    notes = [] if notes is None else notes
+    padding = padding_mask(stored, dataset, notes)
     values = modality(stored, dataset)
     image = values[~padding]
     if image.size == 0 or image.min() == image.max():
         raise InputError("constant image: every pixel outside PixelPaddingValue has the same value")
-    shown, how = _values_of_interest(values, dataset, float(image.min()), float(image.max()))
+    shown, how = _values_of_interest(values, dataset, float(image.min()), float(image.max()), notes)
     # MONOCHROME1 and PresentationLUTShape INVERSE mean the same in a DX header (PS3.3 C.8.11.3): inverted once
     if dataset.PhotometricInterpretation == "MONOCHROME1" or read_text(dataset, "PresentationLUTShape") == "INVERSE":
         shown = 1 - shown
@@ -110,12 +144,12 @@ def voi(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
     return grey
 
 
-def padding_mask(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
+def padding_mask(stored: np.ndarray, dataset: Dataset, notes: list[str]) -> np.ndarray:
     """Bool (rows, columns): stored values in PixelPaddingValue..PixelPaddingRangeLimit (PS3.3 C.7.5.1.1.2)."""
-    first = _number(dataset, "PixelPaddingValue")
+    first = _optional(dataset, "PixelPaddingValue", notes)
     if first is None:
         return np.zeros(stored.shape, dtype=bool)
-    last = _number(dataset, "PixelPaddingRangeLimit")
+    last = _optional(dataset, "PixelPaddingRangeLimit", notes)
     # some writers store a negative padding value as if it were unsigned: wrap it to the pixels' type
     ends = np.array([first, first if last is None else last]).astype(np.int64).astype(stored.dtype)
     return (stored >= ends.min()) & (stored <= ends.max())
@@ -138,13 +172,13 @@ def window(values: np.ndarray, center: float, width: float, function: str = "LIN
     Raises InputError for a width that the standard forbids or another function.
     """
     if width < 1 if function == "LINEAR" else width <= 0:
-        raise InputError(f"WindowWidth {width:g} is too small for the VOI function {function}; use conversion minmax")
+        raise InputError(f"WindowWidth {width:g} is too small for the VOI function {function}")
     if function == "SIGMOID":
         return 1 / (1 + np.exp(np.clip(-4 * (values - center) / width, -700, 700)))
     if function == "LINEAR":
         center, width = center - 0.5, width - 1
     elif function != "LINEAR_EXACT":
-        raise InputError("VOILUTFunction is none of LINEAR, LINEAR_EXACT, SIGMOID; use conversion minmax")
+        raise InputError("VOILUTFunction is none of LINEAR, LINEAR_EXACT, SIGMOID")
     if width == 0:
         return (values > center).astype(np.float64)
     return np.clip((values - center) / width + 0.5, 0, 1)
@@ -162,7 +196,7 @@ def lut(item: Dataset, name: str, little_endian: bool) -> tuple[int, np.ndarray,
         packed = bits <= 8 and len(data) < 2 * entries
         data = np.frombuffer(data[: len(data) // 2 * 2], "u1" if packed else "<u2" if little_endian else ">u2")
     table = np.atleast_1d(np.asarray(data))[:entries]
-    if len(table) < entries or not 1 <= bits <= 16:
+    if len(table) < entries:
         raise InputError(f"{name}: LUTDescriptor says {entries} entries of {bits} bits, LUTData contains {len(table)}")
     return first, table, bits
 
@@ -171,28 +205,73 @@ def apply_lut(values: np.ndarray, first: int, table: np.ndarray) -> np.ndarray:
     """Look values (rows, columns) up in `table`, whose entry 0 stands for `first` and below, its last for all above."""
     if first > 32767 and values.min() < 0:
         first -= 65536  # a negative first value in an attribute written as unsigned
+    elif first + len(table) <= 0 <= values.min():
+        first += 65536  # a first value of more than 32767 in an attribute written as signed
     return table[np.clip(np.rint(values).astype(np.int64) - first, 0, len(table) - 1)]
 
 
-def _values_of_interest(values: np.ndarray, dataset: Dataset, low: float, high: float) -> tuple[np.ndarray, str]:
-    """Values mapped to 0..1, and which attribute did it."""
+def _values_of_interest(
+    values: np.ndarray, dataset: Dataset, low: float, high: float, notes: list[str]
+) -> tuple[np.ndarray, str]:
+    """Values mapped to 0..1, and which attribute did it; those that are unusable are passed over, with a note."""
     if dataset.get("VOILUTSequence"):
-        first, table, bits = lut(dataset.VOILUTSequence[0], "VOILUTSequence", _little_endian(dataset))
-        return np.clip(apply_lut(values, first, table) / (2**bits - 1), 0, 1), "VOILUTSequence"
-    center, width = _number(dataset, "WindowCenter"), _number(dataset, "WindowWidth")
+        try:
+            first, table, bits = lut(dataset.VOILUTSequence[0], "VOILUTSequence", _little_endian(dataset))
+            return apply_lut(values, first, table) / _white(table, bits, notes), "VOILUTSequence"
+        except InputError as error:
+            notes.append(f"{error}; passed over")
+    center, width = (_optional(dataset, keyword, notes) for keyword in ("WindowCenter", "WindowWidth"))
     if center is not None and width is not None:
         function = read_text(dataset, "VOILUTFunction") or "LINEAR"
-        return window(values, center, width, function), f"the window (WindowCenter {center:g}, WindowWidth {width:g})"
+        if function not in FUNCTIONS:
+            notes.append(f"VOILUTFunction is none of {', '.join(FUNCTIONS)}; taken for LINEAR")
+            function = "LINEAR"
+        try:
+            shown = window(values, center, width, function)
+            return shown, f"the window (WindowCenter {center:g}, WindowWidth {width:g})"
+        except InputError as error:
+            notes.append(f"{error}; passed over")
+    elif (center is None) != (width is None):
+        notes.append("one of WindowCenter and WindowWidth is missing; the other is passed over")
     return np.clip((values - low) / (high - low), 0, 1), "the full range"
 
 
-def _read_dataset(path: str | Path) -> Dataset:
+def _white(table: np.ndarray, bits: int, notes: list[str]) -> int:
+    """The entry of a VOI LUT that is white: the largest of its bits, or the largest in it where their number is wrong.
+
+    It is wrong where an entry needs more bits, or none the uppermost (PS3.3 C.11.2.1.1).
+    """
+    needed = int(table.max()).bit_length()
+    if bits == needed and bits:
+        return 2**bits - 1
+    notes.append(f"VOILUTSequence: LUTDescriptor says {bits} bits, LUTData has {needed}: its largest entry is white")
+    return max(int(table.max()), 1)
+
+
+def _passed_over(stored: np.ndarray, dataset: Dataset) -> list[str]:
+    """Notes on what a header says of its grey levels and the conversion minmax leaves out."""
+    found: list[str] = []
+    try:
+        if (_number(dataset, "RescaleSlope") or 0) < 0:
+            found.append("minmax ignores the negative RescaleSlope, so black and white are exchanged")
+    except InputError as error:
+        found.append(f"{error}; minmax ignores it")
+    if dataset.get("ModalityLUTSequence"):
+        found.append("minmax ignores ModalityLUTSequence")
+    if dataset.PhotometricInterpretation == "MONOCHROME2" and read_text(dataset, "PresentationLUTShape") == "INVERSE":
+        found.append("minmax ignores PresentationLUTShape INVERSE, so black and white are exchanged")
+    if padding_mask(stored, dataset, found).any():
+        found.append("minmax ignores PixelPaddingValue, so padding counts as part of the picture")
+    return found
+
+
+def _read_dataset(path: str | Path, notes: list[str]) -> Dataset:
     """Header and undecoded pixel data of a single-frame grey image."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             check_size(path)
-            dataset = pydicom.dcmread(path)
+            dataset = read_header(path)
         except InputError:
             raise
         except (FileNotFoundError, IsADirectoryError):
@@ -204,7 +283,7 @@ def _read_dataset(path: str | Path) -> Dataset:
         except Exception as error:
             raise InputError(f"the DICOM file is corrupt or truncated ({type(error).__name__})") from None
         if "PixelData" in dataset:
-            _check_header(dataset)
+            _check_header(dataset, notes)
             return dataset
     if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
         raise InputError("pixel data in floating point; expected whole numbers")
@@ -212,7 +291,20 @@ def _read_dataset(path: str | Path) -> Dataset:
     raise InputError("truncated DICOM file" if truncated else "no pixel data (no image, or the file is truncated)")
 
 
-def _check_header(dataset: Dataset) -> None:
+def read_header(path: str | Path, **options: Any) -> Dataset:
+    """A DICOM file as pydicom reads it, with these options; also one without preamble or without file meta information.
+
+    The latter is uncompressed: nothing could say how it is compressed. Raises what pydicom raises.
+    """
+    dataset = pydicom.dcmread(path, force=is_dicom(path), **options)
+    if "TransferSyntaxUID" not in dataset.file_meta and not dataset.file_meta:
+        implicit, little = dataset.original_encoding
+        plain = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = plain
+    return dataset
+
+
+def _check_header(dataset: Dataset, notes: list[str]) -> None:
     """Refuse what is not one grey frame, and what contradicts itself."""
     names = ("Rows", "Columns", "BitsAllocated", "BitsStored", "PixelRepresentation", "SamplesPerPixel")
     numbers = [_number(dataset, keyword) for keyword in names]
@@ -220,14 +312,17 @@ def _check_header(dataset: Dataset) -> None:
         raise InputError(f"the DICOM attribute {names[numbers.index(None)]} is missing")
     rows, columns, allocated, stored, _, samples = numbers
     photometric = read_text(dataset, "PhotometricInterpretation")
-    if photometric not in GREY or samples != 1:
+    if (photometric, samples) not in [*((name, 1) for name in GREY), *((name, 3) for name in COLOUR)]:
         raise InputError(
             f"not a grey image: PhotometricInterpretation {photometric or 'missing'}, SamplesPerPixel {samples:g}"
-            "; expected MONOCHROME1 or MONOCHROME2, and 1"
+            "; expected MONOCHROME1 or MONOCHROME2, and 1, or equal channels of RGB or YBR, and 3"
         )
     dataset.PhotometricInterpretation = photometric
     frames = _number(dataset, "NumberOfFrames")
-    if frames is not None and frames != 1:
+    if frames == 0:
+        notes.append("NumberOfFrames is 0; taken for 1")
+        dataset.NumberOfFrames = 1
+    elif frames is not None and frames != 1:
         raise InputError(f"multi-frame image: NumberOfFrames {frames:g}, expected 1")
     if allocated not in (8, 16, 32) or not 1 <= stored <= allocated:
         raise InputError(
@@ -236,7 +331,7 @@ def _check_header(dataset: Dataset) -> None:
     high = _number(dataset, "HighBit")
     if high not in (None, stored - 1):
         raise InputError(f"HighBit {high:g} contradicts BitsStored {stored:g}; expected one less")
-    if not (rows >= 1 and columns >= 1 and rows * columns * max(allocated, 16) <= MOST_PIXELS * 16):
+    if not (rows >= 1 and columns >= 1 and rows * columns * max(allocated * samples, 16) <= MOST_PIXELS * 16):
         raise InputError(f"{rows:g} x {columns:g} pixels of {allocated:g} bits; expected 1 to {MOST_PIXELS} of 16 bits")
 
 
@@ -254,6 +349,15 @@ def _number(dataset: Dataset, keyword: str) -> float | None:
     if number is not None and not np.isfinite(number):
         raise InputError(f"the DICOM attribute {keyword} is not a finite number")
     return number
+
+
+def _optional(dataset: Dataset, keyword: str, notes: list[str]) -> float | None:
+    """First value of a numeric attribute; None where it is missing or empty, and with a note where it is unusable."""
+    try:
+        return _number(dataset, keyword)
+    except InputError as error:
+        notes.append(f"{error}; passed over")
+        return None
 
 
 def read_text(dataset: Dataset, keyword: str) -> str:

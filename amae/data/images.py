@@ -12,23 +12,34 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from amae.data.decode import MOST_PIXELS, MOST_RATIO
-from amae.data.dicom import CONVERSIONS, minmax, read_grey
+from amae.data.dicom import CONVERSIONS, begins_as_dicom, grey_of_colour, minmax, read_grey
 from amae.data.packed import MASK_SIZE, Geometry
 from amae.runtime.errors import InputError
 from amae.runtime.processes import clean_context, end_with_parent
 
 Task = tuple[str, str, str, int]  # path, conversion, square, size
 SQUARES = ("squash", "pad", "crop")
-GREY_TOLERANCE = 2  # grey levels between the channels of a JPEG that contains a grey picture as colour
+PICTURES = {  # how a file of each format begins
+    "PNG": (b"\x89PNG\r\n\x1a\n",),
+    "JPEG": (b"\xff\xd8\xff",),
+    "TIFF": (b"II*\0", b"MM\0*"),
+    "BMP": (b"BM",),
+}
+PHOTOMETRIC, SAMPLE_BITS = 262, 258  # tags of TIFF
+FEW_BITS = {"L;2": 85, "L;4": 17}  # how PIL spreads the levels of PNG with fewer bits, but not the transparent one
 
 
-def read_image(path: str | Path, conversion: str, square: str, size: int) -> tuple[np.ndarray, np.ndarray, Geometry]:
-    """Read a DICOM, PNG or JPEG radiograph (recognised by content) as uint8 (size, size), the size of a model.
+def read_image(
+    path: str | Path, conversion: str, square: str, size: int
+) -> tuple[np.ndarray, np.ndarray, Geometry, list[str]]:
+    """Read a DICOM file or picture of a radiograph (recognised by content) as uint8 (size, size), the size of a model.
 
-    With it: the same at 256 px, uint8 (256, 256), in which lungs are found, and the geometry of the first.
-    conversion: "minmax" or "voi" (DICOM only: PNG and JPEG carry no window; their 8-bit values are kept and 16-bit
+    With it: the same at 256 px, uint8 (256, 256), in which lungs are found, the geometry of the first, and notes on
+    grey levels that the header of a DICOM file leaves open. Pictures are PNG, JPEG, TIFF and BMP.
+    conversion: "minmax" or "voi" (DICOM only: pictures carry no window; their 8-bit values are kept and 16-bit
     values scaled min..max). square: "squash", "pad" (black) or "crop" (centre). Raises InputError with file and reason.
     """
+    notes: list[str] = []
     for name, value, allowed in (("conversion", conversion, CONVERSIONS), ("square", square, SQUARES)):
         if value not in allowed:
             raise InputError(f"{name} is {value!r}; expected one of {', '.join(allowed)}")
@@ -38,14 +49,15 @@ def read_image(path: str | Path, conversion: str, square: str, size: int) -> tup
             head = file.read(132)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from None
-    if head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
-        grey = _read_picture(path)
-    elif head[128:] == b"DICM":
-        grey = read_grey(path, conversion)
+    kind = next((name for name, starts in PICTURES.items() if head.startswith(starts)), "")
+    if kind in ("PNG", "JPEG") or (kind and not begins_as_dicom(head)):  # a file may be TIFF and DICOM at once
+        grey = _read_picture(path, kind)
+    elif begins_as_dicom(head):
+        grey = read_grey(path, conversion, notes)
     else:
-        raise InputError(f"{path}: {'not a DICOM, PNG or JPEG file' if head else 'empty file'}")
+        raise InputError(f"{path}: {'not a DICOM, PNG, JPEG, TIFF or BMP file' if head else 'empty file'}")
     image, geometry = make_square(grey, square, size)
-    return image, make_square(grey, square, MASK_SIZE)[0], geometry
+    return image, make_square(grey, square, MASK_SIZE)[0], geometry, notes
 
 
 def _require_file(path: Path) -> None:
@@ -81,28 +93,32 @@ def make_square(grey: np.ndarray, square: str, size: int) -> tuple[np.ndarray, G
     return np.asarray(packed), geometry
 
 
-def _read_picture(path: str | Path) -> np.ndarray:
-    """PNG or JPEG as uint8 (rows, columns), turned by its EXIF orientation."""
+def _read_picture(path: str | Path, kind: str) -> np.ndarray:
+    """A picture as uint8 (rows, columns), turned by its EXIF orientation."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PIL warns of large images and of odd EXIF; neither harms
-            with Image.open(path, formats=("PNG", "JPEG")) as picture:
+            with Image.open(path, formats=(kind,)) as picture:
                 if getattr(picture, "n_frames", 1) != 1:
                     raise InputError(f"{path}: contains {picture.n_frames} pictures, expected 1")
                 _check_pixels(picture.height, picture.width, Path(path))
-                if picture.format == "PNG":
+                if kind == "PNG":
                     _check_sums(path)
+                white = _white_is_zero(picture) if kind == "TIFF" else False
+                few_bits = FEW_BITS.get(picture.tile[0].args, 1) if kind == "PNG" else 1
                 picture = ImageOps.exif_transpose(picture)
                 mode, values = picture.mode, np.asarray(picture)
-                transparent = "transparency" in picture.info
+                transparent = _uses_transparency(values, mode, picture.info.get("transparency"), few_bits)
+                if mode == "P" or (mode == "CMYK" and "icc_profile" not in picture.info):
+                    mode, values = "RGB", np.asarray(picture.convert("RGB"))
     except InputError:
         raise
     except Image.DecompressionBombError:
         raise InputError(f"{path}: too many pixels; expected up to {MOST_PIXELS}") from None
     except Exception as error:  # PIL's plugins raise many kinds for a damaged file
-        raise InputError(f"{path}: truncated or corrupt PNG or JPEG ({type(error).__name__})") from None
+        raise InputError(f"{path}: truncated or corrupt {kind} ({type(error).__name__})") from None
     try:
-        return _grey_of(values, mode, transparent)
+        return _grey_of(values, mode, transparent, white)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
@@ -121,24 +137,49 @@ def _check_sums(path: str | Path) -> None:
         picture.verify()
 
 
-def _grey_of(values: np.ndarray, mode: str, transparent: bool) -> np.ndarray:
+def _white_is_zero(picture: Image.Image) -> bool:
+    """True for a TIFF of 16 bits whose lowest value is white, which PIL does not invert as it does 8 bits.
+
+    Raises InputError for colour of 16 bits, of which PIL would drop the lower half.
+    """
+    bits, deep = picture.tag_v2.get(SAMPLE_BITS, (1,)), picture.mode.startswith("I")
+    if max(bits) > 8 and not deep and picture.mode != "F":
+        raise InputError(f"colour of {max(bits)} bits; expected 8 or 16 bit grey")
+    return deep and picture.tag_v2.get(PHOTOMETRIC) == 0
+
+
+def _uses_transparency(values: np.ndarray, mode: str, level: int | tuple | bytes | None, few_bits: int) -> bool:
+    """True where a pixel of these decoded values of a PIL mode is not opaque.
+
+    `level` is the grey level or colour that is transparent, or the opacity of each level of a palette.
+    """
+    if mode in ("LA", "RGBA"):
+        return bool((values[..., -1] != 255).any())
+    if isinstance(level, bytes):
+        opacity = np.full(256, 255)
+        opacity[: len(level)] = list(level)
+        return bool((opacity[values] != 255).any())
+    if isinstance(level, tuple):
+        return max(level) > 255 or bool((values == level).all(-1).any())  # of 16 bits PIL keeps the upper 8
+    return level is not None and bool((values == level * few_bits).any())
+
+
+def _grey_of(values: np.ndarray, mode: str, transparent: bool, white_is_zero: bool) -> np.ndarray:
     """Decoded values (rows, columns[, channels]) of a PIL mode to uint8 (rows, columns)."""
-    if mode in ("LA", "RGBA") and not transparent:
-        transparent = bool((values[..., -1] != 255).any())
-        mode, values = mode[:-1], values[..., :-1]
     if transparent:
         raise InputError("transparent pixels; expected an opaque grey image")
+    if mode in ("LA", "RGBA"):
+        mode, values = mode[:-1], values[..., :-1]
     if mode == "RGB":
-        spread = int((values.max(axis=-1) - values.min(axis=-1)).max())
-        if spread > GREY_TOLERANCE:
-            raise InputError(f"colour image: red, green and blue differ by up to {spread} levels; expected grey")
-        values = ((values.sum(axis=-1, dtype=np.uint16) + 1) // 3).astype(np.uint8)  # the mean, rounded
-    elif mode not in ("L", "LA") and not mode.startswith("I"):
-        raise InputError(f"PNG or JPEG of type {mode} (palette, bilevel or CMYK); expected 8 or 16 bit grey")
+        values = grey_of_colour(values)
+    elif mode != "L" and not mode.startswith("I"):
+        raise InputError(f"picture of type {mode} (1: bilevel, F: fractions, CMYK: inks); expected 8 or 16 bit grey")
     values = values.reshape(values.shape[:2])
     if values.min() == values.max():
         raise InputError(f"constant image: every pixel is {values.flat[0]}")
-    return values if values.dtype == np.uint8 else minmax(values, "MONOCHROME2")
+    if values.dtype == np.uint8:
+        return values
+    return minmax(values.astype(values.dtype.newbyteorder("=")), "MONOCHROME1" if white_is_zero else "MONOCHROME2")
 
 
 def in_order(read: Callable[..., Any], tasks: Iterable[Task], workers: int) -> Iterator[tuple[Any, str]]:

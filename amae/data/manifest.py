@@ -11,15 +11,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from amae.data.columns import find_columns
 from amae.data.splits import draw_splits
 from amae.runtime.errors import InputError, naming
-from amae.runtime.files import read_csv, write_csv
+from amae.runtime.files import line_numbers, read_csv, require_columns, write_csv
 from amae.settings import SplitSettings
 
 SPLITS = ("train_normal", "train_unlabeled", "test", "calibration")
 LABELS = ("normal", "abnormal", "")
 VIEWS = {"PA": 0.0, "AP": 1.0}  # as a score: AP is the view of patients too ill to stand
 COLUMNS = ["image_id", "path", "split", "label", "patient_id", "view"]
+KNOWN = [*COLUMNS, "sex", "age"]
 # what may be known of an unlabeled image; any further column (a finding, a severity) could give its label away
 VISIBLE_UNLABELED = ["image_id", "path", "split", "patient_id", "view", "sex", "age"]
 TABLE_LABELS = {"normal": "normal", "0": "normal", "abnormal": "abnormal", "1": "abnormal", "": ""}
@@ -32,7 +34,7 @@ def read_manifest(path: str | Path, needs: Sequence[str] = ()) -> pd.DataFrame:
     1) and what was expected.
     """
     frame = read_csv(path)
-    _require_columns(frame, COLUMNS, path)
+    require_columns(frame, COLUMNS, path)
     _check_values(frame, path)
     for split in needs:
         if not (frame["split"] == split).any():
@@ -61,19 +63,20 @@ def build_manifest(
 ) -> None:
     """Write manifest and hidden labels from a person's table of images (CSV).
 
-    Table columns: path (relative to `root`, by default the table's folder); optional: image_id (default: the file's
-    name without suffix), label (normal, abnormal, 0, 1 or empty), patient_id, view, split, any others. A split column
-    with any entry is used as given, and rows without an entry are left out; otherwise `splits` draws (also
-    where the only entries are calibration: these stay).
+    Table columns, however they are spelt: path (relative to `root`, by default the table's folder); optional: image_id
+    (default: the file's name without suffix), label (normal, abnormal, 0, 1 or empty), patient_id, view, split, any
+    others. A split column with any entry is used as given, and rows without an entry are left out; otherwise `splits`
+    draws (also where the only entries are calibration: these stay).
 
     In the rows of train_unlabeled the label moves to the hidden table (columns image_id, label; rows with a known label
     only), and every column but patient_id, view, sex and age is emptied. Rows are sorted by split and image_id, so
     that their order reveals nothing. Ids and paths stay as they are even if they spell a finding: training never reads
-    them. Raises InputError for a table that cannot be used, before anything is written.
+    them. Raises InputError for a table that cannot be used, or a test set of one class, before anything is written.
     """
     table, hidden = _hide_labels(_split_table(table_path, root, splits, every_ratio=False))
     _check_values(table, table_path)
     _check_files(table, table_path)
+    _check_test(table, table_path)
     if warning := overlap_warning(table):
         print(warning, file=sys.stderr)
     write_csv(hidden, hidden_path)
@@ -81,9 +84,16 @@ def build_manifest(
 
 
 def given_splits(table_path: str | Path) -> set[str]:
-    """The splits that a person's table of images names; none where they are to be drawn. InputError as `read_csv`."""
-    table = read_csv(table_path)
-    return set(table["split"].str.strip()) - {""} if "split" in table else set()
+    """The splits that a person's table of images names; none where they are to be drawn.
+
+    Raises InputError as `read_csv`, and for a test set of one class.
+    """
+    table = find_columns(read_csv(table_path), KNOWN, table_path, report=False)
+    if "split" not in table:
+        return set()
+    split = table["split"].str.strip()
+    _check_test(table.assign(split=split), table_path)
+    return set(split) - {""}
 
 
 def list_candidates(
@@ -96,6 +106,7 @@ def list_candidates(
     candidates, _ = _hide_labels(_split_table(table_path, root, splits, every_ratio=True))
     _check_values(candidates, table_path)
     _check_files(candidates, table_path)
+    _check_test(candidates, table_path)
     write_csv(candidates, candidates_path)
 
 
@@ -106,7 +117,8 @@ def _split_table(
 
     A table that marks its calibration images alone has the other sets drawn from the other rows.
     """
-    table = _normalise(read_csv(table_path), table_path, Path(table_path).parent if root is None else Path(root))
+    table = find_columns(read_csv(table_path), KNOWN, table_path)
+    table = _normalise(table, table_path, Path(table_path).parent if root is None else Path(root))
     given = table["split"] != ""
     if splits and set(table.loc[given, "split"]) == {"calibration"}:
         with naming(table_path):
@@ -134,31 +146,32 @@ def _hide_labels(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _normalise(table: pd.DataFrame, path: str | Path, root: Path) -> pd.DataFrame:
     """All columns of a manifest, contract order first; labels and paths in their final form, splits not yet drawn."""
-    _require_columns(table, ["path"], path)
+    require_columns(table, ["path"], path)
     if table.empty:
         raise InputError(f"{path}: the table has no rows")
     table = table.apply(lambda column: column.str.strip())
     if (table["path"] == "").any():
-        raise InputError(f"{path}: row {_row(table['path'] == '')}: path is empty")
+        raise InputError(f"{path}: row {_row(table['path'] == '', path)}: path is empty")
+    table["path"] = [(root / name).as_posix() for name in table["path"]]
+    if twice := _repeated(table, "path", path):
+        raise InputError(f"{path}: the same path in several rows: {twice}; expected one row for each image")
     if "image_id" not in table:
         table["image_id"] = [Path(name).stem for name in table["path"]]
-        if table["image_id"].duplicated().any():
-            twice = table.loc[table["image_id"].duplicated(), "image_id"].iloc[0]
+        if twice := _repeated(table, "image_id", path):
             raise InputError(
-                f"{path}: two files are called {twice}; add a column image_id with a unique name for each row"
+                f"{path}: files of one name: {twice}; add a column image_id with a unique name for each row"
             )
     for column in ("split", "label", "patient_id", "view"):
         if column not in table:
             table[column] = ""
-    label = table["label"].str.lower().map(TABLE_LABELS)
+    label = _labels(table)
     if label.isna().any():
         found = table.loc[label.isna(), "label"].iloc[0]
         raise InputError(
-            f"{path}: row {_row(label.isna())}: label is {found!r}; expected normal, abnormal, 0, 1 or empty"
+            f"{path}: row {_row(label.isna(), path)}: label is {found!r}; expected normal, abnormal, 0, 1 or empty"
         )
     table["label"] = label
     table["view"] = table["view"].str.upper()
-    table["path"] = [(root / name).as_posix() for name in table["path"]]
     _check_ids(table, path)
     _check_splits(table[table["split"] != ""], path)
     return table[COLUMNS + [column for column in table if column not in COLUMNS]]
@@ -169,42 +182,67 @@ def _check_values(frame: pd.DataFrame, path: str | Path) -> None:
     if frame.empty:
         raise InputError(f"{path}: no images")
     if (frame["path"] == "").any():
-        raise InputError(f"{path}: row {_row(frame['path'] == '')}: path is empty")
+        raise InputError(f"{path}: row {_row(frame['path'] == '', path)}: path is empty")
     _check_ids(frame, path)
     _check_splits(frame, path)
     wrong = ~frame["label"].isin(LABELS)
     if wrong.any():
         found = frame.loc[wrong, "label"].iloc[0]
-        raise InputError(f"{path}: row {_row(wrong)}: label is {found!r}; expected normal, abnormal or empty")
+        raise InputError(f"{path}: row {_row(wrong, path)}: label is {found!r}; expected normal, abnormal or empty")
     wrong = (frame["split"] == "train_unlabeled") & (frame["label"] != "")
     if wrong.any():
         raise InputError(
-            f"{path}: row {_row(wrong)}: an image of train_unlabeled has a label ({int(wrong.sum())} such rows); "
+            f"{path}: row {_row(wrong, path)}: an image of train_unlabeled has a label ({int(wrong.sum())} such rows); "
             "labels of that split belong in the hidden table"
         )
     for split in ("train_normal", "calibration"):
         wrong = (frame["split"] == split) & (frame["label"] == "abnormal")
         if wrong.any():
-            raise InputError(f"{path}: row {_row(wrong)}: an image of {split} is labelled abnormal")
+            raise InputError(f"{path}: row {_row(wrong, path)}: an image of {split} is labelled abnormal")
 
 
 def _check_ids(frame: pd.DataFrame, path: str | Path) -> None:
     if (frame["image_id"] == "").any():
-        raise InputError(f"{path}: row {_row(frame['image_id'] == '')}: image_id is empty")
+        raise InputError(f"{path}: row {_row(frame['image_id'] == '', path)}: image_id is empty")
     for column in ("image_id", "path"):
-        twice = frame[frame[column].duplicated(keep=False)]
-        if len(twice):
-            groups = twice.groupby(column, sort=False).groups
-            listed = "; ".join(f"{name} (rows {', '.join(str(i + 2) for i in rows)})" for name, rows in groups.items())
-            listed = listed if len(groups) <= 3 else "; ".join(listed.split("; ")[:3]) + "; ..."
-            raise InputError(f"{path}: {len(groups)} values of {column} occur more than once: {listed}")
+        if twice := _repeated(frame, column, path):
+            raise InputError(f"{path}: values of {column} occur more than once: {twice}")
+
+
+def _repeated(frame: pd.DataFrame, column: str, path: str | Path) -> str:
+    """The first values that a column contains more than once, with their rows as an editor counts; "" for none."""
+    twice = frame[frame[column].duplicated(keep=False)]
+    if twice.empty:
+        return ""
+    lines = line_numbers(path)
+    groups = twice.groupby(column, sort=False).groups
+    listed = [f"{name} (rows {', '.join(str(lines[i]) for i in rows)})" for name, rows in groups.items()]
+    return "; ".join(listed[:3]) + (f"; and {len(groups) - 3} more" if len(groups) > 3 else "")
+
+
+def _labels(table: pd.DataFrame) -> pd.Series:
+    """Labels in the form of a manifest; nan for one that is none."""
+    return table["label"].str.strip().str.lower().map(TABLE_LABELS)
+
+
+def _check_test(table: pd.DataFrame, path: str | Path) -> None:
+    """Refuse test images that are all of one class, or without label: no score could be measured on them."""
+    tested = table[table["split"] == "test"]
+    labels = _labels(tested) if "label" in table else pd.Series("", tested.index)
+    found = {name: int((labels == name).sum()) for name in ("normal", "abnormal")}
+    if len(tested) and not all(found.values()):
+        counts = ", ".join(f"{count} {name}" for name, count in found.items())
+        raise InputError(
+            f"{path}: of {len(tested)} test images {counts}, {len(tested) - sum(found.values())} without label; "
+            "expected some of both classes: fill the column label, or change the splits"
+        )
 
 
 def _check_splits(frame: pd.DataFrame, path: str | Path) -> None:
     wrong = ~frame["split"].isin(SPLITS)
     if wrong.any():
         found = frame.loc[wrong, "split"].iloc[0]
-        raise InputError(f"{path}: row {_row(wrong)}: split is {found!r}; expected one of {', '.join(SPLITS)}")
+        raise InputError(f"{path}: row {_row(wrong, path)}: split is {found!r}; expected one of {', '.join(SPLITS)}")
 
 
 def _check_files(frame: pd.DataFrame, path: str | Path) -> None:
@@ -214,12 +252,6 @@ def _check_files(frame: pd.DataFrame, path: str | Path) -> None:
         raise InputError(f"{path}: {len(missing)} of {len(frame)} image files do not exist: {listed}")
 
 
-def _require_columns(frame: pd.DataFrame, columns: Sequence[str], path: str | Path) -> None:
-    missing = [column for column in columns if column not in frame]
-    if missing:
-        raise InputError(f"{path}: missing column {', '.join(missing)} (found: {', '.join(map(str, frame.columns))})")
-
-
-def _row(wrong: pd.Series) -> int:
-    """Number of the first marked row as a spreadsheet shows it (the header is row 1)."""
-    return int(wrong.index[np.argmax(wrong)]) + 2
+def _row(wrong: pd.Series, path: str | Path) -> int:
+    """Number of the first marked row as an editor shows it (the header is row 1)."""
+    return line_numbers(path)[wrong.index[np.argmax(wrong)]]

@@ -7,7 +7,7 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from amae.runtime.fingerprint import fingerprint
 
 PART = 64  # files whose results a kill may cost
 REJECTED_COLUMNS = ["image_id", "path", "reason"]
+NOTES_COLUMNS = ["image_id", "path", "note"]
 INDEX_COLUMNS = ["image_id", *Geometry._fields]
 
 
@@ -41,11 +42,15 @@ def convert(
 ) -> None:
     """Write the packed arrays, their index table and the table of rejected files for every image of a manifest.
 
+    Beside the rejected files, notes.csv lists the images whose grey levels a header leaves open; one line to stderr for
+    each kind of note counts them, and one counts the test images that are also in training.
+
     The arrays are uint8 (N, size, size) and, to find lungs in, (N, 256, 256), in manifest order without the rejected;
-    index columns: image_id and those of Geometry, of the first array; rejected columns: image_id, path, reason. Any
-    number of workers (processes) gives the same bytes, and memory grows with N by the rows of the tables alone. Killed,
-    the same conversion continues. Raises InputError, after the table of rejected files is written and with no array
-    left behind, when more than `allowed_failures` files are rejected or none is left.
+    index columns: image_id and those of Geometry, of the first array; rejected columns: image_id, path, reason; notes
+    columns: image_id, path, note. Any number of workers (processes) gives the same bytes, and memory grows with N by
+    the rows of the tables alone. Killed, the same conversion continues. Raises InputError, after the table of rejected
+    files is written and with no array left behind, when more than `allowed_failures` files are rejected or none is
+    left.
     """
     manifest = read_manifest(manifest_path)
     if warning := overlap_warning(manifest):
@@ -64,6 +69,10 @@ def convert(
         rejected += _write_part(path, part, islice(results, len(part)), size)
         _report_progress(parts[path], len(part), len(files), rejected)
     _check_rejected(list(parts), rejected_path, allowed_failures)
+    _write_notes(list(parts), Path(rejected_path).with_name("notes.csv"))
+    pictures = dict(row for text in _read(parts, "pictures") for row in json.loads(text.item()))
+    if warning := repeated_pictures(manifest, pictures):
+        print(warning, file=sys.stderr)
     _join(list(parts), images_path, lung_images_path, index_path)
 
 
@@ -88,15 +97,17 @@ def _valid(parts: list[Path], how: tuple[str, str, int], workers: int) -> list[P
 
 def _write_part(path: Path, files: list[tuple[str, str]], results: Iterable[tuple[Any, Any]], size: int) -> int:
     """Write a part: images, rows of the index as text, and rejected files, whose number is returned."""
-    images, lung_images, index, rejected = [], [], [], []
+    images, lung_images, index, rejected, notes, pictures = [], [], [], [], [], []
     for (image_id, file), (result, reason) in zip(files, results, strict=True):
         if reason:
             rejected.append([image_id, file, reason])
         else:
-            image, lung_image, geometry = result
+            image, lung_image, geometry, noted = result
             images.append(image)
             lung_images.append(lung_image)
             index.append([image_id, *geometry])
+            notes += [[image_id, file, note] for note in noted]
+            pictures.append([image_id, picture_of(lung_image, geometry)])
     with atomic(path) as temporary:
         np.savez(
             temporary,
@@ -104,8 +115,35 @@ def _write_part(path: Path, files: list[tuple[str, str]], results: Iterable[tupl
             lung_images=np.array(lung_images, np.uint8).reshape(-1, MASK_SIZE, MASK_SIZE),
             index=pd.DataFrame(index, columns=INDEX_COLUMNS).to_csv(index=False, header=False),
             rejected=json.dumps(rejected),
+            notes=json.dumps(notes),
+            pictures=json.dumps(pictures),
         )
     return len(rejected)
+
+
+def picture_of(lung_image: np.ndarray, geometry: Geometry) -> str:
+    """What two files of the same pixels have in common, whatever their format: a hash.
+
+    It is that of the image at 256 px, which is at hand, and of the matrix; files themselves need not be read again, and
+    copies in another format are found as well. Other pictures differ in some of the 65,536 pixels.
+    """
+    matrix = f"{geometry.rows} {geometry.columns} ".encode()
+    return hashlib.sha256(matrix + lung_image.tobytes()).hexdigest()
+
+
+def repeated_pictures(manifest: pd.DataFrame, pictures: Mapping[str, str]) -> str:
+    """One line that counts the test images whose picture is in another split too, or "". pictures: by image_id."""
+    table = manifest.assign(picture=manifest["image_id"].map(pictures)).dropna(subset="picture")
+    test = table["split"] == "test"
+    other = table[~test].drop_duplicates("picture").set_index("picture")["image_id"]
+    both = table[test & table["picture"].isin(other.index)]
+    if both.empty:
+        return ""
+    first = both.iloc[0]
+    return (
+        f"warning: {len(both)} of {test.sum()} test images are the same picture as one in training or calibration, the "
+        f"first is {first['image_id']} (as {other[first['picture']]})"
+    )
 
 
 def _read(parts: Iterable[Path], name: str) -> Iterator[np.ndarray]:
@@ -142,6 +180,15 @@ def _report_progress(start: int, files: int, total: int, rejected: int) -> None:
     """A line to stderr at about every tenth of the way."""
     if (start + files) * 10 // total != start * 10 // total:
         print(f"convert: {start + files}/{total} images, {rejected} rejected", file=sys.stderr, flush=True)
+
+
+def _write_notes(parts: list[Path], path: Path) -> None:
+    """Write the table of notes, and count each kind on stderr."""
+    rows = [row for text in _read(parts, "notes") for row in json.loads(text.item())]
+    notes = pd.DataFrame(rows, columns=NOTES_COLUMNS)
+    write_csv(notes, path)
+    for note, count in notes["note"].value_counts(sort=False).items():
+        print(f"warning: {count} images: {note} (listed in {path})", file=sys.stderr)
 
 
 def _check_rejected(parts: list[Path], rejected_path: str | Path, allowed: int) -> None:

@@ -1,7 +1,9 @@
 """Draw training and test sets from a pool of images by seed, with no patient on both sides."""
 
+import dataclasses
 import hashlib
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -9,6 +11,8 @@ import pandas as pd
 from amae.runtime.errors import InputError
 from amae.settings import SplitSettings
 from amae.sources.repartition import unlabeled_counts
+
+SIZES = ("train_normal", "unlabeled", "test_normal", "test_abnormal", "calibration")
 
 
 def draw_splits(table: pd.DataFrame, settings: SplitSettings, every_ratio: bool = False) -> pd.Series:
@@ -19,12 +23,20 @@ def draw_splits(table: pd.DataFrame, settings: SplitSettings, every_ratio: bool 
     anomaly ratio; no other set depends on the size of the calibration set. Test patients are drawn patient by patient,
     so that one with many images is no likelier to be drawn; their other images are left out of training. A row without
     patient_id counts as a patient of its own. With `every_ratio` train_unlabeled and calibration hold what they would
-    hold at any anomaly ratio. Raises InputError that says what the pool can serve when it cannot serve the sizes.
+    hold at any anomaly ratio. Raises InputError that names every size that the pool cannot serve, and sizes that fit.
     """
+    split, lacking = _draw(table, settings, every_ratio)
+    if lacking:
+        raise InputError("; ".join(lacking) + _fitting(table, settings, every_ratio))
+    return split
+
+
+def _draw(table: pd.DataFrame, settings: SplitSettings, every_ratio: bool) -> tuple[pd.Series, list[str]]:
+    """Splits as far as the images go, and what they lack."""
     table = table.sort_values("image_id", kind="stable")
     label = table["label"].to_numpy(dtype=str)
     patient = np.array(patients_of(table), dtype=object)
-    _check_test(label, settings)
+    lacking = list(_test_lacks(label, settings))
     test = _draw_test(label, patient, settings)
     pool = ~np.isin(patient, patient[test])
     # one generator each: the order of one class does not depend on the sizes of the others
@@ -33,7 +45,7 @@ def draw_splits(table: pd.DataFrame, settings: SplitSettings, every_ratio: bool 
         for stream, name in enumerate(("normal", "abnormal", ""))
     }
     if not every_ratio:
-        _check_pool({name: len(rows) for name, rows in order.items()}, settings)
+        lacking += _pool_lacks({name: len(rows) for name, rows in order.items()}, settings)
     split = np.full(len(table), "", dtype=object)
     split[test] = "test"
     split[order["normal"][: settings.train_normal]] = "train_normal"
@@ -41,8 +53,31 @@ def draw_splits(table: pd.DataFrame, settings: SplitSettings, every_ratio: bool 
     for name, count in (dict.fromkeys(counts, settings.unlabeled) if every_ratio else counts).items():
         skip = settings.train_normal if name == "normal" else 0
         split[order[name][skip : skip + count]] = "train_unlabeled"
+    free = order["normal"][~np.isin(patient[order["normal"]], patient[split != ""])]
+    if not every_ratio and len(free) < settings.calibration:
+        lacking.append(
+            f"calibration is {settings.calibration}, but {len(free)} normal images are left whose patients are in no "
+            "other set"
+        )
     split[_draw_calibration(split, order["normal"][::-1], patient, settings.calibration, every_ratio)] = "calibration"
-    return pd.Series(split, index=table.index, name="split")
+    return pd.Series(split, index=table.index, name="split"), lacking
+
+
+def _fitting(table: pd.DataFrame, settings: SplitSettings, every_ratio: bool) -> str:
+    """The largest percentage of all sizes that the table serves, as a line of the configuration; "" for none."""
+    low, high, line = 0, 100, ""
+    while high - low > 1:
+        percent = (low + high) // 2
+        sizes = {name: getattr(settings, name) * percent // 100 for name in SIZES}
+        if _draw(table, dataclasses.replace(settings, **sizes), every_ratio)[1]:
+            high = percent
+        else:
+            low = percent
+            if sizes["test_normal"] and sizes["test_abnormal"]:
+                ratio = "null" if settings.anomaly_ratio is None else f"{settings.anomaly_ratio:g}"
+                sizes |= {"anomaly_ratio": ratio, "seed": settings.seed}
+                line = f". This fits: splits: {{{', '.join(f'{name}: {size}' for name, size in sizes.items())}}}"
+    return line
 
 
 def patients_of(table: pd.DataFrame) -> list[str]:
@@ -76,44 +111,40 @@ def _draw_calibration(
     What T_u may hold already is left out then: it is in the table of candidates anyhow, and its label is hidden.
     """
     free = ~np.isin(patient[normal], patient[split != ""])
-    if not every_ratio and free.sum() < count:
-        raise InputError(
-            f"calibration is {count}, but {free.sum()} normal images are left whose patients are in no other set"
-        )
     reached = np.cumsum(free) - free < count
     possible = ~np.isin(patient[normal], patient[split == "train_normal"]) if every_ratio else free
     return normal[reached & possible & (split[normal] == "")]
 
 
-def _check_test(label: np.ndarray, settings: SplitSettings) -> None:
+def _test_lacks(label: np.ndarray, settings: SplitSettings) -> Iterator[str]:
     for name, needed in (("normal", settings.test_normal), ("abnormal", settings.test_abnormal)):
         found = int((label == name).sum())
         if needed > found:
-            raise InputError(f"test_{name} is {needed}, but the table has {found} images labelled {name}")
+            yield f"test_{name} is {needed}, but the table has {found} images labelled {name}"
 
 
-def _check_pool(pool: dict[str, int], settings: SplitSettings) -> None:
-    """Refuse sizes that the images of non-test patients cannot fill."""
+def _pool_lacks(pool: dict[str, int], settings: SplitSettings) -> Iterator[str]:
+    """Sizes that the images of non-test patients cannot fill."""
     counts = unlabeled_counts(settings.unlabeled, settings.anomaly_ratio)
     ratio, unlabeled, normal = settings.anomaly_ratio, settings.unlabeled, settings.train_normal
     after = "the pool after the test patients are taken out has"
     if normal > pool["normal"]:
-        raise InputError(f"train_normal is {normal}, but {after} {pool['normal']} normal images")
+        yield f"train_normal is {normal}, but {after} {pool['normal']} normal images"
     if ratio is None and unlabeled > pool[""]:
-        raise InputError(
+        yield (
             f"unlabeled is {unlabeled} with anomaly_ratio none, which takes images without a label, but {after} "
             f"{pool['']}; use fewer, or set anomaly_ratio to compose the set from labelled images"
         )
     if counts.get("abnormal", 0) > pool["abnormal"]:
         most = math.floor(100 * pool["abnormal"] / unlabeled) / 100
-        raise InputError(
+        yield (
             f"anomaly_ratio {ratio:g} needs {counts['abnormal']} abnormal images for train_unlabeled, but {after} "
             f"{pool['abnormal']}: at most {most:g} with unlabeled {unlabeled}"
         )
-    left = pool["normal"] - normal
+    left = max(0, pool["normal"] - normal)
     if counts.get("normal", 0) > left:
         least = math.ceil(100 * (unlabeled - left) / unlabeled) / 100
-        raise InputError(
+        yield (
             f"anomaly_ratio {ratio:g} needs {counts['normal']} normal images for train_unlabeled beside {normal} for "
             f"train_normal, but {after} {pool['normal']}: at least {least:g} with unlabeled {unlabeled}, or fewer"
         )

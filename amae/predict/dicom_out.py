@@ -5,18 +5,28 @@ patient and study there: name, id, birth date, sex, accession number, study date
 where a person asks for it.
 """
 
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import pydicom
+from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset
-from pydicom.uid import RLELossless, generate_uid
+from pydicom.uid import UID, RLELossless, generate_uid
+from pydicom.valuerep import DA, TM
 
+from amae.data.dicom import read_header
 from amae.runtime.errors import InputError
 from amae.runtime.files import atomic
 
 SERIES = 9001
+REQUIRED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID")
+TIMES = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}
+COPIED = (*REQUIRED, *TIMES, "PatientID", "PatientName", "PatientSex", "AccessionNumber", "StudyID")
+COPIED += ("ReferringPhysicianName", "PatientOrientation", "SpecificCharacterSet")
 DESCRIPTION = "AMAE anomaly map, research only, not for diagnosis"
 
 
@@ -32,9 +42,29 @@ def write_capture(source: Path, picture: np.ndarray, made_by: str, path: Path) -
     `made_by`: what identifies a model, for UIDs that are the same on every run. Raises InputError for a
     source without what a DICOM file of the same study needs.
     """
+    with _silence():
+        _write(source, picture, made_by, path)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """No warning and no log line from within: those of pydicom and highdicom quote header values."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _write(source: Path, picture: np.ndarray, made_by: str, path: Path) -> None:
     from highdicom.sc import SCImage
 
-    reference = pydicom.dcmread(source, stop_before_pixels=True)
+    reference = read_header(source, stop_before_pixels=True)
+    if wrong := [keyword for keyword in COPIED if not _is_usable(reference, keyword)]:
+        raise InputError(f"{source}: no DICOM file can refer to it: {', '.join(wrong)} missing or not as in PS3.3")
     try:
         uid = reference.SOPInstanceUID
         orientation = reference.get("PatientOrientation") or []
@@ -61,6 +91,23 @@ def write_capture(source: Path, picture: np.ndarray, made_by: str, path: Path) -
             capture.save_as(temporary, enforce_file_format=True)
     except (AttributeError, TypeError, ValueError) as error:
         raise InputError(f"{source}: no DICOM file can refer to it ({type(error).__name__})") from None
+
+
+def _is_usable(source: Dataset, keyword: str) -> bool:
+    """True where highdicom takes an attribute of the source as it is."""
+    try:
+        value = source.get(keyword)
+        if keyword in REQUIRED:
+            return bool(value) and UID(value).is_valid
+        if keyword == "PatientSex":
+            return value in ("M", "F", "O", "", None)
+        if keyword in TIMES and value:
+            TIMES[keyword](value)
+        if keyword == "SpecificCharacterSet" and value:
+            return {value} <= set(python_encoding) if isinstance(value, str) else set(value) <= set(python_encoding)
+        return True
+    except Exception:  # pydicom parses an attribute when it is first asked for; its message would quote the value
+        return False
 
 
 def _reference(source: Dataset) -> Dataset:

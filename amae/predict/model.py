@@ -143,7 +143,7 @@ def card_of(model: Model) -> str:
         "",
         "## Input",
         "",
-        f"DICOM, PNG or JPEG; grey levels `{about['conversion']}`, made square by `{about['square']}`, "
+        f"DICOM, PNG, JPEG, TIFF or BMP; grey levels `{about['conversion']}`, made square by `{about['square']}`, "
         f"{a.image_size} x {a.image_size} pixels.",
         "The scores of an image depend on its converted pixels alone, not on its name: its masks are drawn from them.",
         "",

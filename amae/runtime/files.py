@@ -4,6 +4,7 @@ Packed arrays and unfinished trainings are sealed: they end with the SHA-256 of 
 not look.
 """
 
+import csv
 import hashlib
 import json
 import os
@@ -147,10 +148,31 @@ def read_csv(path: str | Path, columns: Sequence[str] = ()) -> pd.DataFrame:
         if (table.iloc[:, len(names) :] != "").any(axis=None):
             raise InputError(f"{path}: not a readable CSV table (rows have more cells than the header has names)")
         table = table.iloc[:, : len(names)].set_axis(names, axis=1)
+    require_columns(table, columns, path)
+    return table
+
+
+def require_columns(table: pd.DataFrame, columns: Sequence[str], path: str | Path) -> None:
+    """Raise InputError, naming the table's file, where it lacks one of these columns."""
     missing = [column for column in columns if column not in table]
     if missing:
         raise InputError(f"{path}: missing column {', '.join(missing)} (found: {', '.join(map(str, table.columns))})")
-    return table
+
+
+def line_numbers(path: str | Path) -> list[int]:
+    """The line, as an editor counts, in which each row of a table begins; that of the header is not among them.
+
+    Empty lines are no rows, and a cell may contain more than one line.
+    """
+    csv.field_size_limit(2**31 - 1)  # pandas reads cells of any length
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file)
+        begin, found = 1, []
+        for cells in reader:
+            if any(cell.strip() for cell in cells) or len(cells) > 1:
+                found.append(begin)
+            begin = reader.line_num + 1
+    return found[1:]
 
 
 def rows_of(table: pd.DataFrame, image_ids: Iterable[str], path: str | Path) -> pd.DataFrame:

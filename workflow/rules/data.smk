@@ -68,6 +68,7 @@ rule index_images:
         benchmark_of("{variant}index_images", DATA_LOGS)
     wildcard_constraints:
         dataset=any_of(datasets.names_of_kind(config, "simulated", "own")),
+    priority: 1  # a table that cannot be used is refused before images are converted
     conda:
         "../../environment.yml"
     params:
@@ -80,7 +81,7 @@ rule index_images:
 
 
 rule convert_images:
-    """Convert DICOM, PNG or JPEG files to packed square 8-bit images: at the model's size, and to find lungs in."""
+    """Convert DICOM files and pictures to packed square 8-bit images: at the model's size, and to find lungs in."""
     input:
         candidates=f"{DATA}/candidates.csv",
         raw=plan(datasets.raw_images, "dataset"),
