@@ -58,10 +58,10 @@ TRAINED = {
     "ddad_u": {"epochs": 2, "batch_size": 8, "lr": 2e-3, "image_size": 32, "networks": 2},
     "anatpaste": {"epochs": 6, "updates": 2, "batch_size": 8, "image_size": 32},
     "cutpaste": {"epochs": 4, "batch_size": 4, "image_size": 64, "lr": 3e-3},
-    "fpi": {"epochs": 60, "batch_size": 8, "image_size": 64, "lr": 1e-2},
-    "pii": {"epochs": 60, "batch_size": 8, "image_size": 64, "lr": 1e-2},
-    "nsa": {"epochs": 60, "batch_size": 8, "image_size": 64, "lr": 1e-2},
-    "draem": {"epochs": 12, "batch_size": 4, "image_size": 64, "width": 8, "lr": 3e-3},
+    "fpi": {"epochs": 30, "batch_size": 8, "image_size": 64, "lr": 1e-2},
+    "pii": {"epochs": 30, "batch_size": 8, "image_size": 64, "lr": 1e-2},
+    "nsa": {"epochs": 30, "batch_size": 8, "image_size": 64, "lr": 1e-2},
+    "draem": {"epochs": 15, "batch_size": 4, "image_size": 64, "width": 8, "lr": 3e-3},
     "detector": {"epochs": 12, "batch_size": 8, "image_size": 32, "folds": 2, "lr": 3e-3},
     "detector_balanced": {"epochs": 12, "batch_size": 8, "image_size": 32, "folds": 2, "lr": 3e-3},
 }
@@ -84,9 +84,10 @@ def draw(count: int, seed: int, squares: bool) -> torch.Tensor:
 
 
 def draw_stripes(count: int, seed: int, squares: bool) -> torch.Tensor:
-    """Stripes of random phase, brightness and contrast, some with a square of other ones, uint8 (count, 64, 64)."""
+    """Stripes, some with a square where they are out of phase and otherwise bright, uint8 (count, 64, 64)."""
     rng = np.random.default_rng(seed)
-    level, swing, phase = (rng.uniform(*bounds, (2, count, 1)) for bounds in ((90, 160), (30, 50), (0, 1)))
+    level, swing, phase = (rng.uniform(*bounds, (2, count, 1)) for bounds in ((100, 150), (40, 60), (0, 1)))
+    phase[1] = phase[0] + rng.uniform(0.3, 0.7, (count, 1))
     rows = level + swing * np.sin(2 * np.pi * (np.arange(SIDE) / 8 + phase))
     images, others = np.repeat(rows[:, :, None], SIDE, axis=2)
     for image, other, (top, left) in zip(images, others, rng.integers(12, 28, (count, 2)), strict=True):
