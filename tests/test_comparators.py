@@ -61,7 +61,7 @@ TRAINED = {
     "fpi": {"epochs": 30, "batch_size": 8, "image_size": 64, "lr": 1e-2},
     "pii": {"epochs": 30, "batch_size": 8, "image_size": 64, "lr": 1e-2},
     "nsa": {"epochs": 30, "batch_size": 8, "image_size": 64, "lr": 1e-2},
-    "draem": {"epochs": 15, "batch_size": 4, "image_size": 64, "width": 8, "lr": 3e-3},
+    "draem": {"epochs": 12, "batch_size": 4, "image_size": 64, "width": 8, "lr": 3e-3},
     "detector": {"epochs": 12, "batch_size": 8, "image_size": 32, "folds": 2, "lr": 3e-3},
     "detector_balanced": {"epochs": 12, "batch_size": 8, "image_size": 32, "folds": 2, "lr": 3e-3},
 }
