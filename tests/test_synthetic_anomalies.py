@@ -15,9 +15,11 @@ from skimage.metrics import structural_similarity
 from skimage.morphology import disk
 
 from amae.comparators import draem, foreign_patch, patches, textures
+from amae.comparators.interface import TrainingData
 from amae.comparators.perlin import perlin_noise
 from amae.comparators.poisson import mixed_clone
-from amae.method.training import Schedule
+from amae.comparators.settings import DraemSettings
+from amae.method.training import Resume, Schedule
 from amae.runtime.errors import InputError
 
 NEIGHBOURS = ((1, 0), (-1, 0), (0, 1), (0, -1))
@@ -347,3 +349,21 @@ def test_a_folder_of_textures(tmp_path, capsys):
     (tmp_path / "c.png").write_bytes(b"no")
     with pytest.raises(InputError, match=r"textures: .*c\.png: cannot be read"):
         textures.load_textures(tmp_path, 32)
+
+
+def test_textures_come_from_the_normal_images_or_the_folder(tmp_path, monkeypatch):
+    seen = []
+
+    def recorded(pictures, cut, *arguments):
+        seen.append((pictures, cut))
+        return textures.draw_textures(pictures, cut, *arguments)
+
+    monkeypatch.setattr(draem, "draw_textures", recorded)
+    Image.new("L", (64, 64), 7).save(tmp_path / "a.png")
+    images = torch.randint(0, 256, (4, 64, 64), generator=generator()).byte()
+    for folder in (None, str(tmp_path)):
+        settings = DraemSettings(image_size=64, width=2, epochs=1, batch_size=4, textures=folder)
+        draem.fit(TrainingData(images[:3], images[3:]), settings, 0, Resume(tmp_path / "x/x.pt", str(folder)))
+    (normal, cut), (pictures, whole) = seen
+    assert torch.equal(normal, images[:3]) and cut  # none from T_u
+    assert pictures.unique().tolist() == [7] and pictures.shape == (1, 64, 64) and not whole

@@ -58,16 +58,16 @@ def blend(images: Tensor, generator: torch.Generator, clone: bool, move: bool, l
     stays as it is, and so does that of a batch of one, which has itself for source.
     """
     others, side = images.roll(1, 0), images.shape[1]
-    own_area, area = patient(others), patient(images)
+    others_area, area = patient(others), patient(images)
     result, factors = images, torch.zeros_like(images)
     for number in range(PATCHES):
         if move:
-            source, size, found = draw_source([own_area], generator)
+            source, size, found = draw_source([others_area], generator)
             target_size = _resized(size, side, generator)
             target, fits = draw_target(area, target_size, generator)
             factor = torch.ones(len(images), device=images.device)
         else:
-            source, size, found = draw_source([own_area, area], generator)
+            source, size, found = draw_source([others_area, area], generator)
             target, target_size, fits = source, size, found
             factor = uniform(torch.rand(len(images), generator=generator, device=generator.device), *FACTOR)
             factor = factor.to(images.device)
