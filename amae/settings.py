@@ -286,8 +286,14 @@ def from_mapping(settings: type[Settings], given: Mapping[str, Any]) -> Settings
             except InputError as error:
                 raise InputError(f"{key}.{error}") from None
             continue
-        allowed = (int, float) if types[key] is float else types[key]
-        if not isinstance(value, allowed) or (isinstance(value, bool) and types[key] is not bool):
-            raise InputError(f"{key}: found {value!r}, expected a value of type {types[key].__name__}")
-        values[key] = types[key](value)
+        kind, *null = getattr(types[key], "__args__", (types[key],))  # a type, or a type or None
+        allowed = (int, float) if kind is float else kind
+        if value is None and null:
+            values[key] = None
+            continue
+        if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
+            raise InputError(
+                f"{key}: found {value!r}, expected a value of type {kind.__name__}{' or null' if null else ''}"
+            )
+        values[key] = kind(value)
     return settings(**values)

@@ -30,11 +30,12 @@ from torchvision.transforms.v2 import functional as vision
 import amae.method.training
 from amae.commands.compare import compare
 from amae.commands.score_probe import score_probe
-from amae.comparators import anatpaste, autoencoder, cutpaste, nsa, pu_probe
+from amae.comparators import anatpaste, autoencoder, cutpaste, nsa, patches, pu_probe
 from amae.comparators.interface import TestData, TrainingData
 from amae.comparators.methods import METHODS, column, method_of
 from amae.comparators.settings import (
     AutoencoderSettings,
+    DraemSettings,
     EnsembleSettings,
     NeighbourSettings,
     ProbeSettings,
@@ -61,11 +62,16 @@ TRAINED = {
     "ddad_u": {"epochs": 2, "batch_size": 8, "lr": 2e-3, "image_size": 32, "networks": 2},
     "anatpaste": {"epochs": 6, "updates": 2, "batch_size": 8, "image_size": 32},
     "cutpaste": {"epochs": 4, "batch_size": 4, "image_size": 64, "lr": 3e-3},
+    "fpi": {"epochs": 30, "batch_size": 8, "image_size": 64, "lr": 1e-2},
+    "pii": {"epochs": 30, "batch_size": 8, "image_size": 64, "lr": 1e-2},
+    "nsa": {"epochs": 30, "batch_size": 8, "image_size": 64, "lr": 1e-2},
+    "draem": {"epochs": 12, "batch_size": 4, "image_size": 64, "width": 8, "lr": 3e-3},
     "detector": {"epochs": 12, "batch_size": 8, "image_size": 32, "folds": 2, "lr": 3e-3},
     "detector_balanced": {"epochs": 12, "batch_size": 8, "image_size": 32, "folds": 2, "lr": 3e-3},
     "detector_plain": {"epochs": 12, "batch_size": 8, "image_size": 32, "folds": 2, "lr": 3e-3},
     "detector_masks": {"epochs": 12, "batch_size": 8, "image_size": 32, "folds": 2, "lr": 3e-3},
 }
+FOREIGN = ("fpi", "pii", "nsa")  # patches of another image
 SHORT = {"epochs": 4, "warmup_epochs": 1, "batch_size": 8, "lr": 1e-3}
 UNTRAINED = {name: {} for name in METHODS if name not in TRAINED} | {
     "pu_probe": {"c": 0.01},
@@ -91,6 +97,27 @@ def lungs_of(images: torch.Tensor) -> torch.Tensor:
     inside = torch.zeros(SIDE, SIDE, dtype=torch.bool)
     inside[10:54, 10:54] = True
     return inside & (images < 240)
+
+
+def draw_stripes(count: int, seed: int, squares: bool) -> torch.Tensor:
+    """Stripes, some with a square where they are out of phase and otherwise bright, uint8 (count, 64, 64)."""
+    rng = np.random.default_rng(seed)
+    level, swing, phase = (rng.uniform(*bounds, (2, count, 1)) for bounds in ((100, 150), (40, 60), (0, 1)))
+    phase[1] = phase[0] + rng.uniform(0.3, 0.7, (count, 1))
+    rows = level + swing * np.sin(2 * np.pi * (np.arange(SIDE) / 8 + phase))
+    images, others = np.repeat(rows[:, :, None], SIDE, axis=2)
+    for image, other, (top, left) in zip(images, others, rng.integers(12, 28, (count, 2)), strict=True):
+        if squares:
+            image[top : top + 24, left : left + 24] = other[top : top + 24, left : left + 24]
+    return torch.from_numpy(images.astype(np.uint8))
+
+
+def small_network() -> nn.Sequential:
+    """A network in the place of NSA's that learns in seconds."""
+    layers = [nn.Conv2d(1, 16, 3, 2, 1), nn.BatchNorm2d(16), nn.ReLU()]
+    for before, dilation in ((16, 2), (32, 4)):
+        layers += [nn.Conv2d(before, 32, 3, padding=dilation, dilation=dilation), nn.BatchNorm2d(32), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv2d(32, 1, 1), nn.Upsample(scale_factor=2))
 
 
 @pytest.fixture(scope="module")
@@ -125,9 +152,11 @@ def few(data) -> TrainingData:
 
 
 @pytest.fixture
-def narrow(monkeypatch):
-    """Autoencoders that train in a fraction of the time."""
+def narrow(monkeypatch, request):
+    """Networks that train in a fraction of the time; NSA's own is trained for CutPaste."""
     monkeypatch.setattr(autoencoder, "HIDDEN", 256)
+    if "callspec" in dir(request.node) and request.node.callspec.params["method"] in FOREIGN:
+        monkeypatch.setattr(nsa, "make_network", small_network)
 
 
 def settings_of(method: str, **changes):
@@ -147,6 +176,7 @@ def without_unlabeled(data: TrainingData) -> TrainingData:
 
 def test_every_method_declares_what_it_is_without_loading_torch():
     assert {"ae", "ae_u", "ddad", "ddad_u", "anatpaste", "cutpaste", "view_only", "knn"} <= set(METHODS)
+    assert {METHODS[name].title for name in (*FOREIGN, "draem")} == {"FPI", "PII", "NSA", "DRAEM"}  # as printed
     for method in METHODS.values():
         assert method.title and method.protocols and find_spec(method.module)
         assert method.protocols.keys() <= {"N", "Y"}
@@ -350,13 +380,13 @@ def test_median_filter_of_masks():
     masks = torch.from_numpy(np.random.default_rng(0).random((2, 20, 20)) < 0.5).float()
     for side in (5, 7):
         expected = np.stack([median_filter(mask, side, mode="nearest") for mask in masks.numpy()])
-        np.testing.assert_array_equal(cutpaste.majority(masks, side), expected)
+        np.testing.assert_array_equal(patches.majority(masks, side), expected)
 
 
 def test_share_of_rectangles():
     mask = torch.from_numpy(np.random.default_rng(0).random((2, 20, 20)) < 0.5).float()
     start, size = torch.tensor([[[0], [3]], [[5], [10]]]), torch.tensor([[[20], [4]], [[7], [10]]])
-    shares = cutpaste.share(cutpaste.integral(mask), start, size)
+    shares = patches.share(patches.integral(mask), start, size)
     assert shares[0, 0].item() == pytest.approx(mask[0, :, 5:12].mean().item())
     assert shares[1, 0].item() == pytest.approx(mask[1, 3:7, 10:].mean().item())
 
@@ -381,9 +411,9 @@ def test_cut_and_paste_moves_pieces_of_the_patient():
 
 
 def test_patches_have_the_published_sizes(monkeypatch):
-    monkeypatch.setattr(cutpaste, "ATTEMPTS", 2)
-    area = cutpaste.integral(torch.ones(1, 256, 256)).expand(20000, -1, -1)
-    start, size, found = cutpaste._draw_source(area, torch.Generator().manual_seed(0))
+    monkeypatch.setattr(patches, "ATTEMPTS", 2)
+    area = patches.integral(torch.ones(1, 256, 256)).expand(20000, -1, -1)
+    start, size, found = patches.draw_source([area], torch.Generator().manual_seed(0))
     inner = (start > 0) & (start + size < 256)
     half = torch.distributions.Gamma(2.0, 1 / 0.03).sample((200000,)).add(0.05).mul(256).clamp(8, 102).long()
     assert found.all() and size.min() >= 8 and size.max() <= 204
@@ -545,6 +575,9 @@ def test_finds_squares_and_scores_each_image_by_itself(method, data, test_data, 
     # one-class methods would pool the squares
     protocol = "Y" if method in {"ddad", "ddad_u"} or "N" not in module.protocols else "N"
     given = data if protocol == "Y" else without_unlabeled(data)
+    if method in FOREIGN:  # a seamless clone hardly changes smooth images
+        given = replace(given, normal=draw_stripes(32, 0, False))
+        test_data = replace(test_data, images=torch.cat([draw_stripes(30, 3, False), draw_stripes(30, 4, True)]))
     state, history = module.fit(given, settings, 0, Resume(tmp_path / "x.pt", ""))
     scores = module.score(state, test_data, settings)
     assert module.protocols[protocol] in scores
@@ -662,6 +695,10 @@ def test_wrong_settings_are_named(given, message):
         from_mapping(AutoencoderSettings, given)
     assert message in str(error.value)
     assert from_mapping(AutoencoderSettings, {"lr": 1}).lr == 1.0
+    assert from_mapping(DraemSettings, {"textures": None}) == DraemSettings()
+    assert from_mapping(DraemSettings, {"textures": "dtd"}).textures == "dtd"
+    with pytest.raises(InputError, match="textures: found 3, expected a value of type str or null"):
+        from_mapping(DraemSettings, {"textures": 3})
     with pytest.raises(InputError, match=r"modules\.epochs: found 0, expected at least 1"):
         from_mapping(method_of("mask_rec").settings, {"modules": {"epochs": 0}})
 

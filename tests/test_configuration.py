@@ -90,6 +90,7 @@ def test_a_path_that_is_null_on_the_command_line_is_none():
     given = {"datasets": {"mine": own}, "predict": {"folder": "null"}}
     expected = {"datasets": {"mine": {"root": None, "boxes": None, "table": "null"}}, "predict": {"folder": None}}
     assert configuration.typed(given) == expected
+    assert configuration.typed({"draem": {"textures": "null"}}) == {"draem": {"textures": None}}
 
 
 def test_numbers_given_as_text_are_numbers():

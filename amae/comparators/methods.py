@@ -100,6 +100,8 @@ METHODS = {
     "gaussian_ratio": Method(
         "Gaussian log-ratio", f"{_HERE}.mahalanobis", s.NoSettings, {"Y": "score"}, _ENCODER, **_OURS
     ),
+    "draem": Method("DRAEM", f"{_HERE}.draem", s.DraemSettings),
+    "fpi": Method("FPI", f"{_HERE}.foreign_patch", s.SegmentationSettings, options={"clone": False, "move": False}),
     "knn": Method("Nearest neighbours", f"{_HERE}.knn", s.NeighbourSettings, {"N": "score"}, _ENCODER, **_OURS),
     "knn_ratio": Method(
         "Nearest-neighbour ratio", f"{_HERE}.knn", s.NeighbourSettings, {"Y": "score"}, _ENCODER, **_OURS
@@ -110,6 +112,8 @@ METHODS = {
     "mask_rec": Method(
         "AMAE Mask Rec.", f"{_HERE}.mask_rec", s.MaskRecSettings, {"Y": "pooled"}, frozenset({"autoencoder"})
     ),
+    "nsa": Method("NSA", f"{_HERE}.foreign_patch", s.NsaSettings, options={"clone": True, "move": True}),
+    "pii": Method("PII", f"{_HERE}.foreign_patch", s.SegmentationSettings, options={"clone": True, "move": False}),
     "pu_probe": Method(
         "Positive-unlabeled probe", f"{_HERE}.pu_probe", s.ProbeSettings, {"Y": "score"}, _ENCODER, **_OURS
     ),

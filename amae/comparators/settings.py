@@ -43,7 +43,7 @@ class AnatPasteSettings(Checked):
 
 @dataclass(frozen=True)
 class SegmentationSettings(Checked):
-    """CutPaste-e2e: NSA's network and its training (Schlüter et al. 2022)."""
+    """CutPaste-e2e, FPI and PII: NSA's network and its training (Schlüter et al. 2022)."""
 
     image_size: int = setting(
         224, "side of the network's input in pixels, a multiple of 32; it is cut from an image 8/7 as large", 64
@@ -51,6 +51,37 @@ class SegmentationSettings(Checked):
     epochs: int = setting(240, "passes over the images", 1)
     batch_size: int = setting(64, "images in a step", 1)
     lr: float = setting(1e-3, "peak learning rate of Adam, with a cosine to 1e-6", 0)
+
+    def __post_init__(self) -> None:
+        """Also refuse sizes that five halvings do not divide."""
+        super().__post_init__()
+        if self.image_size % 32:
+            raise InputError(f"image_size: found {self.image_size}, expected a multiple of 32")
+
+
+@dataclass(frozen=True)
+class NsaSettings(SegmentationSettings):
+    """NSA: its network, training and labels (Schlüter et al. 2022)."""
+
+    label: str = setting(
+        "logistic",
+        "of the pixels that a patch changes: binary (1) or logistic, which grows with the change in grey levels",
+        choices=("logistic", "binary"),
+    )
+
+
+@dataclass(frozen=True)
+class DraemSettings(Checked):
+    """DRAEM: its two networks and their training (Zavrtanik et al. 2021)."""
+
+    image_size: int = setting(256, "side of the network's input in pixels, a multiple of 32", 64)
+    width: int = setting(
+        128, "channels of the first layers of the reconstructive network; the discriminative one has half as many", 2
+    )
+    epochs: int = setting(700, "passes over the images", 1)
+    batch_size: int = setting(8, "images in a step", 1)
+    lr: float = setting(1e-4, "learning rate of Adam; a fifth after 80 % and again after 90 % of the epochs", 0)
+    textures: str | None = setting(None, "folder of pictures to take textures from; null: pieces of T_n")
 
     def __post_init__(self) -> None:
         """Also refuse sizes that five halvings do not divide."""

@@ -32,7 +32,7 @@ def page() -> str:
 
 def _row(field: dataclasses.Field) -> str:
     about = field.metadata
-    default = "required" if field.default is dataclasses.MISSING else str(field.default).lower()
+    default = {dataclasses.MISSING: "required", None: "null"}.get(field.default, str(field.default).lower())
     allowed = ", ".join(about["choices"]) or limits(field)
     cells = [f"`{field.name}`", default, allowed, about["description"].replace("|", "&#124;")]
     return f"| {' | '.join(cells)} |"
