@@ -288,8 +288,10 @@ def from_mapping(settings: type[Settings], given: Mapping[str, Any]) -> Settings
             except InputError as error:
                 raise InputError(f"{key}.{error}") from None
             continue
-        allowed = (int, float) if types[key] is float else types[key]
-        if not isinstance(value, allowed) or (isinstance(value, bool) and types[key] is not bool):
-            raise InputError(f"{key}: found {value!r}, expected a value of type {types[key].__name__}")
-        values[key] = types[key](value)
+        kinds = getattr(types[key], "__args__", (types[key],))  # of str | None, both
+        allowed = (*kinds, int) if float in kinds else kinds
+        if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in kinds):
+            names = " or ".join(kind.__name__ for kind in kinds if kind is not type(None))
+            raise InputError(f"{key}: found {value!r}, expected a value of type {names}")
+        values[key] = value if value is None else kinds[0](value)
     return settings(**values)

@@ -23,12 +23,13 @@ from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
+from torchvision.models.resnet import BasicBlock, ResNet
 from torchvision.transforms.v2 import functional as vision
 
 import amae.method.training
 from amae.commands.compare import compare
 from amae.commands.score_probe import score_probe
-from amae.comparators import anatpaste, autoencoder, cutpaste, nsa, pu_probe
+from amae.comparators import anatpaste, autoencoder, cutpaste, igd, nsa, pu_probe
 from amae.comparators.interface import TestData, TrainingData
 from amae.comparators.methods import METHODS, column, method_of
 from amae.comparators.settings import (
@@ -55,11 +56,17 @@ TRAINED = {
     "ae_u": {"epochs": 16, "batch_size": 16, "lr": 2e-3, "image_size": 32},
     "ddad": {"epochs": 15, "batch_size": 8, "lr": 2e-3, "image_size": 32, "networks": 2},
     "ddad_u": {"epochs": 2, "batch_size": 8, "lr": 2e-3, "image_size": 32, "networks": 2},
+    "ddad_asr": {"epochs": 15, "batch_size": 8, "lr": 2e-3, "image_size": 32, "networks": 2}
+    | {"refine_epochs": 3, "refine_lr": 2e-3},
+    "fanogan": {"epochs": 4, "updates": 5, "encoder_epochs": 8, "batch_size": 8, "image_size": 16, "dim": 4}
+    | {"encoder_lr": 1e-3},
+    "igd": {"epochs": 12, "batch_size": 4, "lr": 1e-3, "image_size": 32, "dim": 2, "pretrained": False},
     "anatpaste": {"epochs": 6, "updates": 2, "batch_size": 8, "image_size": 32},
     "cutpaste": {"epochs": 4, "batch_size": 4, "image_size": 64, "lr": 3e-3},
     "detector": {"epochs": 12, "batch_size": 8, "image_size": 32, "folds": 2, "lr": 3e-3},
     "detector_balanced": {"epochs": 12, "batch_size": 8, "image_size": 32, "folds": 2, "lr": 3e-3},
 }
+ADAPTED = ("mask_rec", "mae_multi")  # trained as a module is
 SHORT = {"epochs": 4, "warmup_epochs": 1, "batch_size": 8, "lr": 1e-3}
 UNTRAINED = {name: {} for name in METHODS if name not in TRAINED} | {"pu_probe": {"c": 0.01}}
 
@@ -111,13 +118,14 @@ def few(data) -> TrainingData:
 
 @pytest.fixture
 def narrow(monkeypatch):
-    """Autoencoders that train in a fraction of the time."""
+    """Autoencoders and an encoder that train in a fraction of the time."""
     monkeypatch.setattr(autoencoder, "HIDDEN", 256)
+    monkeypatch.setattr(igd, "resnet18", lambda weights: ResNet(BasicBlock, [1, 1, 1, 1]))
 
 
 def settings_of(method: str, **changes):
     """Settings small enough for a test."""
-    if method == "mask_rec":
+    if method in ADAPTED:
         return MaskRecSettings(ModuleSettings(**SHORT | changes))
     return method_of(method).settings(**(TRAINED | UNTRAINED)[method] | changes)
 
@@ -462,7 +470,7 @@ class Interrupted(Exception):
     """A training that is cut off."""
 
 
-@pytest.mark.parametrize("method", [*TRAINED, "mask_rec"])
+@pytest.mark.parametrize("method", [*TRAINED, *ADAPTED])
 @pytest.mark.usefixtures("narrow")
 def test_an_interrupted_training_ends_with_the_same_weights(method, few, tmp_path, monkeypatch):
     module, settings = method_of(method), settings_of(method, epochs=2, batch_size=8)
@@ -497,7 +505,9 @@ def test_finds_squares_and_scores_each_image_by_itself(method, data, test_data, 
     monkeypatch.setattr(cutpaste, "cut_and_paste", add_squares)
     module, settings = method_of(method), settings_of(method)
     protocol = (
-        "Y" if method in {"ddad", "ddad_u", "pu_probe", "mask_rec", "detector", "detector_balanced"} else "N"
+        "Y"
+        if method in {"ddad", "ddad_u", "ddad_asr", "pu_probe", "mask_rec", "detector", "detector_balanced"}
+        else "N"
     )  # one-class methods would pool the squares
     given = data if protocol == "Y" else without_unlabeled(data)
     state, history = module.fit(given, settings, 0, Resume(tmp_path / "x.pt", ""))

@@ -53,6 +53,8 @@ def compare(
     packed = manifest, images, index
     what = {"method": method, "protocol": protocol, **dataclasses.asdict(settings)}
     inputs = dict(zip(("manifest", "images", "index"), packed, strict=True)) | files
+    if backbone := getattr(settings, "backbone", None):  # a file among the settings: its hash goes on record
+        inputs["backbone"] = Path(backbone)
     with recording(record, settings=what, seed=seed, inputs=inputs, device=where) as made:
         code = [fingerprint(about.module), fingerprint("amae.commands.compare")]
         beside = resume_beside(state, made, code)

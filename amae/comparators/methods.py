@@ -70,6 +70,14 @@ METHODS = {
         note=_NOT_PAPER,
         options={"uncertain": True},
     ),
+    "ddad_asr": Method(
+        "DDAD-ASR",
+        f"{_HERE}.ddad_asr",
+        s.RefinedSettings,
+        {"Y": "score"},
+        taxonomy="Rec.+SSL",
+        note=_NOT_PAPER,
+    ),
     "detector": Method(
         "Detector of T_u", f"{_HERE}.detector", DetectorSettings, {"Y": "score"}, **_OURS, options={"balanced": False}
     ),
@@ -81,7 +89,16 @@ METHODS = {
         **_OURS,
         options={"balanced": True},
     ),
+    "fanogan": Method("f-AnoGAN", f"{_HERE}.fanogan", s.FAnoGanSettings),
+    "igd": Method("IGD", f"{_HERE}.igd", s.IgdSettings),
     "knn": Method("Nearest neighbours", f"{_HERE}.knn", s.NeighbourSettings, {"N": "score"}, _ENCODER, **_OURS),
+    "mae_multi": Method(
+        "MAE multi-reconstruction",
+        f"{_HERE}.mae_multi",
+        s.MaskRecSettings,
+        {"N": "score"},
+        frozenset({"autoencoder"}),
+    ),
     "mahalanobis": Method(
         "Mahalanobis distance", f"{_HERE}.mahalanobis", s.NoSettings, {"N": "score"}, _ENCODER, **_OURS
     ),

@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from amae.plan.compared import MASK_REC, SHARED
+from amae.plan.compared import SHARED
 from amae.plan.schema import schema
 from amae.plan.variants import resolve
 from amae.runtime.errors import InputError
 from amae.settings import from_mapping
 
-NULLABLE = ("root", "boxes", "folder", "repartition", "metadata")
+NULLABLE = ("root", "boxes", "folder", "repartition", "metadata", "backbone")
 TEXT = ("results", "dataset", "preset", "table", "weights", *NULLABLE)
 NAMES = ("table2", "figure3", "audit", "localisation", "comparators", "backbones", "masks", "decisions")
 
@@ -112,7 +112,7 @@ def _check_experiments(config: dict[str, Any], source: str) -> None:
             key = f"presets.{preset}.comparators.{name}"
             if name not in METHODS:
                 raise InputError(f"{source}: key {key}: expected some of {', '.join(METHODS)}")
-            if name == MASK_REC:
+            if name in SHARED:
                 raise InputError(f"{source}: key {key}: unknown; it takes the settings of {' and '.join(SHARED[name])}")
             try:
                 from_mapping(METHODS[name].settings, given)

@@ -3,7 +3,7 @@
 import dataclasses
 
 from amae.comparators.methods import METHODS
-from amae.plan.compared import MASK_REC
+from amae.plan.compared import SHARED
 from amae.settings import SECTIONS, SplitSettings, limits
 
 TITLE = """# Settings
@@ -19,7 +19,7 @@ def page() -> str:
     """The page, in Markdown."""
     parts = [TITLE]
     sections = {**SECTIONS, "splits (of a data set)": SplitSettings}
-    own = {name: each.settings for name, each in METHODS.items() if name != MASK_REC}
+    own = {name: each.settings for name, each in METHODS.items() if name not in SHARED}
     for kind in dict.fromkeys(own.values()):
         sections[f"comparators: {', '.join(name for name in own if own[name] is kind)}"] = kind
     for name, settings in sections.items():
@@ -32,7 +32,8 @@ def page() -> str:
 
 def _row(field: dataclasses.Field) -> str:
     about = field.metadata
-    default = "required" if field.default is dataclasses.MISSING else str(field.default).lower()
+    shown = "null" if field.default is None else str(field.default).lower()
+    default = "required" if field.default is dataclasses.MISSING else shown
     allowed = ", ".join(about["choices"]) or limits(field)
     cells = [f"`{field.name}`", default, allowed, about["description"].replace("|", "&#124;")]
     return f"| {' | '.join(cells)} |"

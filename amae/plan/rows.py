@@ -133,8 +133,9 @@ def _decisions(config: dict[str, Any], dataset: str) -> list[Row]:
 
 
 def _sweep(config: dict[str, Any], dataset: str) -> list[Row]:
-    """Figure 3a: scores at every anomaly ratio; the main run stands for its own."""
-    main, rows = anomaly_ratio(config, dataset), []
+    """Figure 3a: scores at every anomaly ratio; the main run stands for its own, and for methods that need no T_u."""
+    main, rows, listed = anomaly_ratio(config, dataset), [], config["experiments"]["comparators"]
+    without = {name: f"comparators/{name}_N" for name in ("ae", "mae_multi") if name in listed}
     for ratio in config["experiments"]["anomaly_ratios"]:
         at = {"variant": "" if ratio == main else f"ar{ratio:g}", "anomaly_ratio": ratio}
         ours = ("reconstruction", "error_ratio")
@@ -142,8 +143,10 @@ def _sweep(config: dict[str, Any], dataset: str) -> list[Row]:
         rows.append(_row(config, dataset, "AMAE stage 1", "Y", _STAGE1, **at))
         rows.append(_row(config, dataset, "Error ratio (ours)", "Y", ours, **at, taxonomy="ours"))
         rows.append(_row(config, dataset, "AMAE Mask Rec.", "Y", _MASK_REC, **at))
-        if "ddad" in config["experiments"]["comparators"]:
+        if "ddad" in listed:
             rows.append(_row(config, dataset, "DDAD-AE", "Y", ("comparators/ddad_Y", "ddad_inter"), **at))
+        for name, folder in without.items():
+            rows.append(_row(config, dataset, method_of(name).title, "N", (folder, name), anomaly_ratio=ratio))
     return rows
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from amae.comparators.methods import METHODS
 from amae.method.scores import DESCRIPTIONS
-from amae.plan.compared import MASK_REC
+from amae.plan.compared import SHARED
 from amae.settings import SECTIONS, SplitSettings
 
 _NAME = "^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -155,7 +155,7 @@ def _experiments() -> dict[str, Any]:
 def schema() -> dict[str, Any]:
     """JSON schema of config.yaml, every key with its description; it contains no defaults."""
     sections = {name: {"$ref": f"#/$defs/{name}"} for name in SECTIONS}
-    own = {name: each.settings for name, each in METHODS.items() if name != MASK_REC}
+    own = {name: each.settings for name, each in METHODS.items() if name not in SHARED}
     comparators = {name: _section(settings) for name, settings in own.items()}
     comparators = _object("settings of comparators that differ from their published recipe, by method", comparators, [])
     variant = {name: sections[name] for name in ("stage1", "pseudo_labels", "modules", "reconstruction")} | {
