@@ -158,6 +158,7 @@ def test_the_backbone_of_igd_is_fetched_unless_a_file_is_named_or_none_is_wanted
     config["preset"], config["presets"]["paper"] = "paper", {"comparators": {"igd": {}}}
     fetched = "results/sources/weights/resnet18-f37072fd.pth"
     assert compared.needed_backbone(config, "igd") == fetched
+    assert not any("note" in row for row in rows.rows_of(config, "rsna", "table2") if row["method"] == "IGD")
     assert f"--igd.backbone {fetched}" in compared.method_settings(config, "", "igd")
     assert weights.name_of_file(config, "resnet18-f37072fd.pth") == "weights-resnet18-imagenet"
     own = tmp_path / "own.pth"
@@ -168,6 +169,8 @@ def test_the_backbone_of_igd_is_fetched_unless_a_file_is_named_or_none_is_wanted
     assert compared.needed_backbone(config, "igd") == str(own)
     config["presets"]["paper"]["comparators"]["igd"] = {"pretrained": False}
     assert compared.needed_backbone(config, "igd") == []
+    noted = [row.get("note") for row in rows.rows_of(config, "rsna", "table2") if row["method"] == "IGD"]
+    assert noted == ["encoder from scratch, not pre-trained"] * 2
     assert "--igd.no-pretrained" in compared.method_settings(config, "", "igd")
     for method in ("ae", "knn", "mask_rec", "mae_multi"):
         assert compared.needed_backbone(config, method) == []

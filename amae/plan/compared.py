@@ -51,7 +51,7 @@ def needed_weights(config: dict[str, Any], dataset: str, variant: str, method: s
 
 def needed_backbone(config: dict[str, Any], method: str) -> str | list:
     """The ResNet-18 of ImageNet, where the method's settings ask for it: a person's file, or the one to fetch."""
-    settings = None if method in SHARED else _settings_of(config, method)
+    settings = own_settings(config, method)
     if not getattr(settings, "pretrained", False):
         return []
     if settings.backbone and not is_made(config, settings.backbone) and not Path(settings.backbone).is_file():
@@ -60,8 +60,10 @@ def needed_backbone(config: dict[str, Any], method: str) -> str | list:
     return settings.backbone or fetched_file(config, RESNET18)
 
 
-def _settings_of(config: dict[str, Any], method: str) -> Any:
-    """The preset's settings of a comparator that has its own."""
+def own_settings(config: dict[str, Any], method: str) -> Any:
+    """The preset's settings of a comparator; None where it shares the run's."""
+    if method in SHARED:
+        return None
     given = config["presets"][config["preset"]].get("comparators", {}).get(method, {})
     return from_mapping(method_of(method).settings, given)
 
@@ -70,7 +72,7 @@ def method_settings(config: dict[str, Any], variant: str, method: str) -> str:
     """The settings of a comparator as command-line options: the run's where it shares them, else the preset's."""
     if method in SHARED:
         return " ".join(options(section, settings_of(config, variant)[section]) for section in SHARED[method])
-    settings = _settings_of(config, method)
+    settings = own_settings(config, method)
     if backbone := needed_backbone(config, method):
         settings = dataclasses.replace(settings, backbone=backbone)
     return options(method, settings)
