@@ -56,9 +56,11 @@ class Schedule:
         warmup = self.warmup_epochs * batches
         if step < warmup:
             return step * (self.lr / warmup)
-        done = (step - warmup) / max(1, self.epochs * batches - warmup)
-        left = 0.5 * (1 + math.cos(math.pi * done)) if self.power is None else (1 - done) ** self.power
-        return self.final_lr + (self.lr - self.final_lr) * left
+        rest = max(1, self.epochs * batches - warmup)
+        if self.power is not None:
+            return self.final_lr + (self.lr - self.final_lr) * (1 - (step - warmup) / rest) ** self.power
+        angle = math.pi * (step - warmup) / rest
+        return self.final_lr + 0.5 * (self.lr - self.final_lr) * (1 + math.cos(angle))
 
 
 @dataclass(frozen=True)
