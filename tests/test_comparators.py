@@ -25,12 +25,13 @@ from sklearn.neighbors import KernelDensity
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
+from torchvision.models.resnet import BasicBlock, ResNet
 from torchvision.transforms.v2 import functional as vision
 
 import amae.method.training
 from amae.commands.compare import compare
 from amae.commands.score_probe import score_probe
-from amae.comparators import anatpaste, autoencoder, cutpaste, nsa, patches, pu_probe
+from amae.comparators import anatpaste, autoencoder, cutpaste, igd, nsa, patches, pu_probe
 from amae.comparators.interface import TestData, TrainingData
 from amae.comparators.methods import METHODS, column, method_of
 from amae.comparators.settings import (
@@ -60,6 +61,11 @@ TRAINED = {
     "ae_u": {"epochs": 16, "batch_size": 16, "lr": 2e-3, "image_size": 32},
     "ddad": {"epochs": 15, "batch_size": 8, "lr": 2e-3, "image_size": 32, "networks": 2},
     "ddad_u": {"epochs": 2, "batch_size": 8, "lr": 2e-3, "image_size": 32, "networks": 2},
+    "ddad_asr": {"epochs": 15, "batch_size": 8, "lr": 2e-3, "image_size": 32, "networks": 2}
+    | {"refine_epochs": 3, "refine_lr": 2e-3},
+    "fanogan": {"epochs": 4, "updates": 5, "encoder_epochs": 8, "batch_size": 8, "image_size": 16, "dim": 4}
+    | {"encoder_lr": 1e-3},
+    "igd": {"epochs": 12, "batch_size": 4, "lr": 1e-3, "image_size": 32, "dim": 2, "pretrained": False},
     "anatpaste": {"epochs": 6, "updates": 2, "batch_size": 8, "image_size": 32},
     "cutpaste": {"epochs": 4, "batch_size": 4, "image_size": 64, "lr": 3e-3},
     "fpi": {"epochs": 30, "batch_size": 8, "image_size": 64, "lr": 1e-2},
@@ -155,6 +161,7 @@ def few(data) -> TrainingData:
 def narrow(monkeypatch, request):
     """Networks that train in a fraction of the time; NSA's own is trained for CutPaste."""
     monkeypatch.setattr(autoencoder, "HIDDEN", 256)
+    monkeypatch.setattr(igd, "resnet18", lambda weights: ResNet(BasicBlock, [1, 1, 1, 1]))
     if "callspec" in dir(request.node) and request.node.callspec.params["method"] in FOREIGN:
         monkeypatch.setattr(nsa, "make_network", small_network)
 

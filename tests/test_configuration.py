@@ -60,8 +60,14 @@ def test_the_configuration_is_accepted():
         ({"dataset": "rsma"}, "key dataset: found 'rsma', expected one of datasets: nih, paediatric, pretraining"),
         ({"results": "out {x}"}, r"key results: found 'out \{x\}', expected a folder without braces"),
         ({"datasets": {2024: CONFIG["datasets"]["simulated"]}}, r"key datasets\.2024: found 2024, .* in quotes"),
-        ({"gallery__score": "intre"}, r"key gallery\.score: found 'intre', expected one of detector, stage1, inter"),
-        ({"predict__score": "intre"}, r"key predict\.score: found 'intre', expected one of detector, stage1, inter"),
+        (
+            {"gallery__score": "intre"},
+            r"key gallery\.score: found 'intre', expected one of auto, detector, stage1, inter",
+        ),
+        (
+            {"predict__score": "intre"},
+            r"key predict\.score: found 'intre', expected one of auto, detector, stage1, inter",
+        ),
         ({"presets__demo__stage1__lr": float("nan")}, r"key presets\.demo\.stage1\.lr: found nan, .* finite number"),
         ({"datasets__rsna__anomaly_ratio": float("nan")}, r"key datasets\.rsna\.anomaly_ratio: found nan"),
         ({"presets__demo__comparators__ae": {"epoch": 3}}, r"comparators\.ae\.epoch: unknown; did you mean epochs\?"),

@@ -129,11 +129,55 @@ def test_mask_rec_stands_where_there_are_unlabeled_images_and_once(config):
 
 def test_a_sweep_takes_the_main_run_at_its_own_ratio(config):
     config["seeds"] = [0, 3]
-    found = {row["anomaly_ratio"]: row["scores"] for row in rows.rows_of(config, "rsna", "figure3a")}
+    drawn = [row for row in rows.rows_of(config, "rsna", "figure3a") if row["protocol"] == "Y"]
+    found = {row["anomaly_ratio"]: row["scores"] for row in drawn}
     assert found[0.6][0].startswith("results/rsna/seed0/") and found[0.6][1].startswith("results/rsna/seed3/")
     assert found[0.2][0].startswith("results/rsna/ar0.2/seed0/")
     files = [file for scores in found.values() for file in scores]
     assert set(files) <= set(rows.score_files(config, "rsna", "figure3a"))
+
+
+def test_figure_3a_has_the_curves_of_the_paper(config):
+    drawn = rows.rows_of(config, "rsna", "figure3a")
+    ratios = config["experiments"]["anomaly_ratios"]
+    names = {"AMAE stage 2", "AMAE stage 1", "AMAE Mask Rec.", "DDAD-AE", "AE", "MAE multi-reconstruction"}
+    for name in names:
+        assert [row["anomaly_ratio"] for row in drawn if row["method"] == name] == ratios
+    constant = {name: [row for row in drawn if row["method"] == name] for name in ("AE", "MAE multi-reconstruction")}
+    for name, folder in {"AE": "ae_N", "MAE multi-reconstruction": "mae_multi_N"}.items():
+        # T_n is the same at every ratio, and so is what is trained on it alone
+        assert {(row["protocol"], *row["scores"]) for row in constant[name]} == {
+            ("N", f"results/rsna/seed0/comparators/{folder}/scores.csv")
+        }
+    config["experiments"]["comparators"] = ["knn"]
+    assert {row["method"] for row in rows.rows_of(config, "rsna", "figure3a")} & names == names - {
+        *("DDAD-AE", "AE", "MAE multi-reconstruction")
+    }
+
+
+def test_the_backbone_of_igd_is_fetched_unless_a_file_is_named_or_none_is_wanted(config, tmp_path):
+    config["preset"], config["presets"]["paper"] = "paper", {"comparators": {"igd": {}}}
+    fetched = "results/sources/weights/resnet18-f37072fd.pth"
+    assert compared.needed_backbone(config, "igd") == fetched
+    assert not any("note" in row for row in rows.rows_of(config, "rsna", "table2") if row["method"] == "IGD")
+    assert f"--igd.backbone {fetched}" in compared.method_settings(config, "", "igd")
+    assert weights.name_of_file(config, "resnet18-f37072fd.pth") == "weights-resnet18-imagenet"
+    own = tmp_path / "own.pth"
+    config["presets"]["paper"]["comparators"]["igd"] = {"backbone": str(own)}
+    with pytest.raises(InputError, match=r"key presets\.paper\.comparators\.igd\.backbone: .*own\.pth: no such file"):
+        compared.needed_backbone(config, "igd")
+    own.touch()
+    assert compared.needed_backbone(config, "igd") == str(own)
+    config["presets"]["paper"]["comparators"]["igd"] = {"pretrained": False}
+    assert compared.needed_backbone(config, "igd") == []
+    noted = [row.get("note") for row in rows.rows_of(config, "rsna", "table2") if row["method"] == "IGD"]
+    assert noted == ["encoder from scratch, not pre-trained"] * 2
+    assert "--igd.no-pretrained" in compared.method_settings(config, "", "igd")
+    for method in ("ae", "knn", "mask_rec", "mae_multi"):
+        assert compared.needed_backbone(config, method) == []
+    config["presets"]["paper"]["comparators"] = {"mae_multi": {}}
+    with pytest.raises(InputError, match=r"comparators\.mae_multi: unknown"):
+        check.check(config)
 
 
 # Data sets

@@ -9,6 +9,7 @@ from argparse import Namespace
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from project import call
 from scipy.stats import ttest_ind
 from sklearn.metrics import average_precision_score, roc_auc_score
@@ -265,6 +266,19 @@ def test_figures_are_the_same_bytes_twice(replicates, published, tmp_path):
         plot_comparison(replicates, tmp_path / "x.png", "x")
     with pytest.raises(InputError, match="with: no score 'stage1'; the table has inter"):
         plot_histogram_panels(panels, "stage1", tmp_path / "x.png", {})
+
+
+def test_a_sweep_shows_what_was_printed_without_unlabeled_images(replicates, published, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Axes, "axhline", lambda axes, value, **look: drawn.append(round(value, 3)))
+    one_class = replicates[replicates["protocol"] == "N"]
+    frame = pd.concat([replicates.assign(anomaly_ratio=ratio) for ratio in (0, 0.6)])
+    printed = published[(published["dataset"] == "rsna") & (published["metric"] == "auc")]
+    without_ratio = printed[printed["anomaly_ratio"] == ""]
+    plot_sweep(frame, tmp_path / "sweep.png", printed)
+    known = without_ratio[(without_ratio["protocol"] == "N") & without_ratio["method"].isin(one_class["method"])]
+    assert len(drawn) == len(known) > 0
+    assert sorted(drawn) == sorted(round(float(value) / 100, 3) for value in known["value"])
 
 
 @pytest.fixture

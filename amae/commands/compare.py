@@ -52,6 +52,8 @@ def compare(
     packed = manifest, images, index
     what = {"method": method, "protocol": protocol, **dataclasses.asdict(settings)}
     inputs = dict(zip(("manifest", "images", "index"), packed, strict=True)) | files
+    if backbone := getattr(settings, "backbone", None):  # a file among the settings: its hash goes on record
+        inputs["backbone"] = Path(backbone)
     with recording(record, settings=what, seed=seed, inputs=inputs, device=where) as made:
         beside = resume_beside(state, made, code_of(method))
         # a folder: a method may train several networks

@@ -6,7 +6,7 @@ inter. Source: Cai et al. 2022, "Dual-distribution discrepancy for anomaly detec
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from amae.comparators.autoencoder import load_network, train_network
 from amae.comparators.interface import Scores, TestData, TrainingData
@@ -44,18 +44,31 @@ def score(state: dict[str, Tensor], data: TestData, settings: EnsembleSettings, 
     float32 `(N,)` each. Where variances are predicted, intra and inter are divided at each pixel by the root of module
     B's mean variance: that of B for both, so that intra is the same under both protocols.
     """
-    images = data.images
-    modules = {}
-    for module in sorted({name[0] for name in state}):
-        states = [under(state, f"{module}.{number}") for number in range(settings.networks)]
-        modules[module] = [load_network(each, settings, uncertain, images.device) for each in states]
+    modules = load_modules(state, settings, uncertain, data.images.device)
     parts: dict[str, list[Tensor]] = {}
-    for batch in resize(images, settings.image_size).split(BATCH):
-        target = signed(batch)
-        outputs = {module: torch.stack([network(target) for network in each]) for module, each in modules.items()}
-        for name, score_map in _maps(target, outputs).items():
+    for batch in resize(data.images, settings.image_size).split(BATCH):
+        for name, score_map in score_maps(modules, signed(batch)).items():
             parts.setdefault(name, []).append(score_map.flatten(1).mean(1))
     return {name: torch.cat(each) for name, each in parts.items()}
+
+
+def load_modules(
+    state: dict[str, Tensor], settings: EnsembleSettings, uncertain: bool, device: torch.device
+) -> dict[str, list[nn.Sequential]]:
+    """The networks of each module of a trained DDAD, ready to reconstruct."""
+    return {
+        module: [
+            load_network(under(state, f"{module}.{number}"), settings, uncertain, device)
+            for number in range(settings.networks)
+        ]
+        for module in sorted({name[0] for name in state} & set("AB"))
+    }
+
+
+def score_maps(modules: dict[str, list[nn.Sequential]], target: Tensor) -> dict[str, Tensor]:
+    """Score maps `(B, 1, S, S)` by name (see `score`) of images `(B, 1, S, S)` in [-1, 1]."""
+    outputs = {module: torch.stack([network(target) for network in each]) for module, each in modules.items()}
+    return _maps(target, outputs)
 
 
 def _maps(target: Tensor, outputs: dict[str, Tensor]) -> dict[str, Tensor]:

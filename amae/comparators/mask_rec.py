@@ -1,6 +1,7 @@
 """Mask Rec., the paper's baseline: one autoencoder adapted to T_n and T_u pooled; the score is its masked error."""
 
 import copy
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -26,8 +27,18 @@ def fit(data: TrainingData, settings: MaskRecSettings, seed: int, resume: Resume
 
 def score(state: dict[str, Tensor], data: TestData, settings: MaskRecSettings) -> Scores:
     """Mean squared error over hidden patches under L masks seeded by (seed, image_id), float32 `(N,)`."""
+    return {"pooled": torch.cat([errors for _, _, errors in reconstructions(state, data, settings)])}
+
+
+def reconstructions(
+    state: dict[str, Tensor], data: TestData, settings: MaskRecSettings
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Part by part: images, and their mean maps and masked errors as `amae.method.reconstruct.reconstruct` gives them.
+
+    The L masks of an image are seeded by (seed, image_id).
+    """
     model = MAE(data.encoder.architecture).to(data.images.device)
     model.load_state_dict(state)
     orders = draw_orders(list(data.ids), data.seed, model.architecture.patches, settings.reconstruction)
-    parts = zip(data.images.split(PART), orders.split(PART), strict=True)
-    return {"pooled": torch.cat([reconstruct(model, *part, settings.reconstruction)[1] for part in parts])}
+    for images, order in zip(data.images.split(PART), orders.split(PART), strict=True):
+        yield images, *reconstruct(model, images, order, settings.reconstruction)

@@ -62,6 +62,14 @@ METHODS = {
         {"N": "intra", "Y": "inter"},
         options={"uncertain": False},
     ),
+    "ddad_asr": Method(
+        "DDAD-ASR",
+        f"{_HERE}.ddad_asr",
+        s.RefinedSettings,
+        {"Y": "score"},
+        taxonomy="Rec.+SSL",
+        note=_NOT_PAPER,
+    ),
     "ddad_u": Method(
         "DDAD-AE-U",
         f"{_HERE}.ddad",
@@ -72,13 +80,13 @@ METHODS = {
         options={"uncertain": True},
     ),
     "detector": Method("Detector of T_u", f"{_HERE}.detector", DetectorSettings, {"Y": "score"}, **_OURS),
-    "detector_plain": Method(
-        "Detector of T_u, one round",
+    "detector_balanced": Method(
+        "Detector of T_u, views balanced",
         f"{_HERE}.detector",
         DetectorSettings,
         {"Y": "score"},
         **_OURS,
-        options={"plain": True},
+        options={"balanced": True},
     ),
     "detector_masks": Method(
         "Detector of T_u, lung masks alone",
@@ -89,22 +97,31 @@ METHODS = {
         **_OURS,
         options={"masks": True},
     ),
-    "detector_balanced": Method(
-        "Detector of T_u, views balanced",
+    "detector_plain": Method(
+        "Detector of T_u, one round",
         f"{_HERE}.detector",
         DetectorSettings,
         {"Y": "score"},
         **_OURS,
-        options={"balanced": True},
+        options={"plain": True},
     ),
+    "draem": Method("DRAEM", f"{_HERE}.draem", s.DraemSettings),
+    "fanogan": Method("f-AnoGAN", f"{_HERE}.fanogan", s.FAnoGanSettings),
+    "fpi": Method("FPI", f"{_HERE}.foreign_patch", s.SegmentationSettings, options={"clone": False, "move": False}),
     "gaussian_ratio": Method(
         "Gaussian log-ratio", f"{_HERE}.mahalanobis", s.NoSettings, {"Y": "score"}, _ENCODER, **_OURS
     ),
-    "draem": Method("DRAEM", f"{_HERE}.draem", s.DraemSettings),
-    "fpi": Method("FPI", f"{_HERE}.foreign_patch", s.SegmentationSettings, options={"clone": False, "move": False}),
+    "igd": Method("IGD", f"{_HERE}.igd", s.IgdSettings),
     "knn": Method("Nearest neighbours", f"{_HERE}.knn", s.NeighbourSettings, {"N": "score"}, _ENCODER, **_OURS),
     "knn_ratio": Method(
         "Nearest-neighbour ratio", f"{_HERE}.knn", s.NeighbourSettings, {"Y": "score"}, _ENCODER, **_OURS
+    ),
+    "mae_multi": Method(
+        "MAE multi-reconstruction",
+        f"{_HERE}.mae_multi",
+        s.MaskRecSettings,
+        {"N": "score"},
+        frozenset({"autoencoder"}),
     ),
     "mahalanobis": Method(
         "Mahalanobis distance", f"{_HERE}.mahalanobis", s.NoSettings, {"N": "score"}, _ENCODER, **_OURS

@@ -30,6 +30,65 @@ class EnsembleSettings(AutoencoderSettings):
 
 
 @dataclass(frozen=True)
+class RefinedSettings(EnsembleSettings):
+    """DDAD-ASR: DDAD's autoencoders, and the training of the network that refines their maps (Cai et al. 2022)."""
+
+    refine_epochs: int = setting(100, "passes of the refining network over T_n", 1)
+    refine_batch_size: int = setting(8, "images in a step of the refining network", 1)
+    refine_lr: float = setting(1e-4, "learning rate of Adam for the refining network, constant", 0)
+
+
+@dataclass(frozen=True)
+class FAnoGanSettings(Checked):
+    """f-AnoGAN: a WGAN-GP, then an encoder (Schlegl et al. 2019)."""
+
+    image_size: int = setting(64, "side of the networks' input in pixels, a power of two", 8)
+    dim: int = setting(64, "channels at full size; the smallest maps have up to eight times as many", 1)
+    updates: int = setting(100, "steps of an epoch, whatever the number of images: of the generator, of the encoder", 1)
+    epochs: int = setting(1000, "epochs of the WGAN", 1)
+    encoder_epochs: int = setting(500, "epochs of the encoder", 1)
+    critic_steps: int = setting(5, "steps of the critic before each of the generator", 1)
+    penalty: float = setting(10.0, "weight of the gradient penalty, lambda", 0)
+    batch_size: int = setting(64, "images in a step", 2)
+    lr: float = setting(1e-4, "learning rate of Adam for generator and critic, constant", 0)
+    encoder_lr: float = setting(5e-5, "learning rate of RMSProp for the encoder, constant", 0)
+
+    def __post_init__(self) -> None:
+        """Also refuse sizes that are no power of two."""
+        super().__post_init__()
+        _check_power_of_two(self.image_size)
+
+
+@dataclass(frozen=True)
+class IgdSettings(Checked):
+    """IGD: the interpolated Gaussian descriptor and its training (Chen et al. 2022)."""
+
+    image_size: int = setting(256, "side of the networks' input in pixels, a power of two", 32)
+    dim: int = setting(64, "channels of decoder and critic at full size", 1)
+    pretrained: bool = setting(True, "a frozen ResNet-18 of ImageNet; false: the same network, trained from scratch")
+    backbone: str | None = setting(
+        None, "file of its weights, resnet18-f37072fd.pth of torchvision; null: the workflow fetches it"
+    )
+    epochs: int = setting(256, "passes over the images", 1)
+    batch_size: int = setting(16, "images in a step", 2)
+    lr: float = setting(1e-4, "learning rate of Adam, with a polynomial of power 0.9 to 0", 0)
+    weight_decay: float = setting(1e-6, "L2 penalty", 0)
+
+    def __post_init__(self) -> None:
+        """Also refuse sizes that are no power of two, and a file that would not be used."""
+        super().__post_init__()
+        _check_power_of_two(self.image_size)
+        if self.backbone and not self.pretrained:
+            raise InputError(f"backbone: found {self.backbone}, which pretrained false contradicts; leave one out")
+
+
+def _check_power_of_two(size: int) -> None:
+    """Raise InputError for a size that halvings do not divide down to 4 px."""
+    if size & (size - 1):
+        raise InputError(f"image_size: found {size}, expected a power of two")
+
+
+@dataclass(frozen=True)
 class AnatPasteSettings(Checked):
     """AnatPaste: the detector and its training (Sato et al. 2022)."""
 
@@ -113,7 +172,7 @@ class NoSettings(Checked):
 
 @dataclass(frozen=True)
 class MaskRecSettings:
-    """AMAE's baseline Mask Rec.: trained as a module is, scored under the masks of the reconstructions."""
+    """Mask Rec. and MAE multi-reconstruction: trained as a module is, scored under the masks of the reconstructions."""
 
     modules: ModuleSettings = ModuleSettings()
     reconstruction: ReconstructionSettings = ReconstructionSettings()

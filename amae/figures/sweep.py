@@ -25,12 +25,17 @@ SPREAD = 0.15  # opacity of the band of a spread
 def plot_sweep(frame: pd.DataFrame, path: str | Path, published: pd.DataFrame | None = None) -> None:
     """AUC against the anomaly ratio (Fig. 3a): lines with a band of 1.96 sd over seeds, hollow markers as printed.
 
-    frame: method, anomaly_ratio (0 to 1), seed, auc (fraction). published: method, anomaly_ratio, value (percent) for
-    the same data set; rows without a ratio are passed over. A method that was only printed has markers and no line.
+    frame: method, protocol, anomaly_ratio (0 to 1), seed, auc (fraction). published: method, protocol, anomaly_ratio,
+    value (percent) for the same data set. Of its rows without a ratio, those of a method that `frame` has under
+    protocol N become dotted lines; the others are passed over. A method that was only printed has markers and no line.
     """
     frame = frame.astype({"anomaly_ratio": float, "auc": float})
     printed = frame.iloc[:0].assign(value=None) if published is None else published
-    printed = printed.assign(anomaly_ratio=pd.to_numeric(printed["anomaly_ratio"])).dropna(subset="anomaly_ratio")
+    printed = printed.assign(anomaly_ratio=pd.to_numeric(printed["anomaly_ratio"]))
+    one_class = frame.loc[frame["protocol"] == "N", "method"]
+    constant = printed[printed["anomaly_ratio"].isna() & (printed["protocol"] == "N")]
+    constant = constant[constant["method"].isin(one_class)]
+    printed = printed.dropna(subset="anomaly_ratio")
     names = list(dict.fromkeys([*frame["method"], *printed["method"]]))
     with page(path, COLUMN, 2.5 + 0.13 * (len(names) + 2)) as figure:
         axes = figure.add_subplot()
@@ -43,7 +48,11 @@ def plot_sweep(frame: pd.DataFrame, path: str | Path, published: pd.DataFrame | 
             values = as_printed["value"].astype(float) / 100
             hollow = look | {"linestyle": "", "markerfacecolor": "white", "markersize": 5.5, "markeredgewidth": 0.9}
             axes.plot(100 * as_printed["anomaly_ratio"], values, **hollow, zorder=4)
+            for value in constant.loc[constant["method"] == name, "value"].astype(float) / 100:
+                axes.axhline(value, color=look["color"], linestyle=":", linewidth=0.9)
             handles.append(Line2D([], [], **(line if len(measured) else hollow), label=name))
+        if len(constant):
+            handles.append(Line2D([], [], color=GREY, linestyle=":", linewidth=0.9, label="dotted: printed, no T_u"))
         if len(printed):
             handles.append(
                 Line2D(

@@ -30,10 +30,10 @@ LossOf = Callable[[Tensor, torch.Generator], Tensor]  # ids of a batch (B,) int6
 class Schedule:
     """An optimiser with linear warm-up from 0 to `lr` and a cosine to `final_lr`, both by step; rates are absolute.
 
-    `optimiser`: adamw, adam or sgd. A `final_lr` equal to `lr` keeps the rate constant. `betas` are Adam's; SGD takes
-    the first as its momentum. `drops`: shares of the epochs after which the rate falls to a fifth, in the place of the
-    cosine. `drop_last` leaves out an epoch's last batch where it is not full, unless it is the only
-    one.
+    `optimiser`: adamw, adam, rmsprop or sgd. A `final_lr` equal to `lr` keeps the rate constant. In the place of the
+    cosine, `power` gives a polynomial, (1 - t)^power, and `drops` are shares of the epochs after which the rate falls
+    to a fifth. `betas` are Adam's; SGD takes the first as its momentum, RMSProp the second as its decay. `drop_last`
+    leaves out an epoch's last batch where it is not full, unless it is the only one.
     """
 
     epochs: int
@@ -46,6 +46,7 @@ class Schedule:
     final_lr: float = 0.0
     drop_last: bool = False
     drops: tuple[float, ...] = ()
+    power: float | None = None
 
     def batches(self, items: int) -> int:
         """Steps of an epoch over so many items."""
@@ -59,7 +60,10 @@ class Schedule:
             return step * (self.lr / warmup)
         if self.drops:
             return self.lr * 0.2 ** sum(step >= share * self.epochs * batches for share in self.drops)
-        angle = math.pi * (step - warmup) / max(1, self.epochs * batches - warmup)
+        rest = max(1, self.epochs * batches - warmup)
+        if self.power is not None:
+            return self.final_lr + (self.lr - self.final_lr) * (1 - (step - warmup) / rest) ** self.power
+        angle = math.pi * (step - warmup) / rest
         return self.final_lr + 0.5 * (self.lr - self.final_lr) * (1 + math.cos(angle))
 
 
@@ -98,14 +102,16 @@ def epoch_generator(seed: int, epoch: int, device: torch.device) -> torch.Genera
 def make_optimiser(module: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
     """AdamW whose weight decay leaves out biases, norms and tokens: all that has one dimension, or is a token.
 
-    Adam and SGD are as the comparators were published: an L2 penalty on every parameter.
+    Adam, RMSProp and SGD are as the comparators were published: an L2 penalty on every parameter.
     """
     if schedule.optimiser != "adamw":
-        common = {"lr": schedule.lr, "weight_decay": schedule.weight_decay, "fused": True}
+        common = {"lr": schedule.lr, "weight_decay": schedule.weight_decay}
         parameters = [p for p in module.parameters() if p.requires_grad]
         if schedule.optimiser == "adam":
-            return torch.optim.Adam(parameters, betas=schedule.betas, **common)
-        return torch.optim.SGD(parameters, momentum=schedule.betas[0], **common)
+            return torch.optim.Adam(parameters, betas=schedule.betas, fused=True, **common)
+        if schedule.optimiser == "rmsprop":
+            return torch.optim.RMSprop(parameters, alpha=schedule.betas[1], **common)
+        return torch.optim.SGD(parameters, momentum=schedule.betas[0], fused=True, **common)
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     plain = [p for name, p in named if p.ndim <= 1 or name.endswith("token")]
     decayed = [p for name, p in named if not (p.ndim <= 1 or name.endswith("token"))]

@@ -12,7 +12,7 @@ from amae.plan.variants import resolve
 from amae.runtime.errors import InputError
 from amae.settings import from_mapping
 
-NULLABLE = ("root", "boxes", "folder", "repartition", "metadata", "textures")
+NULLABLE = ("root", "boxes", "folder", "repartition", "metadata", "textures", "backbone")
 TEXT = ("results", "dataset", "preset", "table", "weights", *NULLABLE)
 NAMES = ("table2", "figure3", "audit", "localisation", "comparators", "backbones", "masks", "decisions")
 

@@ -1,18 +1,22 @@
 """The systems that a run is compared with: protocols, settings, inputs, and where their scores and records lie."""
 
+import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 from amae.comparators.methods import METHODS, code_of, method_of
 from amae.plan.datasets import has_unlabeled
-from amae.plan.paths import data_folder, of_every_seed, run_folder, variant_folder
+from amae.plan.paths import data_folder, is_made, of_every_seed, run_folder, variant_folder
 from amae.plan.variants import options, owner, settings_of
+from amae.plan.weights import RESNET18, fetched_file
+from amae.runtime.errors import InputError
 from amae.settings import from_mapping
 
 MASK_REC = "mask_rec"  # the paper's baseline, which is AMAE's own autoencoder: shown wherever there is a T_u
 MASK_REC_FOLDER = f"comparators/{MASK_REC}_Y"
-# sections of the run whose settings a method takes over
-SHARED = {MASK_REC: ("modules", "reconstruction"), "two_distributions": ("modules",)}
+# Sections of the run whose settings a method takes over.
+SHARED = dict.fromkeys((MASK_REC, "mae_multi"), ("modules", "reconstruction")) | {"two_distributions": ("modules",)}
 
 
 def all_methods() -> tuple[str, ...]:
@@ -44,12 +48,33 @@ def needed_weights(config: dict[str, Any], dataset: str, variant: str, method: s
     return f"{data_folder(config, dataset)}/{folder}mae.safetensors" if needs else []
 
 
+def needed_backbone(config: dict[str, Any], method: str) -> str | list:
+    """The ResNet-18 of ImageNet, where the method's settings ask for it: a person's file, or the one to fetch."""
+    settings = own_settings(config, method)
+    if not getattr(settings, "pretrained", False):
+        return []
+    if settings.backbone and not is_made(config, settings.backbone) and not Path(settings.backbone).is_file():
+        key = f"presets.{config['preset']}.comparators.{method}.backbone"
+        raise InputError(f"key {key}: {settings.backbone}: no such file")
+    return settings.backbone or fetched_file(config, RESNET18)
+
+
+def own_settings(config: dict[str, Any], method: str) -> Any:
+    """The preset's settings of a comparator; None where it shares the run's."""
+    if method in SHARED:
+        return None
+    given = config["presets"][config["preset"]].get("comparators", {}).get(method, {})
+    return from_mapping(method_of(method).settings, given)
+
+
 def method_settings(config: dict[str, Any], variant: str, method: str) -> str:
     """The settings of a comparator as command-line options: the run's where it shares them, else the preset's."""
     if method in SHARED:
         return " ".join(options(section, settings_of(config, variant)[section]) for section in SHARED[method])
-    given = config["presets"][config["preset"]].get("comparators", {}).get(method, {})
-    return options(method, from_mapping(method_of(method).settings, given))
+    settings = own_settings(config, method)
+    if backbone := needed_backbone(config, method):
+        settings = dataclasses.replace(settings, backbone=backbone)
+    return options(method, settings)
 
 
 def method_code(_: dict[str, Any], method: str) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from amae.comparators.methods import column, method_of
-from amae.plan.compared import MASK_REC, MASK_REC_FOLDER, compared_systems
+from amae.plan.compared import MASK_REC, MASK_REC_FOLDER, compared_systems, own_settings
 from amae.plan.datasets import anomaly_ratio, has_unlabeled
 from amae.plan.paths import PUBLISHED, of_every_seed
 from amae.plan.splits import changed_ratio
@@ -81,6 +81,8 @@ def _table2(config: dict[str, Any], dataset: str) -> list[Row]:
     for name, protocol, score in compared_systems(config, dataset):
         method, scores = method_of(name), (f"comparators/{name}_{protocol}", column(name, score))
         about = {key: value for key in ("taxonomy", "note") if (value := getattr(method, key))}
+        if getattr(own_settings(config, name), "pretrained", True) is False:
+            about["note"] = "encoder from scratch, not pre-trained"
         rows.append(_row(config, dataset, method.title, protocol, scores, **about))
     for variant, title in _imagenet_backbones(config, dataset).items():
         rows.append(_row(config, dataset, title, "N", _STAGE1, variant, taxonomy="SSL"))
@@ -133,8 +135,9 @@ def _decisions(config: dict[str, Any], dataset: str) -> list[Row]:
 
 
 def _sweep(config: dict[str, Any], dataset: str) -> list[Row]:
-    """Figure 3a: scores at every anomaly ratio; the main run stands for its own."""
-    main, rows = anomaly_ratio(config, dataset), []
+    """Figure 3a: scores at every anomaly ratio; the main run stands for its own, and for methods that need no T_u."""
+    main, rows, listed = anomaly_ratio(config, dataset), [], config["experiments"]["comparators"]
+    without = {name: f"comparators/{name}_N" for name in ("ae", "mae_multi") if name in listed}
     for ratio in config["experiments"]["anomaly_ratios"]:
         at = {"variant": "" if ratio == main else f"ar{ratio:g}", "anomaly_ratio": ratio}
         ours = ("reconstruction", "error_ratio")
@@ -142,8 +145,10 @@ def _sweep(config: dict[str, Any], dataset: str) -> list[Row]:
         rows.append(_row(config, dataset, "AMAE stage 1", "Y", _STAGE1, **at))
         rows.append(_row(config, dataset, "Error ratio (ours)", "Y", ours, **at, taxonomy="ours"))
         rows.append(_row(config, dataset, "AMAE Mask Rec.", "Y", _MASK_REC, **at))
-        if "ddad" in config["experiments"]["comparators"]:
+        if "ddad" in listed:
             rows.append(_row(config, dataset, "DDAD-AE", "Y", ("comparators/ddad_Y", "ddad_inter"), **at))
+        for name, folder in without.items():
+            rows.append(_row(config, dataset, method_of(name).title, "N", (folder, name), anomaly_ratio=ratio))
     return rows
 
 

@@ -10,7 +10,9 @@ from amae.runtime.errors import InputError
 from amae.settings import WEIGHTS_SIZES, ModelSettings
 from amae.sources.catalogue import catalogue
 
-CATALOGUED = {source.name: source.file for source in catalogue() if source.dataset == "weights"}
+FETCHED = {source.name: source.file for source in catalogue() if source.dataset == "weights"}
+RESNET18 = FETCHED["weights-resnet18-imagenet"]  # for a comparator; the others can be f_0
+CATALOGUED = {name: file for name, file in FETCHED.items() if file != RESNET18}
 IMAGENET = CATALOGUED["weights-vit-s-imagenet"]
 # By name, or as files of one's own: those that were pre-trained on the images of Medical-MAE's list.
 CHEST = {word for pair in CATALOGUED.items() if pair[1] != IMAGENET for word in pair}
@@ -27,13 +29,18 @@ def weights_file(config: dict[str, Any], dataset: str, variant: str) -> str:
     if weights == "embedded":
         return f"{PACKAGE}/mae/embedded.safetensors"
     if weights in CATALOGUED:
-        return f"{results_of(config)}/sources/weights/{CATALOGUED[weights]}"
+        return fetched_file(config, CATALOGUED[weights])
     return f"{data_folder(config, dataset)}/pretraining/mae.safetensors" if weights == "pretrain" else weights
+
+
+def fetched_file(config: dict[str, Any], file: str) -> str:
+    """Place of a file of published weights."""
+    return f"{results_of(config)}/sources/weights/{file}"
 
 
 def name_of_file(_: dict[str, Any], file: str) -> str:
     """The name in the catalogue of a file of published weights."""
-    return next(name for name, each in CATALOGUED.items() if each == file)
+    return next(name for name, each in FETCHED.items() if each == file)
 
 
 def normalisation(config: dict[str, Any], dataset: str, variant: str) -> str:

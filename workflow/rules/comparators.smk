@@ -2,6 +2,8 @@
 
 from amae.plan import compared, datasets
 
+BACKBONE = plan(compared.needed_backbone, "method")
+
 
 rule run_comparator:
     """Train a comparator under protocol N (on T_n) or Y (on T_n and T_u), and score the test images."""
@@ -9,6 +11,7 @@ rule run_comparator:
         **PACKED,
         lungs=plan(compared.needed_lungs, "dataset", "method"),
         weights=plan(compared.needed_weights, "dataset", "variant", "method"),
+        backbone=unless_touched(BACKBONE),
     output:
         state=f"{RUN}/comparators/{{method}}_{{protocol}}/state.safetensors",
         history=f"{RUN}/comparators/{{method}}_{{protocol}}/history.csv",
@@ -26,6 +29,7 @@ rule run_comparator:
     params:
         needs=optional("lungs", "weights"),
         settings=plan(compared.method_settings, "variant", "method"),
+        content=content_of(BACKBONE),
         code=plan(compared.method_code, "method"),
     shell:
         "amae compare {wildcards.method} --protocol {wildcards.protocol} --manifest {input.manifest:q}"

@@ -37,7 +37,7 @@ rule fetch_weights:
     benchmark:
         benchmark_of("fetch_{file}", SOURCE_LOGS)
     wildcard_constraints:
-        file=any_of(weights.CATALOGUED.values()),
+        file=any_of(weights.FETCHED.values()),
     conda:
         "../../environment.yml"
     params:
