@@ -12,9 +12,9 @@ from torchvision.models import resnet18
 
 from amae.comparators import autoencoder, ddad, ddad_asr, fanogan, igd, mae_multi, wgan
 from amae.comparators.interface import TestData, TrainingData
+from amae.comparators.losses import WEIGHTS, multi_scale_ssim
 from amae.comparators.settings import FAnoGanSettings, IgdSettings, MaskRecSettings, RefinedSettings
 from amae.comparators.shared import signed
-from amae.comparators.ssim import WEIGHTS, multi_scale_ssim
 from amae.mae.architecture import Architecture
 from amae.mae.model import MAE
 from amae.method.reconstruct import draw_orders, reconstruct
@@ -352,15 +352,6 @@ def test_blended_patches_follow_their_law():
     width, height = columns.sum(1), rows.sum(1)
     inner = (rows[:, 0] | rows[:, -1] | columns[:, 0] | columns[:, -1]).logical_not()
     assert (width - height)[inner].abs().max() <= 1  # a square
-
-
-def test_focal_loss_by_numpy():
-    logits = torch.randn(2, 2, 3, 3, generator=seeded())
-    target = torch.rand(2, 3, 3, generator=seeded(1)) < 0.5
-    z, y = logits.double().numpy(), target.numpy()
-    p = 1 / (1 + np.exp(z[:, 0] - z[:, 1]))  # of abnormal
-    p = np.where(y, p, 1 - p)
-    assert ddad_asr.focal_loss(logits, target).item() == pytest.approx((-((1 - p) ** 2) * np.log(p)).mean(), rel=1e-5)
 
 
 def test_refinement_leaves_the_autoencoders_as_ddad_trains_them(tmp_path, monkeypatch):

@@ -6,11 +6,11 @@ images". The published code reports the epoch of the best AUC on test images; he
 
 import pandas as pd
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from amae.comparators import ddad
 from amae.comparators.interface import Fitted, Scores, TestData, TrainingData
+from amae.comparators.losses import focal_loss
 from amae.comparators.settings import RefinedSettings
 from amae.comparators.shared import prefixed, signed, under
 from amae.data.resize import in_batches, resize
@@ -20,7 +20,6 @@ WIDTH = 128
 CHANGED = 0.5  # share of images that get a patch
 HALF_WIDTH = (0.05, 0.2)  # of a patch, in sides of the image
 CENTRE = (0.1, 0.9)  # of a patch, in sides of the image
-GAMMA = 2.0  # of the focal loss
 
 
 def make_network() -> nn.Sequential:
@@ -79,15 +78,6 @@ def blend_patches(images: Tensor, others: Tensor, generator: torch.Generator) ->
     inside = rows[:, :, None] & columns[:, None, :] & (draws[3] < CHANGED)[:, :, None]
     opacity = inside * draws[4][:, :, None]
     return images + opacity * (others - images), inside
-
-
-def focal_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean of -(1 - p)^gamma log p, p the probability of a pixel's class (Lin et al. 2017).
-
-    `logits` `(B, 2, H, W)`, `target` bool `(B, H, W)`, true where abnormal.
-    """
-    log_p = F.log_softmax(logits, dim=1).gather(1, target[:, None].long())
-    return -((1 - log_p.exp()) ** GAMMA * log_p).mean()
 
 
 def score(state: dict[str, Tensor], data: TestData, settings: RefinedSettings) -> Scores:

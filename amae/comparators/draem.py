@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from amae.comparators.interface import Fitted, Scores, TestData, TrainingData
+from amae.comparators.losses import focal_loss, ssim
 from amae.comparators.nsa import rotated_crop
 from amae.comparators.perlin import perlin_noise
 from amae.comparators.settings import DraemSettings
@@ -24,8 +25,6 @@ ABNORMAL = 0.5  # share of images with a synthetic anomaly
 SCALES = 6  # the noise has 2^0 to 2^5 cells along an axis
 THRESHOLD = 0.5  # the anomaly is where the noise is above
 MOST_OWN = 0.8  # the image's share in its anomaly is uniform below
-WINDOW, SPREAD = 11, 1.5  # pixels of SSIM's window and its standard deviation
-FOCUS = 2  # exponent of the focal loss
 POOL = 21  # pixels at 256 px over which the anomaly map is averaged
 DROPS = (0.8, 0.9)  # of the epochs, where the learning rate falls to a fifth
 
@@ -155,32 +154,4 @@ def add_textures(images: Tensor, textures: Tensor, generator: torch.Generator) -
 
 def loss(repaired: Tensor, logits: Tensor, clean: Tensor, mask: Tensor) -> Tensor:
     """Mean squared error and 1 - SSIM of the repair, and focal loss of the map, in equal parts."""
-    return F.mse_loss(repaired, clean) + 1 - ssim(repaired, clean) + focal_loss(logits, mask)
-
-
-def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Mean structural similarity of images `(B, 1, S, S)` in [0, 1], Gaussian windows of 11 px inside the images.
-
-    Source: Wang et al. 2004.
-    """
-    offset = torch.arange(WINDOW, device=a.device) - WINDOW // 2
-    weight = torch.exp(offset.square() / (-2 * SPREAD**2))
-    weight = weight / weight.sum()
-
-    def mean(x: Tensor) -> Tensor:
-        return F.conv2d(F.conv2d(x, weight.view(1, 1, -1, 1)), weight.view(1, 1, 1, -1))
-
-    mean_a, mean_b = mean(a), mean(b)
-    variances = mean(a * a) - mean_a.square() + mean(b * b) - mean_b.square()
-    covariance = mean(a * b) - mean_a * mean_b
-    likeness = (2 * mean_a * mean_b + 0.01**2) * (2 * covariance + 0.03**2)
-    return (likeness / ((mean_a.square() + mean_b.square() + 0.01**2) * (variances + 0.03**2))).mean()
-
-
-def focal_loss(logits: Tensor, mask: Tensor) -> Tensor:
-    """Mean over pixels of -(1 - p)^2 log p, p the probability of a pixel's own class, of logits `(B, 2, S, S)`.
-
-    `mask`: class 1, bool `(B, S, S)`. Source: Lin et al. 2017, without weights of the classes.
-    """
-    log_p = -F.cross_entropy(logits, mask.long(), reduction="none")
-    return ((1 - log_p.exp()) ** FOCUS * -log_p).mean()
+    return F.mse_loss(repaired, clean) + 1 - ssim(repaired, clean, span=1.0) + focal_loss(logits, mask)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 
 from amae.comparators.interface import Fitted, Scores, TestData, TrainingData
+from amae.comparators.losses import multi_scale_ssim
 from amae.comparators.settings import IgdSettings
-from amae.comparators.ssim import multi_scale_ssim
 from amae.comparators.wgan import make_critic, make_generator, with_fixed_weights
 from amae.data.resize import in_batches, resize
 from amae.mae.checkpoints import differing_shapes, list_differences, read_checkpoint

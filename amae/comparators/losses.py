@@ -1,6 +1,8 @@
-"""MS-SSIM, the structural similarity of images over several scales.
+"""Losses of several comparators: structural similarity of images, and the focal loss.
 
-Source: Wang, Simoncelli and Bovik 2003, "Multi-scale structural similarity for image quality assessment".
+Sources: Wang et al. 2004, "Image quality assessment: from error visibility to structural similarity"; Wang, Simoncelli
+and Bovik 2003, "Multi-scale structural similarity for image quality assessment"; Lin et al. 2017, "Focal loss for dense
+object detection".
 """
 
 import torch
@@ -10,7 +12,13 @@ from torch import Tensor
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # of the scales, finest first
 WINDOW, DEVIATION = 11, 1.5  # of the Gaussian window, in pixels
 K1, K2 = 0.01, 0.03
+FOCUS = 2  # exponent of the focal loss
 TINY = 1e-6  # least factor: a negative one has no power, and at 0 the slope of a power is infinite
+
+
+def ssim(x: Tensor, y: Tensor, span: float) -> Tensor:
+    """Mean structural similarity of images `(B, C, S, S)` over all places of the window; `span` as below."""
+    return _parts(x, y, span)[0].mean()
 
 
 def multi_scale_ssim(x: Tensor, y: Tensor, span: float) -> Tensor:
@@ -43,3 +51,12 @@ def _parts(x: Tensor, y: Tensor, span: float) -> tuple[Tensor, Tensor]:
     c1, c2 = (K1 * span) ** 2, (K2 * span) ** 2
     structure = (2 * covariance + c2) / (var_x + var_y + c2)
     return structure * (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1), structure
+
+
+def focal_loss(logits: Tensor, mask: Tensor) -> Tensor:
+    """Mean over pixels of -(1 - p)^2 log p, p the probability of a pixel's own class, of logits `(B, 2, S, S)`.
+
+    `mask`: class 1, bool `(B, S, S)`. Classes have no weights.
+    """
+    log_p = -F.cross_entropy(logits, mask.long(), reduction="none")
+    return ((1 - log_p.exp()) ** FOCUS * -log_p).mean()
