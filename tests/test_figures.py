@@ -18,6 +18,7 @@ from amae.figures.curves import (
     plot_training,
 )
 from amae.figures.distributions import plot_histograms, plot_pseudo_labels
+from amae.figures.dots import plot_audit
 from amae.figures.gallery import BACKGROUND, BOX, HIDDEN_GREY, _masked, choose_examples, plot_gallery, title_rows
 from amae.runtime.errors import InputError
 
@@ -146,3 +147,18 @@ def test_examples_are_the_extremes(scores):
     assert choose_examples(shuffled, "stage1", 3)["most anomalous"] == ["image-00", "image-01", "image-02"]
     with pytest.raises(InputError, match="no score 'missing'"):
         choose_examples(scores, "missing", 1)
+
+
+def test_audit_shows_methods_views_and_the_strongest_shortcuts(tmp_path):
+    rows = [("detector_Y/detector", "all", 0.95), ("detector_Y/detector", "view=PA", 0.9), ("ae_N/ae", "all", 0.6)]
+    rows += [("ae_N/ae", "view=PA", None), ("stage1/p_abnormal", "all", 0.7), ("mean_intensity", "all", 0.12)]
+    table = pd.DataFrame(rows, columns=["score", "group", "auc"])
+    table["auc_low"], table["auc_high"] = table["auc"] - 0.05, table["auc"] + 0.03
+    picture = assert_same_file_twice(lambda path: plot_audit(table, path), tmp_path)
+    line = (picture == (0x33, 0x22, 0x88)).all(2)  # mean intensity, turned round: 0.88, a dashed line
+    dots = (picture == (0x00, 0x72, 0xB2)).all(2)
+    place = np.flatnonzero(line.sum(0) > 20).mean()
+    ends = np.flatnonzero(dots.any(0))
+    assert ends[0] < place < ends[-1]  # between the intervals of AE and of the detector
+    with pytest.raises(InputError, match="no method has an AUC"):
+        plot_audit(table[table["score"] == "mean_intensity"], tmp_path / "none.png")

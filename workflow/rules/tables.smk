@@ -84,3 +84,22 @@ rule audit_scores:
         "amae audit --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
         " --score-tables {input.scores:q} --seeds {params.seeds} --dataset {wildcards.dataset:q} {params.exposure}"
         " --caveats={params.caveats:q} --table {output.table:q} --text {output.text:q} 2>&1 | tee {log:q}"
+
+
+rule plot_audit:
+    """Every method of the audit as a dot with its interval, and the strongest shortcuts as lines."""
+    input:
+        audit=f"{DATA}/tables/audit.csv",
+    output:
+        figure=shown(f"{DATA}/tables/audit.png", "audit_figure", "5 Experiments", "audit, as a figure"),
+    log:
+        log_of("plot_audit", DATA_LOGS),
+    benchmark:
+        benchmark_of("plot_audit", DATA_LOGS)
+    conda:
+        "../../environment.yml"
+    params:
+        caveats=plan(captions.caption_of, "dataset"),
+        code=code("plot_audit"),
+    shell:
+        "amae plot-audit --audit {input.audit:q} --figure {output.figure:q} 2>&1 | tee {log:q}"

@@ -11,7 +11,7 @@ FIGURE3B = plan(targets.of_experiment, key="figure3", names=["figures/figure3b.p
 FIGURE3C = plan(targets.of_experiment, key="figure3", names=["figures/figure3c.png"])
 MASKS = plan(targets.of_experiment, key="figure3", names=["tables/masks_ablation.md"], stage2=True)
 SENSITIVITY = plan(targets.of_experiment, key="figure3", names=["tables/sensitivity.md"], stage2=True)
-AUDIT = plan(targets.of_experiment, key="audit", names=["tables/audit.md"])
+AUDIT = plan(targets.of_experiment, key="audit", names=["tables/audit.md", "tables/audit.png"])
 LOCALISATION = plan(targets.localisation)
 
 
