@@ -38,6 +38,7 @@ def write_model(path: Path, size: int, conversion: str) -> Path:
         "auc_p": {},
         "implied_auc": {},
         "no_calls": {},
+        "mask_noise_of_run": {},
         "mask_noise": 0.5,
         "files": {"manifest": "0" * 64},
         "versions": {"amae": "0"},

@@ -146,13 +146,16 @@ def test_rounds_of_masks_make_their_noise_small(exported, monkeypatch):
 
     def drawn(model, images, draw):
         noisy = truth + rng.standard_normal(len(truth))
-        return pd.DataFrame({"inter": noisy, "error_ratio": truth}), None, None
+        columns = {"inter": noisy, "mask_rec": truth, "error_ratio": truth, "error_ratio_patch": noisy}
+        return pd.DataFrame(columns), None, None
 
     monkeypatch.setattr(module, "score_images", drawn)
     model = load_model(exported)
     settings, noise = module.quiet(model, np.zeros((4000, 1, 1), np.uint8))
     assert settings.masks == 4 * 4  # 4 rounds: 1 / 2 / sqrt(4) = 0.25 at most, but for the estimate's error
     assert abs(noise - 0.25) < 0.01
+    shares = module.mask_noise(model, np.zeros((4000, 1, 1), np.uint8), settings)
+    assert shares == pytest.approx({"inter": 0.5, "mask_rec": 0, "error_ratio": 0, "error_ratio_patch": 0.5}, abs=0.02)
 
 
 def test_lungs_are_those_of_the_workflow(finished, exported, files):
@@ -735,6 +738,7 @@ def test_the_best_score_is_chosen_without_labels(finished, exported, files, tmp_
     about, tensors = read_safetensors(exported)
     table = pd.read_csv(exported.with_name("separation.csv"), index_col="score")
     assert table["auc_p"].to_dict() == pytest.approx(about["auc_p"])
+    assert (table["mask_noise"].drop(["detector", "stage1"]) > 0).all()
     assert table["implied_auc"].to_numpy() == pytest.approx((table["auc_p"].to_numpy() - 0.2) / 0.6)  # AR is 0.6
     write_tensors(tensors, tmp_path / "model", about | {"auc_p": {"inter": 0.6, "stage1": 0.7}})
     score(tmp_path / "model", tmp_path / "out", files[0], options=("--score", "auto"))

@@ -24,7 +24,7 @@ from amae.method.scores import DESCRIPTIONS, MODULE_SCORES
 from amae.method.stage1 import frozen_features, load_head
 from amae.predict.domain import MASKS, held_out_distances
 from amae.predict.model import Model, card_of, load_model, save_model
-from amae.predict.score import BATCH, quiet, score_images
+from amae.predict.score import BATCH, mask_noise, quiet, score_images
 from amae.runtime.device import choose_device
 from amae.runtime.errors import InputError, naming
 from amae.runtime.files import atomic, read_csv, rows_of, sha256, write_csv
@@ -49,7 +49,7 @@ def export(
     trained_detector: p.TrainedDetector,
     model: p.Model,
     card: p.file("model card to write (.md)"),
-    separation: p.file("AUCp of each score, and the AUC that it implies, to write (.csv)"),
+    separation: p.file("AUCp, the AUC that it implies and the noise of the masks, of each score, to write (.csv)"),
     measured: p.optional(p.file("metrics of the run's test images, for the card (.csv)")) = None,
     dataset: p.DatasetName,
     conversion: p.Conversion = "minmax",
@@ -102,7 +102,8 @@ def export(
     save_model(dataclasses.replace(trained, about=about | learned, arrays=arrays), model)
     with atomic(card) as temporary:
         temporary.write_text(card_of(load_model(model)), encoding="utf-8")
-    columns = {"auc_p": learned["auc_p"], "implied_auc": learned["implied_auc"]}
+    names = {"auc_p": "auc_p", "implied_auc": "implied_auc", "mask_noise": "mask_noise_of_run"}
+    columns = {column: learned[name] for column, name in names.items()}
     write_csv(pd.DataFrame(columns, index=pd.Index(DESCRIPTIONS, name="score")).astype(float).reset_index(), separation)
 
 
@@ -144,6 +145,7 @@ def _describe_training(
     }
     sample = parts.get("calibration", normal).head(LIMIT_IMAGES)
     masks, noise = quiet(model, packed[sample["row"].to_numpy()])
+    reconstruction = ReconstructionSettings(**model.about["reconstruction"])
     model = dataclasses.replace(model, about=model.about | {"masks_of_new_images": dataclasses.asdict(masks)})
     _, maps = _score(model, normal.head(LIMIT_IMAGES), packed)
     found = {
@@ -152,6 +154,7 @@ def _describe_training(
         "map_limit": max(float(np.percentile(maps, LIMIT_PERCENTILE)), 1e-6),
         "masks_of_new_images": dataclasses.asdict(masks),
         "mask_noise": noise,
+        "mask_noise_of_run": mask_noise(model, packed[sample["row"].to_numpy()], reconstruction),
         "auc_p": {},
         "no_calls": {},
     }

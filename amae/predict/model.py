@@ -180,7 +180,8 @@ def _quality(about: dict[str, Any]) -> list[str]:
         implied = about["implied_auc"].get(score)
         cells = ("not known" if value is None else f"{value:.2f}" for value in (auc_p, implied))
         rows.append((f"`{score}`: {meaning}", known, *cells))
-    masks = about["masks_of_new_images"]["masks"]
+    masks, run = about["masks_of_new_images"]["masks"], about["reconstruction"]
+    noise = ", ".join(f"`{name}` {share:.0%}" for name, share in about["mask_noise_of_run"].items())
     return [
         *_table(["score", "AUC on test images, 95 % interval", "AUCp", "AUC implied by it"], rows),
         "",
@@ -190,7 +191,8 @@ def _quality(about: dict[str, Any]) -> list[str]:
         "",
         "The AUC of the scores of modules A and B was measured with the masks of the run's test images, AUCp with",
         f"those of new images: {masks} an image. The noise of these masks is",
-        f"{about['mask_noise']:.0%} of the spread of normal images (the worse of `inter` and `error_ratio`).",
+        f"{about['mask_noise']:.0%} of the spread of normal images (the worse of `inter` and `error_ratio`). With the",
+        f"run's own {run['masks']} {run['mask_scheme']} masks it is: {noise}.",
     ]
 
 

@@ -13,7 +13,7 @@ from amae.data.images import in_order
 from amae.data.resize import resize
 from amae.method.detector import score_maps
 from amae.method.reconstruct import draw_orders, reconstruct
-from amae.method.scores import DESCRIPTIONS, evidence_map, reconstruction_scores
+from amae.method.scores import DESCRIPTIONS, MODULE_SCORES, evidence_map, reconstruction_scores
 from amae.method.stage1 import frozen_features
 from amae.predict.calibration import OperatingPoint, percentiles
 from amae.predict.domain import distance_limit, distances, image_flags
@@ -59,16 +59,23 @@ def quiet(model: Model, images: np.ndarray) -> tuple[ReconstructionSettings, flo
     """
     run = ReconstructionSettings(**model.about["reconstruction"])
     once = _complementary(run, model.encoder.architecture.patches)
-    settings = dataclasses.asdict(once)
-    measured = dataclasses.replace(model, about=model.about | {"masks_of_new_images": settings})
+    share = max(mask_noise(model, images, once)[name] for name in ("inter", "error_ratio"))
+    rounds = min(MOST_ROUNDS, max(1, int(np.ceil((share / QUIET) ** 2))))
+    return dataclasses.replace(once, masks=once.masks * rounds), share / rounds**0.5
+
+
+def mask_noise(model: Model, images: np.ndarray, settings: ReconstructionSettings) -> dict[str, float]:
+    """Noise of these masks in each score of modules A and B, as a share of the spread of images uint8 `(N, H, W)`.
+
+    The noise is the standard deviation of an image's score over draws of the masks, the spread that between images.
+    """
+    measured = dataclasses.replace(model, about=model.about | {"masks_of_new_images": dataclasses.asdict(settings)})
     drawn = np.stack(
-        [score_images(measured, images, draw)[0][["inter", "error_ratio"]].to_numpy() for draw in range(1, DRAWS + 1)]
+        [score_images(measured, images, n)[0][list(MODULE_SCORES)].to_numpy() for n in range(1, DRAWS + 1)]
     )
     noise = drawn.var(0, ddof=1).mean(0)
     spread = np.maximum(drawn.mean(0).var(0, ddof=1) - noise / DRAWS, 1e-30)
-    share = float(np.sqrt(noise / spread).max())
-    rounds = min(MOST_ROUNDS, max(1, int(np.ceil((share / QUIET) ** 2))))
-    return dataclasses.replace(once, masks=once.masks * rounds), share / rounds**0.5
+    return dict(zip(MODULE_SCORES, np.sqrt(noise / spread).tolist(), strict=True))
 
 
 def _complementary(settings: ReconstructionSettings, patches: int) -> ReconstructionSettings:
