@@ -35,6 +35,7 @@ def predict(
     workers: p.Workers = 1,
     device: p.Device = "auto",
     gpus: p.Gpus = 1,
+    jobs_per_card: p.JobsPerCard = 1,
 ) -> None:
     """Score new radiographs: table, heat maps, overlays, contact sheet, and one page that opens offline.
 
@@ -50,7 +51,7 @@ def predict(
     from amae.runtime.device import choose_device
     from amae.runtime.files import write_csv
 
-    trained = load_model(model, choose_device(device, gpus))
+    trained = load_model(model, choose_device(device, gpus, jobs_per_card))
     if score not in SCORES:
         raise InputError(f"--score: found {score!r}, expected one of {', '.join(SCORES)}")
     if dicom:

@@ -28,7 +28,7 @@ RUN = paths.run_folder(config, "{dataset}", "{variant}", "{seed}")  # everything
 DATA_LOGS = f"{DATA}/logs"
 RUN_LOGS = f"{DATA_LOGS}/{{variant}}seed{{seed}}"
 CORES = jobs.cores_of(config)
-GPU = dict(gpu=1, device=config["device"])
+GPU = dict(gpu=1, device=config["device"], jobs_per_card=config["jobs_per_card"])
 
 
 def any_of(names):

@@ -32,8 +32,9 @@ rule run_comparator:
         "amae compare {wildcards.method} --protocol {wildcards.protocol} --manifest {input.manifest:q}"
         " --images {input.images:q} --index {input.index:q} {params.needs} --state {output.state:q}"
         " --history {output.history:q} --record {output.record:q} --scores {output.scores:q}"
-        " {params.settings} --seed {wildcards.seed} --device {resources.device}"
-        " --gpus {resources.gpu} 2>&1 | tee {log:q}"
+        " {params.settings} --seed {wildcards.seed}"
+        " --device {resources.device} --gpus {resources.gpu} --jobs-per-card {resources.jobs_per_card}"
+        " 2>&1 | tee {log:q}"
 
 
 rule measure_comparison:

@@ -39,7 +39,9 @@ rule export_model:
         " --model-a {input.model_a:q} --model-b {input.model_b:q} --trained-detector {input.trained_detector:q}"
         " --measured {input.measured:q} --model {output.model:q} --card {output.card:q}"
         " --dataset {wildcards.dataset} --conversion {params.conversion} --square {params.square} {params.settings}"
-        " --seed {wildcards.seed} --device {resources.device} --gpus {resources.gpu} 2>&1 | tee {log:q}"
+        " --seed {wildcards.seed}"
+        " --device {resources.device} --gpus {resources.gpu} --jobs-per-card {resources.jobs_per_card}"
+        " 2>&1 | tee {log:q}"
 
 
 rule predict_radiographs:
@@ -65,5 +67,6 @@ rule predict_radiographs:
         code=code("predict"),
     shell:
         "amae predict {input.radiographs:q} --model {input.model:q} --output {output.folder:q} --score {params.score:q}"
-        " --specificity {params.specificity} --workers {threads} --device {resources.device} --gpus {resources.gpu}"
+        " --specificity {params.specificity} --workers {threads}"
+        " --device {resources.device} --gpus {resources.gpu} --jobs-per-card {resources.jobs_per_card}"
         " 2>&1 | tee {log:q}"

@@ -29,7 +29,8 @@ rule train_stage1:
         "amae train-stage1 --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
         " --lungs {input.lungs:q} --weights {input.weights:q} --head {output.head:q}"
         " --history {output.history:q} --record {output.record:q} {params.settings} --seed {wildcards.seed}"
-        " --device {resources.device} --gpus {resources.gpu} 2>&1 | tee {log:q}"
+        " --device {resources.device} --gpus {resources.gpu} --jobs-per-card {resources.jobs_per_card}"
+        " 2>&1 | tee {log:q}"
 
 
 rule score_stage1:
@@ -54,7 +55,8 @@ rule score_stage1:
     shell:
         "amae score-stage1 --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
         " --weights {input.weights:q} --head {input.head:q} --stage1-scores {output.scores:q}"
-        " --device {resources.device} --gpus {resources.gpu} 2>&1 | tee {log:q}"
+        " --device {resources.device} --gpus {resources.gpu} --jobs-per-card {resources.jobs_per_card}"
+        " 2>&1 | tee {log:q}"
 
 
 rule score_probe:
@@ -79,7 +81,8 @@ rule score_probe:
     shell:
         "amae score-probe --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
         " --weights {input.weights:q} {params.settings} --probe-scores {output.scores:q}"
-        " --device {resources.device} --gpus {resources.gpu} 2>&1 | tee {log:q}"
+        " --device {resources.device} --gpus {resources.gpu} --jobs-per-card {resources.jobs_per_card}"
+        " 2>&1 | tee {log:q}"
 
 
 rule export_pseudo_labels:

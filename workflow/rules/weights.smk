@@ -30,7 +30,9 @@ rule pretrain_mae:
     shell:
         "amae pretrain --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
         " --weights {output.weights:q} --history {output.history:q} --record {output.record:q}"
-        " {params.sizes} {params.settings} --device {resources.device} --gpus {resources.gpu} 2>&1 | tee {log:q}"
+        " {params.sizes} {params.settings}"
+        " --device {resources.device} --gpus {resources.gpu} --jobs-per-card {resources.jobs_per_card}"
+        " 2>&1 | tee {log:q}"
 
 
 rule import_weights:
