@@ -3,7 +3,7 @@
 import shlex
 from re import escape
 
-from amae.plan import InputError, check, compared, datasets, jobs, paths, stage2, variants, watched
+from amae.plan import InputError, check, compared, datasets, demand, jobs, paths, stage2, variants, watched
 
 
 def refusing(function, *given, **named):
@@ -28,7 +28,6 @@ RUN = paths.run_folder(config, "{dataset}", "{variant}", "{seed}")  # everything
 DATA_LOGS = f"{DATA}/logs"
 RUN_LOGS = f"{DATA_LOGS}/{{variant}}seed{{seed}}"
 CORES = jobs.cores_of(config)
-GPU = dict(gpu=1, device=config["device"], jobs_per_card=config["jobs_per_card"])
 
 
 def any_of(names):
@@ -100,6 +99,19 @@ def optional(*names):
 def of_stage2(*names):
     """An input function: these files of the replicate, where the data set has unlabeled images."""
     return plan(stage2.files, "dataset", "variant", "seed", names=names)
+
+
+def needs(rule):
+    """Resources of a rule's jobs; memory (MB) and time (minutes) grow with the images and with each attempt."""
+
+    def mem_mb(wildcards, attempt):
+        return refusing(demand.memory_of, config, rule, wildcards.get("dataset"), attempt)
+
+    def runtime(wildcards, threads, attempt):
+        known = {name: value.rstrip("/") for name, value in wildcards.items()}
+        return refusing(demand.runtime_of, config, rule, known, threads, attempt)
+
+    return dict(mem_mb=mem_mb, runtime=runtime, **demand.gpu_of(config, rule))
 
 
 def settings_of(section):

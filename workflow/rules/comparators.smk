@@ -22,7 +22,7 @@ rule run_comparator:
         "../../environment.yml"
     threads: CORES
     resources:
-        **GPU,
+        **needs("run_comparator"),
     params:
         needs=optional("lungs", "weights"),
         settings=plan(compared.method_settings, "variant", "method"),
@@ -50,6 +50,8 @@ rule measure_comparison:
         benchmark_of("measure_comparison")
     conda:
         "../../environment.yml"
+    resources:
+        **needs("measure_comparison"),
     params:
         code=code("measure_scores"),
     shell:
@@ -69,6 +71,8 @@ rule check_setting:
         benchmark_of("check_setting")
     conda:
         "../../environment.yml"
+    resources:
+        **needs("check_setting"),
     params:
         ratio=plan(datasets.ratio_option, "dataset"),
         code=code("check_setting"),

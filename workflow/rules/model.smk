@@ -27,7 +27,7 @@ rule export_model:
         "../../environment.yml"
     threads: CORES
     resources:
-        **GPU,
+        **needs("export_model"),
     params:
         conversion=quoted("conversion"),
         square=quoted("square"),
@@ -59,7 +59,7 @@ rule predict_radiographs:
         "../../environment.yml"
     threads: 64
     resources:
-        **GPU,
+        **needs("predict_radiographs"),
     params:
         score=config["predict"]["score"],
         specificity=config["predict"]["specificity"],

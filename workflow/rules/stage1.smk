@@ -21,7 +21,7 @@ rule train_stage1:
         "../../environment.yml"
     threads: CORES
     resources:
-        **GPU,
+        **needs("train_stage1"),
     params:
         settings=settings_of("stage1"),
         code=code("train_stage1"),
@@ -49,7 +49,7 @@ rule score_stage1:
         "../../environment.yml"
     threads: CORES
     resources:
-        **GPU,
+        **needs("score_stage1"),
     params:
         code=code("score_stage1"),
     shell:
@@ -74,7 +74,7 @@ rule score_probe:
         "../../environment.yml"
     threads: CORES
     resources:
-        **GPU,
+        **needs("score_probe"),
     params:
         settings=plan(compared.method_settings, "variant", method="pu_probe"),
         code=code("score_probe"),
@@ -97,6 +97,8 @@ rule export_pseudo_labels:
         benchmark_of("export_pseudo_labels")
     conda:
         "../../environment.yml"
+    resources:
+        **needs("export_pseudo_labels"),
     params:
         settings=settings_of("pseudo_labels"),
         code=code("export_pseudo_labels"),

@@ -19,7 +19,7 @@ rule train_module:
         "../../environment.yml"
     threads: CORES
     resources:
-        **GPU,
+        **needs("train_module"),
     params:
         settings=settings_of("modules"),
         code=code("train_module"),
@@ -50,7 +50,7 @@ rule reconstruct_test:
         "../../environment.yml"
     threads: CORES
     resources:
-        **GPU,
+        **needs("reconstruct_test"),
     params:
         settings=settings_of("reconstruction"),
         code=code("reconstruct"),

@@ -22,7 +22,7 @@ rule pretrain_mae:
         "../../environment.yml"
     threads: CORES
     resources:
-        **GPU,
+        **needs("pretrain_mae"),
     params:
         sizes=variants.options_of(config, "", "mae"),
         settings=variants.options_of(config, "", "pretrain"),
@@ -47,6 +47,8 @@ rule import_weights:
         benchmark_of("{variant}import_weights", DATA_LOGS)
     conda:
         "../../environment.yml"
+    resources:
+        **needs("import_weights"),
     params:
         sizes=plan(weights.sizes_options, "dataset", "variant"),
         normalisation=plan(weights.normalisation, "dataset", "variant"),
