@@ -1,9 +1,10 @@
-"""A Slurm cluster of one machine, in a temporary folder: real daemons, four cores, two cards that are plain files."""
+"""A Slurm cluster of one machine, in a temporary folder: real daemons, four cores, two invented cards."""
 
 import os
 import secrets
 import shutil
 import socket
+import stat
 import subprocess
 import time
 from collections.abc import Iterator
@@ -36,10 +37,10 @@ def cluster(folder: Path) -> Iterator[None]:
     key.write_bytes(secrets.token_bytes(128))
     key.chmod(0o400)
     CONF.parent.mkdir(parents=True, exist_ok=True)
-    written = {
-        CONF: _slurm_conf(folder),
-        CONF.with_name("gres.conf"): f"{OURS}\nName=gpu File=/dev/tty[0-{CARDS - 1}]\n",
-    }
+    for card in range(CARDS):  # devices like /dev/null; of plain files Slurm sets no CUDA_VISIBLE_DEVICES
+        os.mknod(folder / f"card{card}", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+    gres = f"{OURS}\nName=gpu File={folder}/card[0-{CARDS - 1}]\n"
+    written = {CONF: _slurm_conf(folder), CONF.with_name("gres.conf"): gres}
     for path, text in written.items():
         path.write_text(text)
     munge = {name: folder / f"munge.{name}" for name in ("socket", "pid-file", "log-file", "seed-file")}

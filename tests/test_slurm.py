@@ -75,11 +75,11 @@ def test_the_chain_ends_as_a_local_run_though_one_of_two_trainings_side_by_side_
     words = ["--retries", "0", "--resources", "gpu=2"]
     first, log = start(["env", path, *submit(*words)], project.folder, tmp_path / "log"), tmp_path / "log"
     states = [project.folder / module / ".mae.unfinished.pt" for module in MODULES]
-    wait_for(lambda: all(state.exists() for state in states), first, seconds=200)
+    wait_for(lambda: all(state.exists() for state in states), first, seconds=500)
     trainings = {comment[-1]: job for job, comment in running().items() if "rule_train_module" in comment}
     assert trainings.keys() == {"A", "B"}
     subprocess.run(["scancel", trainings["B"]], check=True)
-    assert first.wait(timeout=120) != 0
+    assert first.wait(timeout=240) != 0
     output = log.read_text()
     print(output)
     assert f"SLURM-job '{trainings['B']}' failed, SLURM status is: 'CANCELLED'" in output

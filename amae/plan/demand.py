@@ -44,7 +44,7 @@ DEMANDS = {
     "fetch_weights": Demand(1_000, 100, seconds=1.0),
     "convert_images": Demand(1_000, 10, seconds=0.6),
     "segment_lungs": Demand(1_500, 150, seconds=0.05),
-    "pretrain_mae": Demand(4_000, 150, gflop=13, section="pretrain"),
+    "pretrain_mae": Demand(8_000, 150, gflop=13, section="pretrain"),
     "import_weights": Demand(1_500, 0),
     "train_stage1": Demand(4_000, 250, gflop=10, section="stage1"),
     "score_stage1": Demand(3_000, 150, gflop=10),
