@@ -4,6 +4,7 @@ They grow with the number and size of the images, and with each attempt after a 
 measurements behind them.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -89,6 +90,19 @@ def gpu_of(config: dict[str, Any], rule: str) -> dict[str, int | str]:
         return {"gpu": 0}
     wanted = config["device"]
     return {"gpu": int(wanted != "cpu"), "device": wanted, "jobs_per_card": config["jobs_per_card"]}
+
+
+def resources_of(config: dict[str, Any], rule: str, call: Callable[..., int]) -> dict[str, Any]:
+    """Resources of a rule as Snakemake takes them, memory and time as functions; `call` calls and reports InputError."""
+
+    def mem_mb(wildcards: Mapping[str, str], attempt: int) -> int:
+        return call(memory_of, config, rule, wildcards.get("dataset"), attempt)
+
+    def runtime(wildcards: Mapping[str, str], threads: int, attempt: int) -> int:
+        known = {name: value.rstrip("/") for name, value in wildcards.items()}
+        return call(runtime_of, config, rule, known, threads, attempt)
+
+    return {"mem_mb": mem_mb, "runtime": runtime, **gpu_of(config, rule)}
 
 
 def memory_of(config: dict[str, Any], rule: str, dataset: str | None, attempt: int) -> int:

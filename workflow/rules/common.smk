@@ -103,15 +103,7 @@ def of_stage2(*names):
 
 def needs(rule):
     """Resources of a rule's jobs; memory (MB) and time (minutes) grow with the images and with each attempt."""
-
-    def mem_mb(wildcards, attempt):
-        return refusing(demand.memory_of, config, rule, wildcards.get("dataset"), attempt)
-
-    def runtime(wildcards, threads, attempt):
-        known = {name: value.rstrip("/") for name, value in wildcards.items()}
-        return refusing(demand.runtime_of, config, rule, known, threads, attempt)
-
-    return dict(mem_mb=mem_mb, runtime=runtime, **demand.gpu_of(config, rule))
+    return demand.resources_of(config, rule, refusing)
 
 
 def settings_of(section):
