@@ -93,7 +93,7 @@ def gpu_of(config: dict[str, Any], rule: str) -> dict[str, int | str]:
 
 
 def resources_of(config: dict[str, Any], rule: str, call: Callable[..., int]) -> dict[str, Any]:
-    """Resources of a rule as Snakemake takes them, memory and time as functions; `call` calls and reports InputError."""
+    """Resources of a rule as Snakemake takes them: memory and time as functions, which `call` calls."""
 
     def mem_mb(wildcards: Mapping[str, str], attempt: int) -> int:
         return call(memory_of, config, rule, wildcards.get("dataset"), attempt)
