@@ -70,7 +70,8 @@ def noting(folder, notes):
 
 @pytest.mark.slurm
 def test_the_chain_ends_as_a_local_run_though_one_of_two_trainings_side_by_side_is_cancelled(slurm, tmp_path):
-    project = copy_sources(tmp_path / "project")
+    project, local = copy_sources(tmp_path / "project"), copy_sources(tmp_path / "local")
+    alone = start(local.command(config=(LONGER,)), local.folder, tmp_path / "local.log")  # meanwhile
     path = noting(tmp_path / "bin", tmp_path / "notes")
     words = ["--retries", "0", "--resources", "gpu=2"]
     first, log = start(["env", path, *submit(*words)], project.folder, tmp_path / "log"), tmp_path / "log"
@@ -95,8 +96,7 @@ def test_the_chain_ends_as_a_local_run_though_one_of_two_trainings_side_by_side_
     said = (project.results / "logs/seed0/train_module_B.log").read_text()
     assert int(re.search(r"continuing after epoch (\d+)", said)[1]) >= 1
 
-    local = copy_sources(tmp_path / "local")
-    assert local.run(config=(LONGER,))[0] == 0
+    assert alone.wait(timeout=300) == 0
     assert tables(project) == tables(local)
 
 
