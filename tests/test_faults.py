@@ -20,7 +20,7 @@ from amae.cli import main
 from amae.mae.checkpoints import read_safetensors, write_tensors
 from amae.runtime.errors import InputError
 from amae.runtime.files import atomic, open_sealed, seal
-from amae.runtime.lock import LOCK, claim
+from amae.runtime.lock import LOCK, claim, in_turn
 from amae.sources.unpack import unpack
 
 OUTPUTS = {  # of a command, by option
@@ -141,6 +141,16 @@ def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, capsys):
     claim(tmp_path / "out")
     assert "cannot be locked (No locks available): start one run at a time" in capsys.readouterr().err
     assert LOCK not in os.environ
+    with in_turn(tmp_path / "record"):
+        pass
+    assert "cannot be locked (No locks available): start one job at a time" in capsys.readouterr().err
+    monkeypatch.setenv(LOCK, str(tmp_path / "out/.lock"))  # the run's machine has locks, that of the job has none
+    assert main(["inspect", "no-such-model"]) == 2
+    warning, error = capsys.readouterr().err.splitlines()
+    assert (
+        warning == f"warning: {tmp_path}/out/.lock cannot be locked here (No locks available): start one run at a time"
+    )
+    assert "no-such-model" in error
 
 
 def damage(path):

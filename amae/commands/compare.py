@@ -44,11 +44,12 @@ def compare(
     seed: p.Seed = 0,
     device: p.Device = "auto",
     gpus: p.Gpus = 1,
+    jobs_per_card: p.JobsPerCard = 1,
 ) -> None:
     """Train a comparator, and score the test images with it."""
     about = METHODS[method]
     files = _needed(method, about, protocol, lungs, weights)
-    where = choose_device(device, gpus)
+    where = choose_device(device, gpus, jobs_per_card)
     packed = manifest, images, index
     what = {"method": method, "protocol": protocol, **dataclasses.asdict(settings)}
     inputs = dict(zip(("manifest", "images", "index"), packed, strict=True)) | files

@@ -61,13 +61,14 @@ def export(
     seed: p.Seed = 0,
     device: p.Device = "auto",
     gpus: p.Gpus = 1,
+    jobs_per_card: p.JobsPerCard = 1,
 ) -> None:
     """Put a trained model and all that scoring a new radiograph needs into one file, with a card to read.
 
     The settings of stage 1 and of the modules are those of their trainings. Without an anomaly ratio the implied AUC
     uses the detector's estimate of it.
     """
-    where = choose_device(device, gpus)
+    where = choose_device(device, gpus, jobs_per_card)
     encoder, a, b = (load_weights(path, where) for path in (weights, model_a, model_b))
     files = {"manifest": manifest, "images": images, "index": index, "lungs_table": lungs_table, "weights": weights}
     files |= {"head": head, "model_a": model_a, "model_b": model_b, "trained_detector": trained_detector}

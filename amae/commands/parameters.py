@@ -86,6 +86,7 @@ Maps = file("mean maps of both modules (.npz)")
 Seed = Annotated[int, whole(0, "seed")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], meaning("auto takes a GPU where there is one")]
 Gpus = Annotated[int, whole(0, "GPUs granted; 0 forces the CPU")]
+JobsPerCard = Annotated[int, whole(1, "jobs that may share a GPU; the others wait")]
 Workers = Annotated[int, whole(1, "processes")]
 
 # Scores, tables and figures

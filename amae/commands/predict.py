@@ -37,6 +37,7 @@ def predict(
     workers: p.Workers = 1,
     device: p.Device = "auto",
     gpus: p.Gpus = 1,
+    jobs_per_card: p.JobsPerCard = 1,
 ) -> None:
     """Score new radiographs: table, heat maps, overlays, contact sheet, and one page that opens offline.
 
@@ -52,7 +53,7 @@ def predict(
     from amae.runtime.device import choose_device
     from amae.runtime.files import write_csv
 
-    trained = load_model(model, choose_device(device, gpus))
+    trained = load_model(model, choose_device(device, gpus, jobs_per_card))
     if score == "auto":
         score = _best_separating(trained.about["auc_p"])
     if score not in SCORES:

@@ -33,9 +33,10 @@ def pretrain(
     seed: p.Seed = 0,
     device: p.Device = "auto",
     gpus: p.Gpus = 1,
+    jobs_per_card: p.JobsPerCard = 1,
 ) -> None:
     """Pre-train a masked autoencoder on T_n and, where there is one, T_u; their labels play no part."""
-    where = choose_device(device, gpus)
+    where = choose_device(device, gpus, jobs_per_card)
     chosen, packed = load_splits(manifest, images, index, "train_normal", "train_unlabeled")
     batch = stored_images(packed, chosen["row"].to_numpy(), where)
     inputs = {"manifest": manifest, "images": images, "index": index}

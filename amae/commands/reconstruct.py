@@ -32,9 +32,10 @@ def reconstruct(
     seed: p.Seed = 0,
     device: p.Device = "auto",
     gpus: p.Gpus = 1,
+    jobs_per_card: p.JobsPerCard = 1,
 ) -> None:
     """Reconstruct the test images with both modules under the same masks, and score them."""
-    where = choose_device(device, gpus)
+    where = choose_device(device, gpus, jobs_per_card)
     chosen, packed = load_splits(manifest, images, index, "test")
     ids, rows = chosen["image_id"].tolist(), chosen["row"].to_numpy()
     inputs = {"manifest": manifest, "images": images, "index": index, "model_a": model_a, "model_b": model_b}

@@ -22,12 +22,13 @@ def score_probe(
     pu_probe: ProbeSettings = ProbeSettings(),
     device: p.Device = "auto",
     gpus: p.Gpus = 1,
+    jobs_per_card: p.JobsPerCard = 1,
 ) -> None:
     """Score T_u with the positive-unlabeled probe, out of fold, for pseudo-labels of our own.
 
     The probe is given which image is of T_u, and no label. The table is as stage 1 writes its own.
     """
-    where = choose_device(device, gpus)
+    where = choose_device(device, gpus, jobs_per_card)
     chosen, packed = load_splits(manifest, images, index, "train_normal", "train_unlabeled")
     encoder = load_for_size(weights, packed.shape[1], where, load_encoder)
     features = frozen_features(encoder, stored_images(packed, chosen["row"].to_numpy(), where)).cpu().numpy()

@@ -19,9 +19,10 @@ def score_stage1(
     stage1_scores: p.Stage1Scores,
     device: p.Device = "auto",
     gpus: p.Gpus = 1,
+    jobs_per_card: p.JobsPerCard = 1,
 ) -> None:
     """Score T_u and the test images with stage 1."""
-    where = choose_device(device, gpus)
+    where = choose_device(device, gpus, jobs_per_card)
     chosen, packed = load_splits(manifest, images, index, "train_unlabeled", "test")
     encoder = load_for_size(weights, packed.shape[1], where, load_encoder)
     trained = method.load_head(head, encoder.architecture.width).to(where)

@@ -33,9 +33,10 @@ def train_module(
     seed: p.Seed = 0,
     device: p.Device = "auto",
     gpus: p.Gpus = 1,
+    jobs_per_card: p.JobsPerCard = 1,
 ) -> None:
     """Adapt the pre-trained autoencoder as module A or B."""
-    where = choose_device(device, gpus)
+    where = choose_device(device, gpus, jobs_per_card)
     chosen, packed = load_splits(manifest, images, index, "train_normal", "train_unlabeled")
     pseudo = read_csv(labels, ["image_id", "pseudo_label"])
     ids = training_images(module, chosen, pseudo, modules)

@@ -27,9 +27,10 @@ def train_stage1(
     seed: p.Seed = 0,
     device: p.Device = "auto",
     gpus: p.Gpus = 1,
+    jobs_per_card: p.JobsPerCard = 1,
 ) -> None:
     """Train the stage 1 head on normal images and synthetic anomalies."""
-    where = choose_device(device, gpus)
+    where = choose_device(device, gpus, jobs_per_card)
     chosen, packed = load_splits(manifest, images, index, "train_normal")
     rows, size = chosen["row"].to_numpy(), packed.shape[1]
     inputs = {"manifest": manifest, "images": images, "index": index, "lungs": lungs, "weights": weights}

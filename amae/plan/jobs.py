@@ -12,6 +12,7 @@ from amae.runtime.lock import claim, has_nvidia
 from amae.runtime.provenance import other_versions
 
 ALL_CORES = 64  # as many as Snakemake was given, up to these
+LIMITED = "note: --resources gpu=N is a limit for the whole cluster: N jobs with a GPU at a time; leave it out for more"
 
 
 def check_results(config: dict[str, Any]) -> None:

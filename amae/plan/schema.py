@@ -184,6 +184,7 @@ def schema() -> dict[str, Any]:
                     "description": "auto: a GPU where there is one; cuda: fail without one. "
                     "--resources gpu=0 forces the CPU",
                 },
+                "jobs_per_card": _count("jobs that may share a GPU; of several GPUs each job takes a free one", 1),
                 "gallery": _object(
                     "the gallery of reconstructions",
                     {
@@ -242,6 +243,7 @@ def schema() -> dict[str, Any]:
                 "preset",
                 "seeds",
                 "device",
+                "jobs_per_card",
                 "gallery",
                 "predict",
                 "overrides",

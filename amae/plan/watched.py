@@ -26,14 +26,20 @@ def folder_to_predict(config: dict[str, Any]) -> str:
     raise InputError("key predict.folder: null, expected the folder of the radiographs to score")
 
 
-def listing_of(config: dict[str, Any]) -> str:
-    """Hash of path, size and time of each file that `amae predict` finds in the configured folder."""
+def files_to_predict(config: dict[str, Any]) -> list[Path]:
+    """Files, and links to folders, that `amae predict` finds in the configured folder; the folder, where none is."""
     folder, results, found = Path(folder_to_predict(config)), Path(results_of(config)).absolute(), []
     for here, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if name[0] != "." and Path(here, name).absolute() != results]
         links = [name for name in folders if Path(here, name).is_symlink()]
         found += [Path(here, name) for name in [*names, *links] if name[0] != "."]
-    lines = [f"{path.relative_to(folder)} {_size_and_time(path)}" for path in sorted(found or [folder])]
+    return sorted(found or [folder])
+
+
+def listing_of(config: dict[str, Any]) -> str:
+    """Hash of path, size and time of each file that `amae predict` finds in the configured folder."""
+    folder = folder_to_predict(config)
+    lines = [f"{path.relative_to(folder)} {_size_and_time(path)}" for path in files_to_predict(config)]
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 

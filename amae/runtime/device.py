@@ -6,21 +6,26 @@ import sys
 
 import torch
 
+from amae.runtime.cards import take_card
 from amae.runtime.errors import InputError
 
 
-def choose_device(wanted: str, gpus: int) -> torch.device:
+def choose_device(wanted: str, gpus: int, jobs_per_card: int = 1) -> torch.device:
     """The device to compute on, announced in one line.
 
     `wanted`: auto (a GPU where there is one), cpu, or cuda (InputError without one). `gpus` is what the workflow
-    grants: 0 forces the CPU. What is computed in float32 is so on CUDA too, without TensorFloat-32; see `precision`.
+    grants: 0 forces the CPU. Of several visible GPUs this process takes a free one, which at most `jobs_per_card`
+    share. What is computed in float32 is so on CUDA too, without TensorFloat-32; see `precision`.
     """
     if wanted == "cuda" and not (gpus and torch.cuda.is_available()):
         found = "none is available to torch" if gpus else "the workflow grants none (--resources gpu=0)"
         raise InputError(f"key device: cuda demands a CUDA GPU, but {found}; set it to auto or cpu")
     if wanted != "cpu" and gpus and torch.cuda.is_available():
         torch.backends.cudnn.allow_tf32 = False  # as for matrix products by default
-        device, name = torch.device("cuda"), torch.cuda.get_device_name()
+        cards = [str(torch.cuda.get_device_properties(number).uuid) for number in range(torch.cuda.device_count())]
+        device = torch.device("cuda", take_card(cards, jobs_per_card))
+        torch.cuda.set_device(device)  # where nothing names a device, as a kernel's launch
+        name = f"{torch.cuda.get_device_name(device)}, {device} of {len(cards)}, {cards[device.index]}"
     else:
         torch.set_num_threads(min(torch.get_num_threads(), os.cpu_count() or 1))
         keep_memory()

@@ -50,22 +50,47 @@ def claim(results: str | Path) -> None:
 
 
 def join() -> None:
-    """Hold the folder of results together with the run that started this process, if one did."""
+    """Hold the folder of results together with the run that started this process, if one did.
+
+    That may be on another machine (a cluster), where the file system has no locks.
+    """
     if path := os.environ.get(LOCK):
         import fcntl
 
         file = os.open(path, os.O_RDWR)
-        fcntl.flock(file, fcntl.LOCK_SH)
         _held.append(file)
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH)
+        except OSError as error:
+            print(f"warning: {path} cannot be locked here ({error.strerror}): start one run at a time", file=sys.stderr)
+
+
+def try_lock(path: Path) -> int | None:
+    """Descriptor of a file that is now locked, until it is closed; None where another process has locked it."""
+    import fcntl
+
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return None
+    return file
 
 
 @contextmanager
 def in_turn(path: Path) -> Iterator[None]:
-    """Wait until no other process is in such a block for this file; hold it until the end of the block."""
+    """Wait until no other process is in such a block for this file; hold it until the end of the block.
+
+    Where the file system has no locks, a line reports that, and the block runs at once.
+    """
     import fcntl
 
     with path.with_name(f".{path.name}.lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            print(f"warning: {file.name} cannot be locked ({error.strerror}): start one job at a time", file=sys.stderr)
         yield
 
 

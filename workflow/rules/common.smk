@@ -3,7 +3,7 @@
 import shlex
 from re import escape
 
-from amae.plan import InputError, check, compared, datasets, jobs, paths, stage2, variants, watched
+from amae.plan import InputError, check, compared, datasets, demand, jobs, paths, stage2, variants, watched
 
 
 def refusing(function, *given, **named):
@@ -28,7 +28,6 @@ RUN = paths.run_folder(config, "{dataset}", "{variant}", "{seed}")  # everything
 DATA_LOGS = f"{DATA}/logs"
 RUN_LOGS = f"{DATA_LOGS}/{{variant}}seed{{seed}}"
 CORES = jobs.cores_of(config)
-GPU = dict(gpu=1, device=config["device"])
 
 
 def any_of(names):
@@ -100,6 +99,11 @@ def optional(*names):
 def of_stage2(*names):
     """An input function: these files of the replicate, where the data set has unlabeled images."""
     return plan(stage2.files, "dataset", "variant", "seed", names=names)
+
+
+def needs(rule):
+    """Resources of a rule's jobs; memory (MB) and time (minutes) grow with the images and with each attempt."""
+    return demand.resources_of(config, rule, refusing)
 
 
 def settings_of(section):

@@ -25,7 +25,7 @@ rule run_comparator:
         "../../environment.yml"
     threads: CORES
     resources:
-        **GPU,
+        **needs("run_comparator"),
     params:
         needs=optional("lungs", "weights"),
         settings=plan(compared.method_settings, "variant", "method"),
@@ -35,8 +35,9 @@ rule run_comparator:
         "amae compare {wildcards.method} --protocol {wildcards.protocol} --manifest {input.manifest:q}"
         " --images {input.images:q} --index {input.index:q} {params.needs} --state {output.state:q}"
         " --history {output.history:q} --record {output.record:q} --scores {output.scores:q}"
-        " {params.settings} --seed {wildcards.seed} --device {resources.device}"
-        " --gpus {resources.gpu} 2>&1 | tee {log:q}"
+        " {params.settings} --seed {wildcards.seed}"
+        " --device {resources.device} --gpus {resources.gpu} --jobs-per-card {resources.jobs_per_card}"
+        " 2>&1 | tee {log:q}"
 
 
 rule measure_comparison:
@@ -52,6 +53,8 @@ rule measure_comparison:
         benchmark_of("measure_comparison")
     conda:
         "../../environment.yml"
+    resources:
+        **needs("measure_comparison"),
     params:
         code=code("measure_scores"),
     shell:
@@ -72,6 +75,8 @@ rule check_setting:
         benchmark_of("check_setting")
     conda:
         "../../environment.yml"
+    resources:
+        **needs("check_setting"),
     params:
         ratio=plan(datasets.ratio_option, "dataset"),
         code=code("check_setting"),

@@ -20,6 +20,8 @@ rule simulate_radiographs:
     conda:
         "../../environment.yml"
     threads: 64
+    resources:
+        **needs("simulate_radiographs"),
     params:
         folder=subpath(output.labels, parent=True),
         images=quoted("images"),
@@ -46,6 +48,8 @@ rule list_images:
         dataset=any_of(datasets.names_of_kind(config, "simulated", "own")),
     conda:
         "../../environment.yml"
+    resources:
+        **needs("list_images"),
     params:
         options=plan(splits.candidate_options, "dataset"),
         content=content_of(TABLE),
@@ -71,6 +75,8 @@ rule index_images:
     priority: 1  # a table that cannot be used is refused before images are converted
     conda:
         "../../environment.yml"
+    resources:
+        **needs("index_images"),
     params:
         options=plan(splits.index_options, "dataset", "variant"),
         content=content_of(TABLE),
@@ -97,6 +103,8 @@ rule convert_images:
     conda:
         "../../environment.yml"
     threads: 64
+    resources:
+        **needs("convert_images"),
     params:
         size=variants.settings_of(config, "")["mae"].image_size,
         conversion=quoted("conversion"),
@@ -127,6 +135,8 @@ rule segment_lungs:
     conda:
         "../../environment.yml"
     threads: 64
+    resources:
+        **needs("segment_lungs"),
     params:
         code=code("segment_lungs"),
     shell:

@@ -14,6 +14,8 @@ rule plot_training:
         benchmark_of("plot_training")
     conda:
         "../../environment.yml"
+    resources:
+        **needs("plot_training"),
     params:
         code=code("plot_training"),
     shell:
@@ -35,6 +37,8 @@ rule plot_scores:
         benchmark_of("{variant}plot_scores", DATA_LOGS)
     conda:
         "../../environment.yml"
+    resources:
+        **needs("plot_scores"),
     params:
         seeds=config["seeds"],
         code=code("plot_scores"),
@@ -55,6 +59,8 @@ rule plot_histograms:
         benchmark_of("plot_histograms")
     conda:
         "../../environment.yml"
+    resources:
+        **needs("plot_histograms"),
     params:
         code=code("plot_histograms"),
     shell:
@@ -76,6 +82,8 @@ rule plot_gallery:
         benchmark_of("plot_gallery")
     conda:
         "../../environment.yml"
+    resources:
+        **needs("plot_gallery"),
     params:
         boxes=optional("boxes"),
         score=config["gallery"]["score"],

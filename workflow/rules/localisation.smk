@@ -15,6 +15,8 @@ rule measure_localisation:
         benchmark_of("measure_localisation")
     conda:
         "../../environment.yml"
+    resources:
+        **needs("measure_localisation"),
     params:
         boxes=optional("boxes"),
         content=content_of(BOXES),
@@ -40,6 +42,8 @@ rule plot_localisation:
         benchmark_of("plot_localisation")
     conda:
         "../../environment.yml"
+    resources:
+        **needs("plot_localisation"),
     params:
         boxes=optional("boxes"),
         score=config["gallery"]["score"],

@@ -19,6 +19,8 @@ rule compute_metrics:
         benchmark_of("compute_metrics")
     conda:
         "../../environment.yml"
+    resources:
+        **needs("compute_metrics"),
     params:
         more=optional("reconstruction_scores", "detector_scores"),
         code=code("compute_metrics"),
@@ -40,6 +42,8 @@ rule summarise_metrics:
         benchmark_of("{variant}summarise_metrics", DATA_LOGS)
     conda:
         "../../environment.yml"
+    resources:
+        **needs("summarise_metrics"),
     params:
         code=code("summarise_metrics"),
     shell:
@@ -60,6 +64,8 @@ rule diagnose_pseudo_labels:
         benchmark_of("diagnose_pseudo_labels")
     conda:
         "../../environment.yml"
+    resources:
+        **needs("diagnose_pseudo_labels"),
     params:
         code=code("diagnose_pseudo_labels"),
     shell:

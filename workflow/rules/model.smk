@@ -28,7 +28,7 @@ rule export_model:
         "../../environment.yml"
     threads: CORES
     resources:
-        **GPU,
+        **needs("export_model"),
     params:
         conversion=quoted("conversion"),
         square=quoted("square"),
@@ -44,7 +44,9 @@ rule export_model:
         " --measured {input.measured:q} --model {output.model:q} --card {output.card:q}"
         " --separation {output.separation:q} {params.ratio} {params.stage1} {params.modules}"
         " --dataset {wildcards.dataset} --conversion {params.conversion} --square {params.square} {params.settings}"
-        " --seed {wildcards.seed} --device {resources.device} --gpus {resources.gpu} 2>&1 | tee {log:q}"
+        " --seed {wildcards.seed}"
+        " --device {resources.device} --gpus {resources.gpu} --jobs-per-card {resources.jobs_per_card}"
+        " 2>&1 | tee {log:q}"
 
 
 rule predict_radiographs:
@@ -62,7 +64,7 @@ rule predict_radiographs:
         "../../environment.yml"
     threads: 64
     resources:
-        **GPU,
+        **needs("predict_radiographs"),
     params:
         score=config["predict"]["score"],
         specificity=config["predict"]["specificity"],
@@ -70,5 +72,6 @@ rule predict_radiographs:
         code=code("predict"),
     shell:
         "amae predict {input.radiographs:q} --model {input.model:q} --output {output.folder:q} --score {params.score:q}"
-        " --specificity {params.specificity} --workers {threads} --device {resources.device} --gpus {resources.gpu}"
+        " --specificity {params.specificity} --workers {threads}"
+        " --device {resources.device} --gpus {resources.gpu} --jobs-per-card {resources.jobs_per_card}"
         " 2>&1 | tee {log:q}"

@@ -18,6 +18,8 @@ rule plot_sweep:
         benchmark_of("plot_sweep", DATA_LOGS)
     conda:
         "../../environment.yml"
+    resources:
+        **needs("plot_sweep"),
     params:
         methods=plan(rows.rows_option, "dataset", name="figure3a"),
         kind=quoted("kind"),
@@ -43,6 +45,8 @@ rule plot_pseudo_label_effect:
         benchmark_of("plot_pseudo_label_effect", DATA_LOGS)
     conda:
         "../../environment.yml"
+    resources:
+        **needs("plot_pseudo_label_effect"),
     params:
         methods=plan(rows.rows_option, "dataset", name="figure3b"),
         kind=quoted("kind"),
@@ -69,6 +73,8 @@ rule plot_backbones:
         benchmark_of("plot_backbones", DATA_LOGS)
     conda:
         "../../environment.yml"
+    resources:
+        **needs("plot_backbones"),
     params:
         methods=plan(rows.rows_option, "dataset", name="figure3c"),
         caveats=plan(captions.caption_of, "dataset"),

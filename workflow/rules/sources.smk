@@ -19,6 +19,8 @@ rule fetch_source:
         source=any_of(datasets.PUBLISHED_KINDS),
     conda:
         "../../environment.yml"
+    resources:
+        **needs("fetch_source"),
     params:
         folder=subpath(output.done, parent=True),
         code=code("fetch_source"),
@@ -40,6 +42,8 @@ rule fetch_weights:
         file=any_of(weights.FETCHED.values()),
     conda:
         "../../environment.yml"
+    resources:
+        **needs("fetch_weights"),
     params:
         folder=subpath(output.weights, parent=True),
         name=plan(weights.name_of_file, "file"),
@@ -63,6 +67,8 @@ rule list_source:
         dataset=any_of(datasets.names_of_kind(config, *datasets.PUBLISHED_KINDS)),
     conda:
         "../../environment.yml"
+    resources:
+        **needs("list_source"),
     params:
         options=plan(splits.source_candidate_options, "dataset"),
         code=code("list_images"),
@@ -88,6 +94,8 @@ rule index_source:
         dataset=any_of(datasets.names_of_kind(config, *datasets.PUBLISHED_KINDS)),
     conda:
         "../../environment.yml"
+    resources:
+        **needs("index_source"),
     params:
         options=plan(splits.source_index_options, "dataset", "variant"),
         code=code("index"),

@@ -21,7 +21,7 @@ rule train_stage1:
         "../../environment.yml"
     threads: CORES
     resources:
-        **GPU,
+        **needs("train_stage1"),
     params:
         settings=settings_of("stage1"),
         code=code("train_stage1"),
@@ -29,7 +29,8 @@ rule train_stage1:
         "amae train-stage1 --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
         " --lungs {input.lungs:q} --weights {input.weights:q} --head {output.head:q}"
         " --history {output.history:q} --record {output.record:q} {params.settings} --seed {wildcards.seed}"
-        " --device {resources.device} --gpus {resources.gpu} 2>&1 | tee {log:q}"
+        " --device {resources.device} --gpus {resources.gpu} --jobs-per-card {resources.jobs_per_card}"
+        " 2>&1 | tee {log:q}"
 
 
 rule score_stage1:
@@ -48,13 +49,14 @@ rule score_stage1:
         "../../environment.yml"
     threads: CORES
     resources:
-        **GPU,
+        **needs("score_stage1"),
     params:
         code=code("score_stage1"),
     shell:
         "amae score-stage1 --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
         " --weights {input.weights:q} --head {input.head:q} --stage1-scores {output.scores:q}"
-        " --device {resources.device} --gpus {resources.gpu} 2>&1 | tee {log:q}"
+        " --device {resources.device} --gpus {resources.gpu} --jobs-per-card {resources.jobs_per_card}"
+        " 2>&1 | tee {log:q}"
 
 
 rule score_probe:
@@ -72,14 +74,15 @@ rule score_probe:
         "../../environment.yml"
     threads: CORES
     resources:
-        **GPU,
+        **needs("score_probe"),
     params:
         settings=plan(compared.method_settings, "variant", method="pu_probe"),
         code=code("score_probe"),
     shell:
         "amae score-probe --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
         " --weights {input.weights:q} {params.settings} --probe-scores {output.scores:q}"
-        " --device {resources.device} --gpus {resources.gpu} 2>&1 | tee {log:q}"
+        " --device {resources.device} --gpus {resources.gpu} --jobs-per-card {resources.jobs_per_card}"
+        " 2>&1 | tee {log:q}"
 
 
 rule export_pseudo_labels:
@@ -94,6 +97,8 @@ rule export_pseudo_labels:
         benchmark_of("export_pseudo_labels")
     conda:
         "../../environment.yml"
+    resources:
+        **needs("export_pseudo_labels"),
     params:
         settings=settings_of("pseudo_labels"),
         code=code("export_pseudo_labels"),

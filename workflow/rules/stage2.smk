@@ -19,7 +19,7 @@ rule train_module:
         "../../environment.yml"
     threads: CORES
     resources:
-        **GPU,
+        **needs("train_module"),
     params:
         settings=settings_of("modules"),
         code=code("train_module"),
@@ -27,7 +27,9 @@ rule train_module:
         "amae train-module --module {wildcards.module} --manifest {input.manifest:q} --images {input.images:q}"
         " --index {input.index:q} --weights {input.weights:q} --labels {input.pseudo_labels:q}"
         " --trained-module {output.model:q} --history {output.history:q} --record {output.record:q} {params.settings}"
-        " --seed {wildcards.seed} --device {resources.device} --gpus {resources.gpu} 2>&1 | tee {log:q}"
+        " --seed {wildcards.seed}"
+        " --device {resources.device} --gpus {resources.gpu} --jobs-per-card {resources.jobs_per_card}"
+        " 2>&1 | tee {log:q}"
 
 
 rule reconstruct_test:
@@ -48,7 +50,7 @@ rule reconstruct_test:
         "../../environment.yml"
     threads: CORES
     resources:
-        **GPU,
+        **needs("reconstruct_test"),
     params:
         settings=settings_of("reconstruction"),
         code=code("reconstruct"),
@@ -56,4 +58,5 @@ rule reconstruct_test:
         "amae reconstruct --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
         " --model-a {input.model_a:q} --model-b {input.model_b:q} --reconstruction-scores {output.scores:q}"
         " --maps {output.maps:q} --record {output.record:q} {params.settings} --seed {wildcards.seed}"
-        " --device {resources.device} --gpus {resources.gpu} 2>&1 | tee {log:q}"
+        " --device {resources.device} --gpus {resources.gpu} --jobs-per-card {resources.jobs_per_card}"
+        " 2>&1 | tee {log:q}"

@@ -22,6 +22,8 @@ rule tabulate_results:
         name="table2|masks_ablation|sensitivity",
     conda:
         "../../environment.yml"
+    resources:
+        **needs("tabulate_results"),
     params:
         methods=plan(rows.rows_option, "dataset", "name"),
         ratio=plan(datasets.ratio_option, "dataset"),
@@ -51,6 +53,8 @@ rule tabulate_costs:
         benchmark_of("tabulate_costs", DATA_LOGS)
     conda:
         "../../environment.yml"
+    resources:
+        **needs("tabulate_costs"),
     params:
         records=plan(compared.records_option, "dataset"),
         caveats=plan(captions.caption_of, "dataset"),
@@ -75,6 +79,8 @@ rule audit_scores:
         benchmark_of("audit_scores", DATA_LOGS)
     conda:
         "../../environment.yml"
+    resources:
+        **needs("audit_scores"),
     params:
         seeds=config["seeds"],
         exposure=plan(weights.exposure_option, "dataset"),
@@ -98,6 +104,8 @@ rule plot_audit:
         benchmark_of("plot_audit", DATA_LOGS)
     conda:
         "../../environment.yml"
+    resources:
+        **needs("plot_audit"),
     params:
         caveats=plan(captions.caption_of, "dataset"),
         code=code("plot_audit"),

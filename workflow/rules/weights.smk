@@ -22,7 +22,7 @@ rule pretrain_mae:
         "../../environment.yml"
     threads: CORES
     resources:
-        **GPU,
+        **needs("pretrain_mae"),
     params:
         sizes=variants.options_of(config, "", "mae"),
         settings=variants.options_of(config, "", "pretrain"),
@@ -30,7 +30,9 @@ rule pretrain_mae:
     shell:
         "amae pretrain --manifest {input.manifest:q} --images {input.images:q} --index {input.index:q}"
         " --weights {output.weights:q} --history {output.history:q} --record {output.record:q}"
-        " {params.sizes} {params.settings} --device {resources.device} --gpus {resources.gpu} 2>&1 | tee {log:q}"
+        " {params.sizes} {params.settings}"
+        " --device {resources.device} --gpus {resources.gpu} --jobs-per-card {resources.jobs_per_card}"
+        " 2>&1 | tee {log:q}"
 
 
 rule import_weights:
@@ -45,6 +47,8 @@ rule import_weights:
         benchmark_of("{variant}import_weights", DATA_LOGS)
     conda:
         "../../environment.yml"
+    resources:
+        **needs("import_weights"),
     params:
         sizes=plan(weights.sizes_options, "dataset", "variant"),
         normalisation=plan(weights.normalisation, "dataset", "variant"),
