@@ -641,7 +641,8 @@ def options_of(folder, method, protocol="Y"):
 def test_commands_never_read_a_label(method, few, tmp_path):
     module = method_of(method)
     protocol = list(module.protocols)[-1]
-    settings = settings_of(method, **({"epochs": 1, "batch_size": 8} if method in TRAINED else {}))
+    short = {"epochs": 1, "batch_size": 8} if method in TRAINED else {"neighbours": 5} if method == "knn_ratio" else {}
+    settings = settings_of(method, **short)
     states, tables = [], []
     for name, labels in [("a", ["normal"] * 4 + ["abnormal"] * 4), ("b", ["abnormal", "normal"] * 4)]:
         write_data_set(tmp_path / name, few, labels)

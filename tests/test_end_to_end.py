@@ -37,6 +37,7 @@ PER_SEED = [
     "reconstruction/run.json",
     "reconstruction/scores.csv",
     "scores.csv",
+    "separation.csv",
     "stage1/head.safetensors",
     "stage1/history.csv",
     "stage1/run.json",
