@@ -115,7 +115,7 @@ Methods = Annotated[
     ),
 ]
 AnomalyRatio = Annotated[float | None, meaning("abnormal share of T_u; without it, a data set has no T_u")]
-Reference = Annotated[str, meaning("method that the others are tested against (Welch)")]
+Reference = Annotated[str, meaning("method that the others are tested against (Welch, DeLong)")]
 Caveats = Annotated[str, meaning("sentences to add to the caption")]
 Metrics = file("metrics of one seed, to write (.csv)")
 Figure = file("picture to write (.png)")

@@ -39,7 +39,7 @@ def welch_test(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
 def delong_test(labels: np.ndarray, a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     """Two-sided test of two AUCs on the same images: (z, p), z positive where `a` has the higher AUC.
 
-    DeLong, DeLong and Clarke-Pearson 1988, Eq. 4 to 6; placement values by midranks (Sun and Xu 2014). labels (N,) with
+    DeLong, DeLong and Clarke-Pearson 1988; placement values by midranks (Sun and Xu 2014). labels (N,) with
     1 for abnormal; a, b: scores (N,), or (S, N) for S seeds. The AUC of a method with several seeds is their mean, and
     so are its placement values: the trained networks are taken as given, and the images as drawn. Two AUCs whose
     difference has no variance have p 1 where they agree and 0 where they differ. Raises InputError for fewer than two
