@@ -15,7 +15,7 @@ from amae.settings import from_mapping
 
 NULLABLE = ("root", "boxes", "folder", "repartition", "metadata", "textures", "backbone")
 TEXT = ("results", "dataset", "preset", "table", "weights", *NULLABLE)
-NAMES = ("table2", "figure3", "audit", "localisation", "comparators", "backbones", "masks", "decisions")
+NAMES = ("table2", "figure3", "audit", "localisation", "transfer", "comparators", "backbones", "masks", "decisions")
 
 
 def typed(value: Any) -> Any:
@@ -101,7 +101,7 @@ def _wrong(key: str, value: Any) -> str | None:
 def _check_experiments(config: dict[str, Any], source: str) -> None:
     """Raise InputError for a name in experiments that stands for nothing, or settings that a comparator refuses."""
     methods = all_methods()
-    known = dict.fromkeys(("table2", "figure3", "audit", "localisation"), config["datasets"])
+    known = dict.fromkeys(("table2", "figure3", "audit", "localisation", "transfer"), config["datasets"])
     known |= dict.fromkeys(("backbones", "masks", "decisions"), config["variants"]) | {"comparators": methods}
     for key, names in known.items():
         for name in config["experiments"][key]:

@@ -139,6 +139,7 @@ def _experiments() -> dict[str, Any]:
         "figure3": _names("data sets of figure3a, figure3b, figure3c, masks_ablation and sensitivity"),
         "audit": _names("data sets of the audit"),
         "localisation": _names("data sets with boxes"),
+        "transfer": _names("data sets whose models are tested on each other"),
         "comparators": _names("comparators of the tables: methods of this project and of installed packages"),
         "anomaly_ratios": {
             "type": "array",
