@@ -16,7 +16,7 @@ import yaml
 from conftest import ROOT
 from test_comparators import draw, write_data_set
 
-from amae.commands.compare import compare
+from amae.commands.compare import _command, compare
 from amae.comparators import methods
 from amae.comparators.interface import TrainingData, check_fitted, check_scores
 from amae.mae.architecture import Architecture
@@ -165,6 +165,12 @@ def test_an_entry_point_that_cannot_be_used_is_named(package, old, new, name, ta
     assert message in str(error.value)
 
 
+def test_a_name_that_is_an_option_of_compare_is_refused(package):
+    package(EXAMPLE, "seed")
+    with pytest.raises(InputError, match="method seed: --seed is an option already; give the method another name"):
+        _command("seed")
+
+
 RETURN = 'return {"score": (resize(data.images, settings.image_size) - state["mean"]).square().mean((1, 2))}'
 
 
@@ -196,8 +202,10 @@ def test_a_wrong_result_of_a_comparator_is_one_line(package, few, tmp_path, old,
 
 
 def test_right_results_stay_as_they_are():
-    state, history = {"a": torch.zeros(2)}, pd.DataFrame()
-    assert check_fitted((state, history)) == (state, history)
+    zeros, history = torch.zeros(2), pd.DataFrame()
+    state, same = check_fitted(({"a": zeros, "b": zeros}, history))
+    assert same is history and state["a"].tolist() == state["b"].tolist() == [0, 0]
+    assert len({tensor.data_ptr() for tensor in state.values()}) == 2  # a file takes no tensor twice
     scores = torch.tensor([0.5, -1.0], requires_grad=True)
     found = check_scores({"score": scores, "other": torch.ones(2)}, ["x", "y"], "score")
     assert found["score"].tolist() == [0.5, -1.0] and not found["score"].requires_grad and "other" in found

@@ -149,6 +149,8 @@ def _command(name: str) -> Callable[..., None]:
 
     own = inspect.signature(compare).parameters
     shared = [each for key, each in own.items() if key not in ("method", "settings")]
+    if taken := sections.keys() & own.keys():
+        raise InputError(f"method {name}: --{taken.pop()} is an option already; give the method another name")
     kind = inspect.Parameter.KEYWORD_ONLY
     made = [inspect.Parameter(key, kind, default=of(), annotation=of) for key, of in sections.items()]
     command.__signature__ = inspect.Signature([*shared, *made])

@@ -61,7 +61,10 @@ class TestData:
 
 
 def check_fitted(found: Any) -> Fitted:
-    """What a method's `fit` returned; InputError for anything but tensors by name and a history."""
+    """What a method's `fit` returned, each tensor with memory of its own.
+
+    Raises InputError for anything but tensors by name and a history.
+    """
     if not (isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], dict)):
         raise InputError(f"fit returned {_kinds(found)}; expected (a dict of tensors by name, a pandas DataFrame)")
     state, history = found
@@ -70,7 +73,8 @@ def check_fitted(found: Any) -> Fitted:
             raise InputError(f"fit returned a state with {name!r}: {_kinds(value)}; expected a tensor by its name")
     if not isinstance(history, pd.DataFrame):
         raise InputError(f"fit returned the history as {_kinds(history)}; expected a pandas DataFrame")
-    return state, history
+    # safetensors refuses tensors that share memory
+    return {name: value.detach().clone() for name, value in state.items()}, history
 
 
 def check_scores(found: Any, ids: Sequence[str], declared: str) -> Scores:
