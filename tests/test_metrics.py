@@ -16,7 +16,7 @@ from amae.evaluation.metrics import (
     bootstrap_interval,
     chi_square_distance,
 )
-from amae.evaluation.statistics import mean_and_spread, stars, welch_test
+from amae.evaluation.statistics import delong_test, mean_and_spread, placements, stars, welch_test
 from amae.evaluation.tables import diagnose_pseudo_labels, metrics_of_scores, summarise
 from amae.runtime.errors import InputError
 
@@ -137,6 +137,71 @@ def test_welch_of_deterministic_methods():
     assert 0 < welch_test([0.8] * 4, [0.7, 0.71, 0.69, 0.7])[1] < 0.001
     with pytest.raises(InputError, match="at least two replicates"):
         welch_test([0.7], [0.7, 0.8])
+
+
+def psi(abnormal, normal):
+    """The kernel of the AUC (DeLong et al. 1988), of numbers or arrays: 1, 1/2 or 0."""
+    return (abnormal > normal) + (abnormal == normal) / 2
+
+
+def test_delong_by_the_covariances_of_the_definition():
+    """Every pair compared, and the 2 x 2 covariance of both AUCs, with ties and classes of different size."""
+    rng = np.random.default_rng(3)
+    labels = rng.permutation(np.repeat([0, 1], [23, 14]))
+    both = np.round(rng.normal(np.outer([0.6, 1.1], labels), 1), 1)
+    normal = [[scores[i] for i in np.flatnonzero(labels == 0)] for scores in both]
+    abnormal = [[scores[i] for i in np.flatnonzero(labels == 1)] for scores in both]
+    v10 = np.array([[np.mean([psi(x, y) for y in normal[r]]) for x in abnormal[r]] for r in (0, 1)])
+    v01 = np.array([[np.mean([psi(x, y) for x in abnormal[r]]) for y in normal[r]] for r in (0, 1)])
+    for r in (0, 1):
+        found = placements(labels, both[r])
+        np.testing.assert_allclose(found[0], v01[r])
+        np.testing.assert_allclose(found[1], v10[r])
+        assert found[0].mean() == pytest.approx(roc_auc_score(labels, both[r]))
+    covariance = np.cov(v10) / 14 + np.cov(v01) / 23
+    contrast = np.array([1, -1])
+    expected = (contrast @ v10.mean(1)) / np.sqrt(contrast @ covariance @ contrast)
+    z, p = delong_test(labels, *both)
+    assert z == pytest.approx(expected) and p == pytest.approx(2 * student.sf(abs(expected), 1e12))
+    assert delong_test(labels, *both[::-1]) == pytest.approx((-z, p))
+    assert delong_test(labels, np.exp(both[0]), both[1]) == pytest.approx((z, p))  # ranks alone count
+
+
+def test_delong_has_the_spread_of_a_bootstrap_over_images():
+    """For a mean of three seeds against one training: the deviation that z implies is that of resampled images."""
+    rng = np.random.default_rng(5)
+    labels = np.repeat([0, 1], [80, 60])
+    shared = rng.normal(labels, 1)
+    a, b = shared + rng.normal(0, 0.7, (3, 140)), shared + rng.normal(0, 1.2, 140)
+
+    pairs = [psi(each[80:, None], each[None, :80]) for each in (*a, b)]  # every abnormal image against every normal one
+
+    def difference(normal, abnormal):
+        *of_a, of_b = (each[np.ix_(abnormal, normal)].mean() for each in pairs)
+        return np.mean(of_a) - of_b
+
+    resampled = [difference(rng.integers(0, 80, 80), rng.integers(0, 60, 60)) for _ in range(2000)]
+    z, _ = delong_test(labels, a, b)
+    assert difference(np.arange(80), np.arange(60)) / z == pytest.approx(np.std(resampled), rel=0.08)
+
+
+def test_delong_rejects_equal_methods_as_often_as_it_claims():
+    rng = np.random.default_rng(7)
+    labels = np.repeat([0, 1], [60, 60])
+    found = []
+    for _ in range(400):
+        shared = rng.normal(labels, 1)
+        found.append(delong_test(labels, *(shared + rng.normal(0, 0.5, 120) for _ in range(2)))[1])
+    assert 0.025 < np.mean(np.array(found) <= 0.05) < 0.08
+
+
+def test_delong_without_variance_or_images():
+    labels = np.repeat([0, 1], 5)
+    perfect = labels + np.arange(10) / 100
+    assert delong_test(labels, perfect, 2 * perfect) == (0, 1)
+    assert delong_test(labels, perfect, -perfect) == (np.inf, 0)
+    with pytest.raises(InputError, match="at least two of each class, found 9 normal and 1 abnormal"):
+        delong_test(np.repeat([0, 1], [9, 1]), perfect, perfect)
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from amae.evaluation.results import (
     write_latex,
     write_markdown,
 )
+from amae.evaluation.statistics import delong_test
 from amae.evaluation.tables import CLASSES, metrics_of_scores, summarise
 from amae.figures.sweep import plot_comparison, plot_histogram_panels, plot_sweep
 from amae.runtime.errors import InputError
@@ -322,7 +323,7 @@ def test_results_as_commands(options):
     assert table.loc["AMAE stage 1", "auc"] == pytest.approx(100 * np.mean(aucs))
     assert table.loc["AMAE stage 1", "auc_difference"] == pytest.approx(100 * np.mean(aucs) - 86.8)
     assert "interval of that mean over test images" in options.markdown.read_text()
-    assert "Welch test against AMAE stage 2" in options.markdown.read_text()
+    assert "Tests against AMAE stage 2, two-sided: Welch test over seeds; DeLong test" in options.markdown.read_text()
     for path in (options.markdown, options.latex):
         assert "Not the paper's settings: preset demo." in path.read_text()
     assert options.latex.read_text().count("midrule") == 3
@@ -330,6 +331,28 @@ def test_results_as_commands(options):
     options.methods = options.methods.replace('"score"', '"anomaly_ratio": 0.6, "score"')
     call(sweep.plot_sweep, options)
     assert options.figure.stat().st_size > 5000
+
+
+def test_delong_stands_beside_welch_and_needs_no_second_seed(options):
+    """Mean AUC over all seeds against the reference, on the same images; the reference has no test."""
+    call(tabulate_results, options)
+    table = pd.read_csv(options.table).set_index("method")
+    labels = np.arange(120) % 2
+    scores = {
+        about["method"]: np.stack([pd.read_csv(path)["inter"] for path in about["scores"]])
+        for about in json.loads(options.methods)
+    }
+    for method in ("AMAE stage 1", "Own_1 & 2"):
+        expected = delong_test(labels, scores[method], scores["AMAE stage 2"])[1]
+        assert table.loc[method, "auc_delong_p"] == pytest.approx(expected)
+    assert np.isnan(table.loc["AMAE stage 2", "auc_delong_p"])
+    header = next(line for line in options.markdown.read_text().splitlines() if line.startswith("| Method"))
+    assert header.index("AUC Welch") < header.index("AUC DeLong") < header.index("AUC rank")
+    methods = [about | {"scores": about["scores"][:1]} for about in json.loads(options.methods)]
+    options.methods = json.dumps(methods)
+    call(tabulate_results, options)
+    text = options.markdown.read_text()
+    assert "AUC DeLong" in text and "Welch" not in text and "two-sided: DeLong test" in text
 
 
 def test_what_was_only_printed_has_a_row_of_its_own(options):

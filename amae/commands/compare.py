@@ -11,8 +11,8 @@ import pandas as pd
 import torch
 
 from amae.commands import parameters as p
-from amae.comparators.interface import TestData, TrainingData
-from amae.comparators.methods import METHODS, Method, code_of, column
+from amae.comparators.interface import TestData, TrainingData, check_fitted, check_scores
+from amae.comparators.methods import Method, all_methods, code_of, column, method_of
 from amae.comparators.state import load_state, save_state
 from amae.data.packed import load_lung_masks, load_splits
 from amae.data.splits import patients_of
@@ -20,7 +20,7 @@ from amae.data.stored import on_device
 from amae.mae.weights import Encoder, load_encoder, load_for_size, load_weights
 from amae.method.training import resume_beside
 from amae.runtime.device import choose_device
-from amae.runtime.errors import InputError
+from amae.runtime.errors import InputError, naming
 from amae.runtime.files import write_csv
 from amae.runtime.provenance import recording
 
@@ -47,7 +47,7 @@ def compare(
     jobs_per_card: p.JobsPerCard = 1,
 ) -> None:
     """Train a comparator, and score the test images with it."""
-    about = METHODS[method]
+    about = method_of(method)
     files = _needed(method, about, protocol, lungs, weights)
     where = choose_device(device, gpus, jobs_per_card)
     packed = manifest, images, index
@@ -59,11 +59,13 @@ def compare(
         beside = resume_beside(state, made, code_of(method))
         # a folder: a method may train several networks
         resume = dataclasses.replace(beside, path=beside.path.with_suffix("") / "training.pt")
-        trained, epochs = about.fit(_training_data(protocol, packed, files, about, where), settings, seed, resume)
+        found = about.fit(_training_data(protocol, packed, files, about, where), settings, seed, resume)
+        with naming(f"method {method}"):
+            trained, epochs = check_fitted(found)
         save_state(trained, state, method, protocol, settings)
         write_csv(epochs, history)
     shutil.rmtree(resume.path.parent, ignore_errors=True)
-    _score(state, packed, files, scores, seed, where)
+    _score(state, packed, files, scores, seed, where, about.protocols[protocol])
 
 
 def _score(
@@ -73,17 +75,20 @@ def _score(
     scores: Path,
     seed: int,
     device: torch.device,
+    declared: str,
 ) -> None:
     """Score the test images with a trained comparator: one column for each of its scores, named by `column`."""
     tensors, name, settings = load_state(state, device)
+    method = method_of(name)
     chosen, images = load_splits(*packed, "test")
-    encoder = _encoder(METHODS[name], files.get("weights"), images.shape[1], device)
+    encoder = _encoder(method, files.get("weights"), images.shape[1], device)
     batch = on_device(images, chosen["row"], device)
     lungs = None
-    if "lungs" in METHODS[name].needs:
+    if "lungs" in method.needs:
         lungs = _lungs(files["lungs"], chosen["row"], images.shape[1], device)
     data = TestData(batch, chosen["view"].tolist(), encoder, chosen["image_id"].tolist(), seed, lungs)
-    found = METHODS[name].score(tensors, data, settings)
+    with naming(f"method {name}"):
+        found = check_scores(method.score(tensors, data, settings), data.ids, declared)
     columns = {column(name, score): values.cpu().numpy() for score, values in found.items()}
     write_csv(pd.DataFrame({"image_id": chosen["image_id"], **columns}), scores)
 
@@ -136,7 +141,7 @@ def _lungs(path: Path, rows: pd.Series, size: int, device: torch.device) -> torc
 
 def _command(name: str) -> Callable[..., None]:
     """The sub-command of one method: `compare` with the options of that method's settings."""
-    method = METHODS[name]
+    method = method_of(name)
     sections = _sections(name)
 
     def command(**options: Any) -> None:
@@ -145,6 +150,8 @@ def _command(name: str) -> Callable[..., None]:
 
     own = inspect.signature(compare).parameters
     shared = [each for key, each in own.items() if key not in ("method", "settings")]
+    if taken := sections.keys() & own.keys():
+        raise InputError(f"method {name}: --{taken.pop()} is an option already; give the method another name")
     kind = inspect.Parameter.KEYWORD_ONLY
     made = [inspect.Parameter(key, kind, default=of(), annotation=of) for key, of in sections.items()]
     command.__signature__ = inspect.Signature([*shared, *made])
@@ -155,9 +162,9 @@ def _command(name: str) -> Callable[..., None]:
 
 def _sections(name: str) -> dict[str, type]:
     """The settings of a method by section of the command line: its own, or those that it shares with AMAE."""
-    fields = dataclasses.fields(METHODS[name].settings)
+    fields = dataclasses.fields(method_of(name).settings)
     shared = {field.name: field.type for field in fields if dataclasses.is_dataclass(field.type)}
-    return shared or ({name: METHODS[name].settings} if fields else {})
+    return shared or ({name: method_of(name).settings} if fields else {})
 
 
-SUBCOMMANDS = {name: _command(name) for name in METHODS}
+SUBCOMMANDS = {name: _command(name) for name in all_methods()}

@@ -84,6 +84,8 @@ History = file("training history to write (.csv)")
 Record = file("record to write of how the result was made (.json)")
 Maps = file("mean maps of both modules (.npz)")
 Seed = Annotated[int, whole(0, "seed")]
+Output = file("folder to write to; new, or empty")
+Specificity = Annotated[float, meaning("share of normal images to call normal")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], meaning("auto takes a GPU where there is one")]
 Gpus = Annotated[int, whole(0, "GPUs granted; 0 forces the CPU")]
 JobsPerCard = Annotated[int, whole(1, "jobs that may share a GPU; the others wait")]
@@ -99,7 +101,10 @@ ScoreTables = Annotated[list[Path], meaning("tables of scores (.csv)")]
 Seeds = Annotated[list[Number], meaning("seeds of these tables, in the same order")]
 Score = Annotated[
     str,
-    meaning("ranks the images: detector, stage1, inter, mask_rec, error_ratio or error_ratio_patch"),
+    meaning(
+        "ranks the images: detector, stage1, inter, mask_rec, error_ratio or error_ratio_patch; where a model calls "
+        "them also auto, the one of greatest AUCp"
+    ),
 ]
 Rows = Annotated[int, whole(1, "images: of each kind in the gallery, in all beside maps and boxes")]
 Published = file("values that the papers print (.csv)")
@@ -111,7 +116,7 @@ Methods = Annotated[
     ),
 ]
 AnomalyRatio = Annotated[float | None, meaning("abnormal share of T_u; without it, a data set has no T_u")]
-Reference = Annotated[str, meaning("method that the others are tested against (Welch)")]
+Reference = Annotated[str, meaning("method that the others are tested against (Welch, DeLong)")]
 Caveats = Annotated[str, meaning("sentences to add to the caption")]
 Metrics = file("metrics of one seed, to write (.csv)")
 Figure = file("picture to write (.png)")

@@ -25,11 +25,9 @@ def predict(
     /,
     *,
     model: p.Model,
-    output: p.file("folder to write to; new, or empty"),
-    score: Annotated[str, p.meaning("ranks and calls: a column of scores.csv, or auto: the one of greatest AUCp")] = (
-        "detector"
-    ),
-    specificity: Annotated[float, p.meaning("share of normal images to call normal")] = 0.95,
+    output: p.Output,
+    score: p.Score = "detector",
+    specificity: p.Specificity = 0.95,
     dicom: Annotated[
         bool,
         p.meaning("also write each map as a DICOM secondary capture, with the source's patient; needs highdicom"),
@@ -45,28 +43,22 @@ def predict(
     """
     files = list_files(radiographs, output)  # before torch, which takes seconds to load
     from amae.figures.prediction import draw_sheet, write_page
-    from amae.predict.calibration import needed_images, operating_point
     from amae.predict.dicom_out import require_highdicom
     from amae.predict.domain import drift_warnings
     from amae.predict.model import load_model
-    from amae.predict.score import SCORES, judge
+    from amae.predict.score import SCORES, chosen_score, judge, point_of
     from amae.runtime.device import choose_device
     from amae.runtime.files import write_csv
 
     trained = load_model(model, choose_device(device, gpus, jobs_per_card))
-    if score == "auto":
-        score = _best_separating(trained.about["auc_p"])
-    if score not in SCORES:
-        raise InputError(f"--score: found {score!r}, expected one of auto, {', '.join(SCORES)}")
+    score = chosen_score(trained, score)
     if dicom:
         require_highdicom()
-    calibration = trained.group("calibration")
-    no_calls = trained.about["no_calls"].get(score)
-    point = operating_point(calibration[score], specificity) if calibration and not no_calls else None
+    point, no_calls = point_of(trained, score, specificity)
     table = _predict_into(_Job(trained, files, output, dicom, workers))
     scored = table["reason"] == ""
     if scored.any():
-        table = judge(table, calibration, score, point)
+        table = judge(table, trained.group("calibration"), score, point)
     percentiles = [f"{name}_percentile" for name in SCORES]
     columns = ["file", *SCORES, *percentiles, "call", "flag", "reason", "map", "overlay", *["dicom"] * dicom]
     write_csv(table.reindex(columns=columns), output / "predictions.csv")
@@ -76,26 +68,12 @@ def predict(
     warnings = [f"Unlike the training images as a whole: {warning}." for warning in warnings]
     if no_calls:
         warnings.append(f"No image is called: {no_calls}.")
-    elif calibration and not point:
-        warnings.append(
-            f"No image is called: a specificity of {specificity:g} needs {needed_images(specificity)} normal images "
-            f"held out for calibration, and the model has {len(calibration[score])}."
-        )
     notes = _notes(table, trained.about, score, specificity, point)
     ranked = table.sort_values([score, "file"], ascending=[False, True])
     draw_sheet(ranked[ranked["reason"] == ""], score, output, output / "contact_sheet.png")
     write_page(ranked, score, notes, warnings, output)
     for line in (notes[0], *(f"warning: {warning}" for warning in warnings)):
         print(line, file=sys.stderr)
-
-
-def _best_separating(auc_p: dict[str, float]) -> str:
-    """The score with the greatest AUCp, of T_u against held-out normal images; InputError where it is not known."""
-    if not auc_p:
-        raise InputError("--score auto: the model was exported without calibration images, so no AUCp is known")
-    best = max(auc_p, key=auc_p.__getitem__)
-    print(f"score {best}: its AUCp, {auc_p[best]:.3f}, is the greatest", file=sys.stderr)
-    return best
 
 
 def _none_scored(table: pd.DataFrame) -> str:
@@ -197,7 +175,7 @@ def _notes(
             "images.",
         ]
     else:
-        lines += ["No image is called: see the warnings, or the model has no normal images held out for calibration."]
+        lines += ["No image is called: see the warnings."]
     return [
         *lines,
         *filter(None, [shown_of(scored)]),

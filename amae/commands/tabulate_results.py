@@ -4,7 +4,7 @@ from typing import Annotated
 
 from amae.commands import parameters as p
 from amae.evaluation import results
-from amae.evaluation.rows import replicates_of_rows
+from amae.evaluation.rows import replicates_of_rows, scores_of_rows
 from amae.runtime.errors import naming
 from amae.runtime.files import read_csv, write_csv
 
@@ -28,27 +28,32 @@ def tabulate_results(
     """Methods beside what the papers print, as CSV, Markdown and LaTeX."""
     replicates, printed = replicates_of_rows(methods, manifest, index), read_csv(published)
     with naming("--methods"):
-        found = results.results_table(replicates, printed, kind, anomaly_ratio, reference)
+        paired = results.paired_tests(scores_of_rows(methods, manifest, index), reference)
+        found = results.results_table(replicates, printed, kind, anomaly_ratio, reference, paired=paired)
     if every_printed:
         found = results.add_printed_only(found, printed, kind, anomaly_ratio)
     write_csv(found, table)
     text = results.readable(found)
-    caption = _caption(dataset, anomaly_ratio, reference if "AUC Welch" in text else "", caveats)
+    caption = _caption(dataset, anomaly_ratio, reference, set(text), caveats)
     results.write_markdown(text, markdown, caption)
     results.write_latex(text, latex, caption, f"tab:results-{dataset}")
 
 
-def _caption(dataset: str, anomaly_ratio: float | None, reference: str, caveats: str) -> str:
-    """Sentences above a table of results; `reference`: the method that the tests are against, if there are any."""
+def _caption(dataset: str, anomaly_ratio: float | None, reference: str, columns: set[str], caveats: str) -> str:
+    """Sentences above a table of results with these columns; `reference`: the method that the tests are against."""
     ratio = "" if anomaly_ratio is None else f", anomaly ratio {anomaly_ratio}"
     caption = (
         f"{dataset}: AUC and average precision in percent, mean ± 1.96 sd over seeds, [95 % bootstrap interval "
         "of that mean over test images], the printed value and the difference to it. Protocol N: trained on normal "
         f"images only; Y: normal and unlabeled images{ratio}."
     )
-    if reference:
+    tests = {
+        "AUC Welch": "Welch test over seeds",
+        "AUC DeLong": "DeLong test of the AUC, mean over seeds, over the test images, which both methods share",
+    }
+    if shown := [test for column, test in tests.items() if column in columns]:
         caption += (
-            f" Welch test against {reference}, two-sided, over seeds: ns p > 0.05, ** p ≤ 0.05, *** p ≤ 0.01, "
+            f" Tests against {reference}, two-sided: {'; '.join(shown)}. ns p > 0.05, ** p ≤ 0.05, *** p ≤ 0.01, "
             "smaller p as it is."
         )
     return f"{caption} {caveats}".rstrip()

@@ -1,20 +1,32 @@
-"""Every comparator: its name in the tables, settings, needs and protocols. Nothing here loads torch."""
+"""Every comparator: its name in the tables, settings, needs and protocols. Nothing here loads torch.
 
+`METHODS` has those of this project. Another package adds its own by an entry point of the group `amae.comparators`.
+"""
+
+import dataclasses
 import importlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from amae.comparators import settings as s
-from amae.runtime.errors import InputError
+from amae.runtime.errors import InputError, naming
 from amae.runtime.fingerprint import IGNORED, fingerprint
-from amae.settings import DetectorSettings
+from amae.settings import Checked, DetectorSettings
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from amae.comparators.interface import Fitted, Scores, TestData, TrainingData
     from amae.method.training import Resume
 
+GROUP = "amae.comparators"  # of entry points
 BOTH = {"N": "score", "Y": "score"}
+NEEDS = frozenset({"lungs", "encoder", "autoencoder"})
 
 
 @dataclass(frozen=True)
@@ -152,18 +164,82 @@ METHODS = {
 }
 
 
+@cache
+def installed() -> dict[str, Method]:
+    """Methods of other packages by the name of their entry point, in alphabetical order.
+
+    Raises InputError, naming entry point and package, for one that cannot be loaded or is no usable Method, or whose
+    name or title another method has.
+    """
+    from importlib.metadata import entry_points
+
+    found: dict[str, Method] = {}
+    for entry in sorted(entry_points(group=GROUP), key=lambda entry: (entry.name, entry.value)):
+        package = f" of the package {entry.dist.name}" if entry.dist else ""
+        with naming(f"entry point {entry.name} = {entry.value}{package}"):
+            found[entry.name] = _loaded(entry, METHODS | found)
+    return found
+
+
+def _loaded(entry: "EntryPoint", taken: Mapping[str, Method]) -> Method:
+    """The method of an entry point; InputError for one that the command line, the workflow or a table cannot take."""
+    if not re.fullmatch("[a-z][a-z0-9_]*", entry.name):
+        raise InputError("expected a name of small letters, digits and _ that begins with a letter")
+    if entry.name in taken:
+        raise InputError("a method of this name exists already; give it another name")
+    try:
+        method = entry.load()
+    except Exception as error:  # code of others can raise anything
+        raise InputError(f"cannot be loaded ({type(error).__name__}: {error})") from None
+    if not isinstance(method, Method):
+        raise InputError(f"found {type(method).__name__}, expected an amae.comparators.methods.Method")
+    if method.title in {other.title for other in taken.values()}:
+        raise InputError(f"title: {method.title!r} is that of another method; give it another title")
+    kind = method.settings
+    if not (isinstance(kind, type) and issubclass(kind, Checked) and dataclasses.is_dataclass(kind)):
+        raise InputError("settings: expected a frozen dataclass that inherits from amae.settings.Checked")
+    for each in dataclasses.fields(kind):
+        if "description" not in each.metadata:
+            raise InputError(f"settings: {each.name}: expected amae.settings.setting(default, description, ...)")
+    if not method.protocols or not method.protocols.keys() <= BOTH.keys():
+        raise InputError(f"protocols: found {', '.join(method.protocols)}; expected N, Y or both")
+    if unknown := method.needs - NEEDS:
+        raise InputError(f"needs: found {', '.join(sorted(unknown))}; expected some of {', '.join(sorted(NEEDS))}")
+    return method
+
+
+def all_methods() -> dict[str, Method]:
+    """The methods of this project, then the installed ones, by name."""
+    return METHODS | installed()
+
+
 def method_of(name: str) -> Method:
     """The method of a name; InputError that lists all of them for an unknown one."""
-    if name not in METHODS:
-        raise InputError(f"method {name!r}: expected one of {', '.join(METHODS)}")
-    return METHODS[name]
+    if name in METHODS:
+        return METHODS[name]
+    if name not in installed():
+        raise InputError(f"method {name!r}: expected one of {', '.join(all_methods())}")
+    return installed()[name]
 
 
 def code_of(name: str) -> list[str]:
-    """Fingerprints of the code behind a method's training and scores, and the options that it gets from its row."""
-    about = method_of(name)
-    command = fingerprint("amae.commands.compare", ignored=IGNORED | {__name__})
-    return [command, fingerprint(about.module), repr(about.options)]
+    """Fingerprints of the code behind a method's training and scores, and the options that it gets from its row.
+
+    Raises InputError where the method's module is no Python file that can be found.
+    """
+    about, ignored = method_of(name), IGNORED | {__name__}
+    try:
+        own = fingerprint(about.module, _folder_of(about.module), ignored)
+    except (ValueError, SyntaxError) as error:
+        raise InputError(f"method {name}: {error}") from None
+    return [fingerprint("amae.commands.compare", ignored=ignored), own, repr(about.options)]
+
+
+def _folder_of(module: str) -> Path | None:
+    """The folder that contains a module's top-level package; None where no such package is found."""
+    spec = find_spec(module.partition(".")[0])
+    places = [*(spec.submodule_search_locations or [spec.origin])] if spec else []
+    return Path(places[0]).parent if places and places[0] else None
 
 
 def column(method: str, score: str) -> str:

@@ -83,6 +83,33 @@ def build_manifest(
     write_csv(table, manifest_path)
 
 
+def read_labelled(table_path: str | Path, root: str | Path | None = None) -> pd.DataFrame:
+    """Images of known label from a person's table, in its order, to evaluate a model on.
+
+    Columns as in `build_manifest`; out: image_id, path, label, patient_id, view and, where the table has it, finding.
+    Where a column split has entries, only rows of the split test count. A line to stderr counts the rows left out.
+    Raises InputError, naming the row where there is one, for a table that cannot be used.
+    """
+    known = [*COLUMNS, "finding"]
+    table = find_columns(read_csv(table_path), known, table_path)
+    require_columns(table, ["path", "label"], table_path)
+    table = _normalise(table, table_path, Path(table_path).parent if root is None else Path(root))
+    elsewhere = (table["split"] != "test") & (table["split"] != "").any()
+    unknown = ~elsewhere & (table["label"] == "")
+    for rows, what in [(elsewhere, "of another split than test"), (unknown, "without a label")]:
+        if rows.any():
+            print(f"{table_path}: {int(rows.sum())} rows {what} are left out", file=sys.stderr)
+    table = table[~elsewhere & ~unknown]
+    counts = {name: int((table["label"] == name).sum()) for name in ("normal", "abnormal")}
+    if not all(counts.values()):
+        raise InputError(
+            f"{table_path}: of {len(table)} labelled images {counts['normal']} normal, {counts['abnormal']} abnormal; "
+            "expected some of both classes"
+        )
+    _check_files(table, table_path)
+    return table[[name for name in known if name in table and name != "split"]]
+
+
 def given_splits(table_path: str | Path) -> set[str]:
     """The splits that a person's table of images names; none where they are to be drawn.
 
@@ -246,9 +273,11 @@ def _check_splits(frame: pd.DataFrame, path: str | Path) -> None:
 
 
 def _check_files(frame: pd.DataFrame, path: str | Path) -> None:
-    missing = [name for name in frame["path"] if not Path(name).is_file()]
-    if missing:
-        listed = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+    missing = frame["path"][[not Path(name).is_file() for name in frame["path"]]]
+    if len(missing):
+        lines = line_numbers(path)
+        listed = ", ".join(f"{name} (row {lines[i]})" for i, name in missing.head(3).items())
+        listed += ", ..." if len(missing) > 3 else ""
         raise InputError(f"{path}: {len(missing)} of {len(frame)} image files do not exist: {listed}")
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from amae.evaluation.metrics import bootstrap_interval, chi_square_distance
-from amae.evaluation.statistics import mean_and_spread, stars, welch_test
+from amae.evaluation.statistics import delong_test, mean_and_spread, stars, welch_test
 from amae.evaluation.tables import RANKING, is_abnormal, score_columns, stack_scores
 from amae.runtime.errors import InputError
 from amae.runtime.files import atomic
@@ -55,6 +55,25 @@ def replicates_of(
     return rows.assign(chi2=chi2, note=note)
 
 
+def paired_tests(
+    rows: Sequence[tuple[Mapping[str, Any], Sequence[pd.DataFrame]]], reference: str
+) -> dict[tuple[str, str], float]:
+    """p of the DeLong test of each method's AUC against the reference's on the same images, by method and protocol.
+
+    rows: as `evaluation.rows.scores_of_rows` gives them, all with the same images in one order. The AUC of a method is
+    its mean over seeds. The reference is that under the same protocol where it has two, and not tested itself.
+    """
+    found = {(about["method"], about["protocol"]): (about["score"], tables) for about, tables in rows}
+    scores = {name: stack_scores(tables)[score] for name, (score, tables) in found.items()}
+    protocols = [protocol for method, protocol in scores if method == reference]
+    labels, tests = is_abnormal(rows[0][1][0]), {}
+    for method, protocol in scores:
+        beside = protocols[0] if len(protocols) == 1 else protocol
+        if method != reference and beside in protocols:
+            tests[method, protocol] = delong_test(labels, scores[method, protocol], scores[reference, beside])[1]
+    return tests
+
+
 def results_table(
     replicates: pd.DataFrame,
     published: pd.DataFrame,
@@ -62,6 +81,7 @@ def results_table(
     anomaly_ratio: float | None,
     reference: str | None = None,
     metrics: Sequence[str] = ("auc", "ap"),
+    paired: Mapping[tuple[str, str], float] | None = None,
 ) -> pd.DataFrame:
     """One row per method, in the order of `replicates`, beside the figure that was printed for it.
 
@@ -71,7 +91,8 @@ def results_table(
     Columns out: method, protocol, taxonomy, seeds; for each metric m: m (mean), m_spread (1.96 x sample standard
     deviation over seeds, empty for one), m_low and m_high (bootstrap interval of the mean over images), m_rank (1 =
     highest), m_printed, m_difference (ours minus printed) and, with a `reference` method of two or more seeds, m_p and
-    m_stars (Welch test against it, under the same protocol where it has two); notes.
+    m_stars (Welch test against it, under the same protocol where it has two), and with `paired`, the result of
+    `paired_tests`, auc_delong_p and auc_delong_stars; notes.
     Raises InputError where a method appears twice with a protocol and seed, or the reference is missing.
     """
     replicates = _check(replicates, metrics, reference)
@@ -86,6 +107,9 @@ def results_table(
             notes += printed_notes
             if reference is not None:
                 row |= _against(part, _same_protocol(replicates[replicates["method"] == reference], row), metric)
+            if metric == "auc" and paired is not None:
+                p = paired.get((row["method"], row["protocol"]))
+                row |= {"auc_delong_p": p, "auc_delong_stars": "" if p is None else stars(p)}
         rows.append(row | {"notes": "; ".join(note for note in dict.fromkeys(notes) if note)})
     table = pd.DataFrame(rows)
     for metric in metrics:
@@ -117,7 +141,7 @@ def add_printed_only(
 
 
 def readable(table: pd.DataFrame, metrics: Sequence[str] = ("auc", "ap")) -> pd.DataFrame:
-    """`results_table` as text, one cell per metric: 86.8 ± 0.4 [85.1, 88.3], then printed, difference, Welch, rank."""
+    """`results_table` as text, one cell per metric: 86.8 ± 0.4 [85.1, 88.3], then printed, difference, tests, rank."""
     shown = {name.capitalize(): table[name] for name in METHOD} | {"Seeds": _counts(table["seeds"])}
     for metric in metrics:
         heading, factor = METRICS[metric]
@@ -126,8 +150,9 @@ def readable(table: pd.DataFrame, metrics: Sequence[str] = ("auc", "ap")) -> pd.
         for end, sign in (("printed", ""), ("difference", "+")):
             name = f"{heading.partition(',')[0]} {end}"
             shown[name] = [_number(value, digits, sign) for value in table[f"{metric}_{end}"]]
-        if f"{metric}_stars" in table and table[f"{metric}_stars"].any():
-            shown[f"{heading.partition(',')[0]} Welch"] = table[f"{metric}_stars"].fillna("")
+        for test, column in {"Welch": f"{metric}_stars", "DeLong": f"{metric}_delong_stars"}.items():
+            if column in table and table[column].fillna("").any():
+                shown[f"{heading.partition(',')[0]} {test}"] = table[column].fillna("")
         shown[f"{heading.partition(',')[0]} rank"] = _counts(table[f"{metric}_rank"])
     return pd.DataFrame(shown | {"Notes": table["notes"]})
 

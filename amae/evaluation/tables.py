@@ -113,7 +113,7 @@ def metrics_of_scores(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
     """
     scores = read_scores(scores)
     rows = []
-    for group, part in _groups(scores):
+    for group, part in groups_of(scores):
         labels = is_abnormal(part)
         for column in score_columns(scores):
             values = part[column].to_numpy()
@@ -170,7 +170,7 @@ def summarise(scores: Sequence[pd.DataFrame]) -> pd.DataFrame:
         raise InputError("summary: no table of scores given; expected one per seed")
     stacked = stack_scores(scores)
     rows = []
-    for group, part in _groups(scores[0].reset_index(drop=True)):
+    for group, part in groups_of(scores[0].reset_index(drop=True)):
         labels = is_abnormal(part)
         for column, replicates in stacked.items():
             row = {"score": column, "group": group}
@@ -234,7 +234,9 @@ def _agreement(labels: pd.Series, truth: pd.Series, rows: pd.Series) -> float | 
     return float((labels[known] == truth[known]).mean()) if known.any() else None
 
 
-def _groups(scores: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+def groups_of(scores: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Groups of labelled images with at least SMALLEST_GROUP of each class: all (of any size), then each view, each
+    finding and each third by severity, the last two with all normal images."""
     yield "all", scores
     if "view" in scores:
         for view in sorted(set(scores["view"].dropna()) - {""}):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from amae.comparators.methods import all_methods
 from amae.plan.compared import SHARED
 from amae.plan.schema import schema
 from amae.plan.variants import resolve
@@ -14,7 +15,7 @@ from amae.settings import from_mapping
 
 NULLABLE = ("root", "boxes", "folder", "repartition", "metadata", "textures", "backbone")
 TEXT = ("results", "dataset", "preset", "table", "weights", *NULLABLE)
-NAMES = ("table2", "figure3", "audit", "localisation", "comparators", "backbones", "masks", "decisions")
+NAMES = ("table2", "figure3", "audit", "localisation", "transfer", "comparators", "backbones", "masks", "decisions")
 
 
 def typed(value: Any) -> Any:
@@ -51,7 +52,9 @@ def check(config: dict[str, Any], source: str = "config/config.yaml") -> None:
     """
     from jsonschema import Draft202012Validator
 
-    errors = sorted(Draft202012Validator(schema()).iter_errors(config), key=lambda error: len(error.absolute_path))
+    errors = sorted(
+        Draft202012Validator(schema(all_methods())).iter_errors(config), key=lambda error: len(error.absolute_path)
+    )
     if errors:
         raise InputError(f"{source}: {_explain(errors[0])}")
     for key, value in _values(config):
@@ -97,10 +100,9 @@ def _wrong(key: str, value: Any) -> str | None:
 
 def _check_experiments(config: dict[str, Any], source: str) -> None:
     """Raise InputError for a name in experiments that stands for nothing, or settings that a comparator refuses."""
-    from amae.comparators.methods import METHODS
-
-    known = dict.fromkeys(("table2", "figure3", "audit", "localisation"), config["datasets"])
-    known |= dict.fromkeys(("backbones", "masks", "decisions"), config["variants"]) | {"comparators": METHODS}
+    methods = all_methods()
+    known = dict.fromkeys(("table2", "figure3", "audit", "localisation", "transfer"), config["datasets"])
+    known |= dict.fromkeys(("backbones", "masks", "decisions"), config["variants"]) | {"comparators": methods}
     for key, names in known.items():
         for name in config["experiments"][key]:
             if name not in names:
@@ -110,12 +112,12 @@ def _check_experiments(config: dict[str, Any], source: str) -> None:
     for preset, settings in config["presets"].items():
         for name, given in settings.get("comparators", {}).items():
             key = f"presets.{preset}.comparators.{name}"
-            if name not in METHODS:
-                raise InputError(f"{source}: key {key}: expected some of {', '.join(METHODS)}")
+            if name not in methods:
+                raise InputError(f"{source}: key {key}: expected some of {', '.join(methods)}")
             if name in SHARED:
                 raise InputError(f"{source}: key {key}: unknown; it takes the settings of {' and '.join(SHARED[name])}")
             try:
-                from_mapping(METHODS[name].settings, given)
+                from_mapping(methods[name].settings, given)
             except InputError as error:
                 raise InputError(f"{source}: key {key}.{error}") from None
 

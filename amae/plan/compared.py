@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from amae.comparators.methods import METHODS, code_of, method_of
+from amae.comparators import methods
+from amae.comparators.methods import code_of, method_of
 from amae.plan.datasets import has_unlabeled
 from amae.plan.paths import data_folder, is_made, of_every_seed, run_folder, variant_folder
 from amae.plan.variants import options, owner, settings_of
@@ -20,8 +21,8 @@ SHARED = dict.fromkeys((MASK_REC, "mae_multi"), ("modules", "reconstruction")) |
 
 
 def all_methods() -> tuple[str, ...]:
-    """Names of all comparators."""
-    return tuple(METHODS)
+    """Names of all comparators, installed ones among them."""
+    return tuple(methods.all_methods())
 
 
 def protocols_of(config: dict[str, Any], dataset: str, method: str) -> dict[str, str]:

@@ -6,9 +6,10 @@ keys by it; the check derives it afresh.
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from typing import Any
 
-from amae.comparators.methods import METHODS
+from amae.comparators.methods import METHODS, Method
 from amae.method.scores import DESCRIPTIONS
 from amae.plan.compared import SHARED
 from amae.settings import SECTIONS, SplitSettings
@@ -138,7 +139,8 @@ def _experiments() -> dict[str, Any]:
         "figure3": _names("data sets of figure3a, figure3b, figure3c, masks_ablation and sensitivity"),
         "audit": _names("data sets of the audit"),
         "localisation": _names("data sets with boxes"),
-        "comparators": _names("comparators of the tables: modules of amae.comparators"),
+        "transfer": _names("data sets whose models are tested on each other"),
+        "comparators": _names("comparators of the tables: methods of this project and of installed packages"),
         "anomaly_ratios": {
             "type": "array",
             "items": {"type": "number", "minimum": 0, "maximum": 1},
@@ -152,10 +154,13 @@ def _experiments() -> dict[str, Any]:
     return _object("what the experiment targets compute", properties, list(properties))
 
 
-def schema() -> dict[str, Any]:
-    """JSON schema of config.yaml, every key with its description; it contains no defaults."""
+def schema(methods: Mapping[str, Method] = METHODS) -> dict[str, Any]:
+    """JSON schema of config.yaml, every key with its description; it contains no defaults.
+
+    `methods`: comparators with settings; by default those of this project, without installed ones.
+    """
     sections = {name: {"$ref": f"#/$defs/{name}"} for name in SECTIONS}
-    own = {name: each.settings for name, each in METHODS.items() if name not in SHARED}
+    own = {name: each.settings for name, each in methods.items() if name not in SHARED}
     comparators = {name: _section(settings) for name, settings in own.items()}
     comparators = _object("settings of comparators that differ from their published recipe, by method", comparators, [])
     variant = {name: sections[name] for name in ("stage1", "pseudo_labels", "modules", "reconstruction")} | {

@@ -12,8 +12,7 @@ def list_files(given: list[Path], output: Path) -> dict[str, Path]:
 
     Raises InputError where there are none, where a name stands for two files, and where `output` is in use.
     """
-    if output.is_file() or (output.is_dir() and any(output.iterdir())):
-        raise InputError(f"{output}: exists, and contains something; choose another folder, or delete it first")
+    refuse_used(output)
     found: dict[str, Path] = {}
     for each in given:
         if not each.exists():
@@ -27,6 +26,12 @@ def list_files(given: list[Path], output: Path) -> dict[str, Path]:
     if not found:
         raise InputError(f"{given[0]}: no files in this folder")
     return found
+
+
+def refuse_used(output: Path) -> None:
+    """Raise InputError where a folder to write to is a file, or contains something."""
+    if output.is_file() or (output.is_dir() and any(output.iterdir())):
+        raise InputError(f"{output}: exists, and contains something; choose another folder, or delete it first")
 
 
 def _walk(folder: Path, output: Path) -> Iterator[Path]:

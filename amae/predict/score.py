@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import sys
 from collections.abc import Iterator
 from itertools import islice
 
@@ -15,10 +16,11 @@ from amae.method.detector import score_maps
 from amae.method.reconstruct import draw_orders, reconstruct
 from amae.method.scores import DESCRIPTIONS, MODULE_SCORES, evidence_map, reconstruction_scores
 from amae.method.stage1 import frozen_features
-from amae.predict.calibration import OperatingPoint, percentiles
+from amae.predict.calibration import OperatingPoint, needed_images, operating_point, percentiles
 from amae.predict.domain import distance_limit, distances, image_flags
 from amae.predict.model import Model
 from amae.predict.prepare import prepare
+from amae.runtime.errors import InputError
 from amae.settings import ReconstructionSettings
 
 BATCH = 32
@@ -121,6 +123,34 @@ def _scored(model: Model, table: pd.DataFrame, images: np.ndarray) -> tuple[pd.D
     flags = image_flags(kept.assign(distance=found["distance"]), limit, model.about["mask_shares"])
     flag = ["; ".join(filter(None, both)) for both in zip(kept["header"], flags, strict=True)]
     return table.join(found.assign(flag=flag)).fillna({"flag": ""}), images, maps
+
+
+def chosen_score(model: Model, score: str) -> str:
+    """The score of this name; for auto the one with the greatest AUCp, of T_u against held-out normal images.
+
+    Raises InputError for any other name, and for auto where no AUCp is known.
+    """
+    if score == "auto":
+        if not (auc_p := model.about["auc_p"]):
+            raise InputError("--score auto: the model was exported without calibration images, so no AUCp is known")
+        score = max(auc_p, key=auc_p.__getitem__)
+        print(f"score {score}: its AUCp, {auc_p[score]:.3f}, is the greatest", file=sys.stderr)
+    if score not in SCORES:
+        raise InputError(f"--score: found {score!r}, expected one of auto, {', '.join(SCORES)}")
+    return score
+
+
+def point_of(model: Model, score: str, specificity: float) -> tuple[OperatingPoint | None, str]:
+    """The operating point of a model's score and ""; or None, and the reason why it calls no image."""
+    calibration, reason = model.group("calibration"), model.about["no_calls"].get(score, "")
+    if reason or not calibration:
+        return None, reason or "the model has no normal images held out for calibration"
+    if point := operating_point(calibration[score], specificity):
+        return point, ""
+    return None, (
+        f"a specificity of {specificity:g} needs {needed_images(specificity)} normal images held out for calibration, "
+        f"and the model has {len(calibration[score])}"
+    )
 
 
 def judge(

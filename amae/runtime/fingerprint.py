@@ -8,9 +8,11 @@ packages count by what is imported from them. What is known only at run time is 
 
 import ast
 import hashlib
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 
+OWN = __name__.partition(".")[0]  # this package counts for another one too, which calls it
 _Import = ast.Import | ast.ImportFrom
 
 
@@ -22,41 +24,47 @@ def fingerprint(module: str, root: str | Path | None = None, ignored: frozenset[
     """Hash of all project code that a module reaches, as 16 hexadecimal digits.
 
     Args:
-        module: such as "amae.commands.pretrain". The project is its top-level package.
+        module: such as "amae.commands.pretrain". The project is its top-level package and this one.
         root: folder that contains the package; by default the one that contains this package.
         ignored: modules that do not count.
 
     Raises ValueError naming a module that is not found, and SyntaxError for code that does not parse. Versions of
     Python that write syntax trees differently give different hashes.
     """
-    folder = Path(__file__).resolve().parents[2] if root is None else Path(root)
-    if _file(module, folder) is None:
+    home = Path(__file__).resolve().parents[2]
+    folder = home if root is None else Path(root)
+    folders = {OWN: home, module.partition(".")[0]: folder}
+    if _file(module, folders) is None:
         raise ValueError(f"{module}: no such module in {folder}")
     found: dict[str, str] = {}
     pending = {module}
     while pending:
         name = pending.pop()
-        path = _file(name, folder)
+        path = _file(name, folders)
         text, imports = _parse(name, path, path.read_text(encoding="utf-8"))
         found[name] = text
         # importing a module runs the packages around it
         reached = imports | {name.rpartition(".")[0]}
-        pending |= {each for each in reached if each and _file(each, folder)} - found.keys() - ignored
+        pending |= {each for each in reached if each and _file(each, folders)} - found.keys() - ignored
     # sorted by content: a new name moves nothing
     return hashlib.sha256(repr(sorted(found.values())).encode()).hexdigest()[:16]
 
 
-def _file(name: str, root: Path) -> Path | None:
-    path = root.joinpath(*name.split("."))
+def _file(name: str, folders: Mapping[str, Path]) -> Path | None:
+    """The file of a module whose top-level package lies in one of these folders, by package; None for any other."""
+    package = name.partition(".")[0]
+    if package not in folders:
+        return None
+    path = folders[package].joinpath(*name.split("."))
     return next((p for p in (path / "__init__.py", path.with_name(f"{path.name}.py")) if p.is_file()), None)
 
 
 @lru_cache(maxsize=1024)
 def _parse(name: str, path: Path, source: str) -> tuple[str, frozenset[str]]:
     """A module as text without comments, docstrings and its imports of the project; the modules that these name."""
-    project = name.partition(".")[0]
+    projects = {name.partition(".")[0], OWN}
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    stripped = _Stripped(project, package)
+    stripped = _Stripped(projects, package)
     text = ast.dump(stripped.visit(ast.parse(source, path)))
     return text, frozenset(stripped.imports)
 
@@ -75,12 +83,12 @@ def _targets(node: _Import, package: str) -> set[str]:
 class _Stripped(ast.NodeTransformer):
     """Removes docstrings, the modules of the project that imports name, and imports for type checkers alone."""
 
-    def __init__(self, project: str, package: str) -> None:
-        self.project, self.package, self.imports = project, package, set[str]()
+    def __init__(self, projects: set[str], package: str) -> None:
+        self.projects, self.package, self.imports = projects, package, set[str]()
 
     def visit_Import(self, node: _Import) -> ast.AST:
         """Keep imports of other packages; of the project's keep the names that are taken and bound."""
-        own = {each for each in _targets(node, self.package) if each.partition(".")[0] == self.project}
+        own = {each for each in _targets(node, self.package) if each.partition(".")[0] in self.projects}
         self.imports |= own
         if not own:
             return node

@@ -3,7 +3,7 @@
 Data sets without unlabeled images have no stage 2, and are left out where a target needs it.
 """
 
-from amae.plan import targets
+from amae.plan import targets, transfer
 
 TABLE2 = plan(targets.of_experiment, key="table2", names=["tables/table2.md", "tables/costs.md"])
 FIGURE3A = plan(targets.of_experiment, key="figure3", names=["figures/figure3a.png"], stage2=True)
@@ -94,8 +94,14 @@ rule localisation:
         LOCALISATION,
 
 
+rule transfer:
+    """Models of each data set on the test images of the others."""
+    input:
+        plan(transfer.matrix),
+
+
 rule paper:
-    """Everything above, for every benchmark."""
+    """Every table and figure of the paper, for every benchmark."""
     input:
         TABLE2,
         FIGURE3A,
