@@ -16,7 +16,8 @@ def import_weights(
     normalisation: Annotated[
         Literal["chest", "imagenet"], p.meaning("mean and std that published weights were trained with")
     ] = "chest",
+    encoder: p.optional(p.Encoder) = None,
 ) -> None:
-    """Check a pre-trained autoencoder of the configured sizes, or a DenseNet-121 for stage 1, and write it anew."""
+    """Check a pre-trained autoencoder of the configured sizes, or an encoder for stage 1, and write it anew."""
     mean, std = NORMALISATIONS[normalisation]
-    convert_weights(file, weights, mean=mean, std=std, sizes=vars(mae))
+    convert_weights(file, weights, mean=mean, std=std, sizes=vars(mae), encoder=encoder)
