@@ -1,12 +1,16 @@
 """Networks of timm as frozen encoders: features by hand, exact files, names, the hub, and what the plan leaves out."""
 
 import json
+import subprocess
+import sys
 from hashlib import sha256
 
 import pytest
 import timm
 import torch
 import torch.nn.functional as F
+import yaml
+from conftest import ROOT
 from safetensors.torch import save_file
 from torch import nn
 
@@ -14,6 +18,7 @@ from amae.commands.fetch_encoder import fetch_encoder
 from amae.mae.checkpoints import read_description
 from amae.mae.timm_encoder import pooled
 from amae.mae.weights import convert_weights, load_encoder, load_weights
+from amae.plan import captions, check, compared, datasets, rows, stage2, targets, variants, weights
 from amae.runtime.errors import InputError
 
 # ViTs and convolutions, each with images of another size than its own; timm reads dla leniently.
@@ -195,3 +200,122 @@ def test_weights_are_fetched_with_their_revision_and_hash_and_stay_so(tmp_path, 
         fetch_encoder(encoder="dla46x_cc", file=file)
     with pytest.raises(InputError, match=r"timm:vit_base_patch16_18x2_224: the hub has no weights.*18x2_224@FILE"):
         fetch_encoder(encoder="vit_base_patch16_18x2_224", file=file)
+
+
+# The plan
+
+VIT, LOCAL = "timm:vit_base_patch16_224.mae", "timm:resnet10t@{file}"
+
+
+@pytest.fixture
+def config() -> dict:
+    """The configuration as it comes, with the simulated data set on a network of timm."""
+    made = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    made["datasets"]["simulated"]["weights"] = VIT
+    made["experiments"]["figure3"] = made["experiments"]["localisation"] = ["simulated"]
+    return made
+
+
+def test_a_data_set_on_an_encoder_has_no_stage_2_and_a_line_reports_it(config, capsys):
+    check.check(config)
+    assert datasets.has_unlabeled(config, "simulated") and not datasets.has_stage2(config, "simulated")
+    made = targets.everything(config)
+    assert "results/simulated/seed0/comparison.csv" in made
+    assert not [file for file in made if file.endswith(("model.safetensors", "gallery.png", "pseudo_labels.png"))]
+    assert targets.localisation(config) == targets.of_experiment(config, "figure3", ["a"], stage2=True) == []
+    assert stage2.files(config, "simulated", "", "0", ["scores.csv"]) == []
+    assert stage2.detector_scores(config, "simulated", "", "0") == [
+        "results/simulated/seed0/comparators/detector_Y/scores.csv"
+    ]
+    shown = [row["method"] for row in rows.rows_of(config, "simulated", "table2")]
+    assert "AMAE stage 1" in shown and "Positive-unlabeled probe" in shown
+    assert not {"AMAE stage 2", "AMAE Mask Rec.", "MAE multi-reconstruction", "Error ratio"} & set(shown)
+    assert "Two-distribution error ratio" not in shown
+    assert rows.reference(config, "simulated", "table2") == "AMAE stage 1"
+    assert not [file for file in compared.compared_scores(config, "simulated", "", "0") if "mask_rec" in file]
+    assert not [file for file in compared.audited_scores(config, "simulated") if "reconstruction" in file]
+    stage2.note_encoders(config)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"note: data set simulated: weights {VIT} are an encoder without decoder, so stage 2")
+    assert f"weights {VIT}" in captions.caption_of(config, "simulated")
+
+
+def test_what_needs_a_decoder_is_refused_in_the_plan(config):
+    refusal = f"data set simulated: weights {VIT} are an encoder without decoder, so stage 2 .*cannot be made"
+    with pytest.raises(InputError, match=refusal):
+        stage2.ranking(config, "simulated", "", "0")
+    for method in ("mae_multi", "mask_rec", "two_distributions"):
+        with pytest.raises(InputError, match=f"without decoder, which {method} needs"):
+            compared.needed_weights(config, "simulated", "", method)
+    assert compared.needed_weights(config, "simulated", "", "knn") == "results/simulated/mae.safetensors"
+    config["datasets"]["simulated"]["weights"] = "embedded"
+    assert datasets.has_stage2(config, "simulated")
+    for variant in ("densenet_mae", "vit"):
+        config["variants"]["vit"] = {"weights": VIT}
+        assert datasets.has_stage2(config, "simulated") and not datasets.has_stage2(config, "simulated", variant)
+        with pytest.raises(InputError, match=f"variant {variant}: weights .* without decoder"):
+            stage2.ranking(config, "simulated", variant, "0")
+
+
+def test_the_file_behind_a_network_is_the_hubs_or_ones_own(config, tmp_path):
+    own = tmp_path / "own.pth"
+    own.touch()
+    config["variants"]["own"] = {"weights": LOCAL.format(file=own)}
+    config["variants"]["hub"] = {"weights": "timm:resnet10t"}
+    files = {variant: weights.weights_file(config, "simulated", variant) for variant in ("", "own", "hub")}
+    folder = "results/sources/weights/timm"
+    assert files == {
+        "": f"{folder}/vit_base_patch16_224.mae.safetensors",
+        "own": str(own),
+        "hub": f"{folder}/resnet10t.safetensors",
+    }
+    assert weights.fetched_encoders(config) == ["resnet10t", "vit_base_patch16_224.mae"]
+    assert weights.encoder_option(config, "simulated", "own") == "--encoder resnet10t"
+    assert weights.encoder_option(config, "rsna", "imagenet") == ""
+    assert variants.owner(config, "own", "weights") == "own"
+    datasets.check_dataset(config, "simulated")
+    config["datasets"]["simulated"]["weights"] = "timm:resnet10t@/missing.pth"
+    with pytest.raises(InputError, match=r"datasets\.simulated\.weights: /missing\.pth: no such file"):
+        datasets.check_dataset(config, "simulated")
+    config["variants"]["own"]["normalisation"] = "imagenet"
+    with pytest.raises(InputError, match="variant own: normalisation imagenet contradicts weights timm:resnet10t@"):
+        weights.normalisation(config, "simulated", "own")
+
+
+@pytest.mark.parametrize("named", ["timm:", "timm:resnet10t@", "timm:a/b", "timm:a b", "timm:a.b.c", "timm:@file"])
+def test_another_form_of_the_name_is_refused_at_once(config, named):
+    config["variants"]["odd"] = {"weights": named}
+    with pytest.raises(InputError, match=f"weights {named}: expected timm:NAME or timm:NAME@FILE"):
+        check.check(config)
+
+
+def test_the_table_of_backbones_has_every_encoder_by_every_use_of_its_features(config):
+    config["variants"]["resnet"] = {"weights": "timm:resnet10t"}
+    config["experiments"]["backbones"] = ["densenet_mae", "resnet"]
+    found = rows.rows_of(config, "simulated", "backbones")
+    assert len(found) == 3 * 4 and len({row["method"] for row in found}) == 12
+    assert {row["scores"][0] for row in found if row["method"].startswith("resnet")} == {
+        f"results/simulated/resnet/seed0/{part}/scores.csv"
+        for part in ("stage1", "comparators/knn_N", "comparators/mahalanobis_N", "comparators/pu_probe_Y")
+    }
+    assert rows.reference(config, "simulated", "backbones") == f"{VIT}: stage 1"
+    assert rows.reference(config, "simulated", "figure3c") == VIT
+    config["datasets"]["simulated"]["weights"] = "embedded"
+    assert rows.reference(config, "simulated", "figure3c") == "ViT-S MAE"
+    assert "pu_probe" not in str(rows.rows_of(config, "nih", "backbones"))  # no T_u
+
+
+def test_jobs_without_a_network_of_timm_do_not_load_it():
+    code = """
+import importlib, pkgutil, sys
+from pathlib import Path
+import amae.plan, amae.commands
+from amae.mae import weights
+for module in pkgutil.iter_modules([*amae.plan.__path__]):
+    importlib.import_module(f"amae.plan.{module.name}")
+for module in pkgutil.iter_modules([*amae.commands.__path__]):
+    importlib.import_module(f"amae.commands.{module.name}")
+weights.load_encoder(Path(weights.__file__).with_name("embedded.safetensors"))
+sys.exit("timm" in sys.modules or "huggingface_hub" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from amae.commands import parameters as p
+from amae.mae.architecture import TIMM
 from amae.runtime.errors import InputError
 from amae.runtime.files import read_record, write_json
 
@@ -18,13 +19,13 @@ def fetch_encoder(
     The record lies beside the file, with the ending .json. A later download is of the commit that it names, and must
     have its SHA-256.
     """
-    from amae.mae.timm_encoder import PREFIX, pretrained_about
+    from amae.mae.timm_encoder import pretrained_about
     from amae.sources.hub import fetch_from_hub
 
     about, record = pretrained_about(encoder), Path(f"{str(file).removesuffix('.safetensors')}.json")
-    own = f"give a file of your own, weights: {PREFIX}{encoder}@FILE"
+    own = f"give a file of your own, weights: {TIMM}{encoder}@FILE"
     if not about.hf_hub_id:
-        raise InputError(f"weights {PREFIX}{encoder}: the hub has no weights for it; {own}")
+        raise InputError(f"weights {TIMM}{encoder}: the hub has no weights for it; {own}")
     known = read_record(record) if record.is_file() else {}
     repository, _, fixed = about.hf_hub_id.partition("@")
     source = about.hf_hub_filename or "model.safetensors"

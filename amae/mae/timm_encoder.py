@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from amae.mae.architecture import TIMM
 from amae.mae.checkpoints import (
     describe_source,
     differing_shapes,
@@ -31,8 +32,6 @@ from amae.mae.checkpoints import (
 from amae.mae.densenet import MODEL as DENSENET
 from amae.mae.densenet import read_densenet
 from amae.runtime.errors import InputError
-
-PREFIX = "timm:"  # before the name of a network, as in the configuration
 
 
 @dataclass(frozen=True)
@@ -105,7 +104,7 @@ def pretrained_about(name: str) -> Any:
     if about is None:
         close = difflib.get_close_matches(name, [*timm.list_models(), *timm.list_pretrained()], n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "timm.list_pretrained() lists the names"
-        raise InputError(f"weights {PREFIX}{name}: timm {timm.__version__} knows no such network; {hint}")
+        raise InputError(f"weights {TIMM}{name}: timm {timm.__version__} knows no such network; {hint}")
     return about
 
 
@@ -133,7 +132,7 @@ def convert_timm(
         name, made_by, (state, others) = DENSENET, "the encoder of a published checkpoint", read_densenet(source)
         _check(_build(name, image_size), state, others, source, name)
     model = _imported(name, state, image_size, mean, std, source)
-    about = {"backbone": f"{PREFIX}{name}", "architecture": dataclasses.asdict(model.architecture)}
+    about = {"backbone": f"{TIMM}{name}", "architecture": dataclasses.asdict(model.architecture)}
     write_safetensors(model.network, target, {**about, "description": describe_source(source, made_by)})
     return model
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from amae.mae.architecture import Architecture
+from amae.mae.architecture import TIMM, Architecture
 from amae.mae.checkpoints import (
     describe_source,
     differing_shapes,
@@ -26,7 +26,7 @@ from amae.mae.checkpoints import (
 )
 from amae.mae.densenet import is_densenet
 from amae.mae.model import MAE
-from amae.mae.timm_encoder import PREFIX, TimmEncoder, convert_timm, load_timm
+from amae.mae.timm_encoder import TimmEncoder, convert_timm, load_timm
 from amae.runtime.errors import InputError
 
 Encoder = MAE | TimmEncoder  # frozen, in stage 1
@@ -74,7 +74,7 @@ def load_encoder(path: str | Path, device: torch.device | str = "cpu") -> Encode
 
 def _is_timm(path: str | Path) -> bool:
     """True for a file of this project that contains a network of timm."""
-    return is_safetensors(path) and read_safetensors(path)[0].get("backbone", "").startswith(PREFIX)
+    return is_safetensors(path) and read_safetensors(path)[0].get("backbone", "").startswith(TIMM)
 
 
 def load_for_size(path: str | Path, size: int, device: torch.device, load: Callable[..., Any] = load_weights) -> Any:
