@@ -177,7 +177,7 @@ def test_weights_are_fetched_with_their_revision_and_hash_and_stay_so(tmp_path, 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", hub.hf_hub_download)
     monkeypatch.setattr("huggingface_hub.HfApi", lambda: hub)
     file, record = tmp_path / "vit_base_patch16_224.mae.safetensors", tmp_path / "vit_base_patch16_224.mae.json"
-    fetch_encoder(encoder="vit_base_patch16_224.mae", file=file)
+    fetch_encoder(encoder="vit_base_patch16_224.mae", fetched=file)
     assert hub.asked == [("timm/vit_base_patch16_224.mae", "model.safetensors", "c2")]
     assert json.loads(record.read_text()) == {
         "model": "vit_base_patch16_224.mae",
@@ -188,18 +188,18 @@ def test_weights_are_fetched_with_their_revision_and_hash_and_stay_so(tmp_path, 
     }
     hub.head = "c3"  # a later commit changes nothing
     file.unlink()
-    fetch_encoder(encoder="vit_base_patch16_224.mae", file=file)
+    fetch_encoder(encoder="vit_base_patch16_224.mae", fetched=file)
     assert hub.asked[-1][2] == "c2" and file.read_bytes() == b"weights of c2"
     record.write_text(record.read_text().replace('"c2"', '"c4"'))
     with pytest.raises(InputError, match=r"sha256 is .*, expected .*vit_base_patch16_224\.mae\.json"):
-        fetch_encoder(encoder="vit_base_patch16_224.mae", file=file)
+        fetch_encoder(encoder="vit_base_patch16_224.mae", fetched=file)
     record.write_text(record.read_text().replace('"c4"', '"gone"'))
     with pytest.raises(InputError, match=r"404: no such revision.*weights: timm:vit_base_patch16_224\.mae@FILE"):
-        fetch_encoder(encoder="vit_base_patch16_224.mae", file=file)
+        fetch_encoder(encoder="vit_base_patch16_224.mae", fetched=file)
     with pytest.raises(InputError, match=r"weights timm:dla46x_cc: .*did you mean dla46x_c"):
-        fetch_encoder(encoder="dla46x_cc", file=file)
+        fetch_encoder(encoder="dla46x_cc", fetched=file)
     with pytest.raises(InputError, match=r"timm:vit_base_patch16_18x2_224: the hub has no weights.*18x2_224@FILE"):
-        fetch_encoder(encoder="vit_base_patch16_18x2_224", file=file)
+        fetch_encoder(encoder="vit_base_patch16_18x2_224", fetched=file)
 
 
 # The plan
@@ -270,8 +270,8 @@ def test_the_file_behind_a_network_is_the_hubs_or_ones_own(config, tmp_path):
         "hub": f"{folder}/resnet10t.safetensors",
     }
     assert weights.fetched_encoders(config) == ["resnet10t", "vit_base_patch16_224.mae"]
-    assert weights.encoder_option(config, "simulated", "own") == "--encoder resnet10t"
-    assert weights.encoder_option(config, "rsna", "imagenet") == ""
+    assert weights.origin_option(config, "simulated", "own") == "--encoder resnet10t"
+    assert weights.origin_option(config, "rsna", "imagenet") == "--normalisation imagenet"
     assert variants.owner(config, "own", "weights") == "own"
     datasets.check_dataset(config, "simulated")
     config["datasets"]["simulated"]["weights"] = "timm:resnet10t@/missing.pth"

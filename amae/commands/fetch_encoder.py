@@ -12,7 +12,7 @@ from amae.runtime.files import read_record, write_json
 def fetch_encoder(
     *,
     encoder: p.Encoder,
-    file: Annotated[Path, p.meaning("file of weights to write (.safetensors)")],
+    fetched: Annotated[Path, p.meaning("file of weights to write (.safetensors)")],
 ) -> None:
     """Fetch the weights of a network of timm from the hub, and record their commit and SHA-256.
 
@@ -22,7 +22,7 @@ def fetch_encoder(
     from amae.mae.timm_encoder import pretrained_about
     from amae.sources.hub import fetch_from_hub
 
-    about, record = pretrained_about(encoder), Path(f"{str(file).removesuffix('.safetensors')}.json")
+    about, record = pretrained_about(encoder), Path(f"{str(fetched).removesuffix('.safetensors')}.json")
     own = f"give a file of your own, weights: {TIMM}{encoder}@FILE"
     if not about.hf_hub_id:
         raise InputError(f"weights {TIMM}{encoder}: the hub has no weights for it; {own}")
@@ -31,7 +31,7 @@ def fetch_encoder(
     source = about.hf_hub_filename or "model.safetensors"
     try:
         revision, digest = fetch_from_hub(
-            repository, source, file, known.get("revision") or fixed or None, known.get("sha256")
+            repository, source, fetched, known.get("revision") or fixed or None, known.get("sha256")
         )
     except InputError as error:
         raise InputError(f"{error}, {f'recorded in {record}; ' if known else ''}{own}") from None

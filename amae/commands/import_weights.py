@@ -14,7 +14,8 @@ def import_weights(
     file: Annotated[Path, p.meaning("published .pth or .safetensors file")],
     mae: ModelSettings = ModelSettings(),
     normalisation: Annotated[
-        Literal["chest", "imagenet"], p.meaning("mean and std that published weights were trained with")
+        Literal["chest", "imagenet"],
+        p.meaning("mean and std that published weights were trained with; timm knows its own"),
     ] = "chest",
     encoder: p.optional(p.Encoder) = None,
 ) -> None:

@@ -50,12 +50,6 @@ def has_decoder(config: dict[str, Any], dataset: str, variant: str = "") -> bool
     return timm_encoder(weights) is None and Path(weights).name not in _DENSENETS
 
 
-def encoder_option(config: dict[str, Any], dataset: str, variant: str) -> str:
-    """--encoder for a network of timm."""
-    found = timm_encoder(weights_of(config, dataset, variant))
-    return f"--encoder {found[0]}" if found else ""
-
-
 def fetched_encoders(config: dict[str, Any]) -> list[str]:
     """Names of timm's networks whose weights are configured to come from the hub."""
     named = [each.get("weights", "") for table in ("datasets", "variants") for each in config[table].values()]
@@ -91,12 +85,18 @@ def normalisation(config: dict[str, Any], dataset: str, variant: str) -> str:
     for a variant that names one beside it.
     """
     named = changes_of(config, variant).get("normalisation")
-    if named and encoder_option(config, dataset, variant):
-        weights = weights_of(config, dataset, variant)
+    if named and timm_encoder(weights := weights_of(config, dataset, variant)):
         raise InputError(f"variant {variant}: normalisation {named} contradicts weights {weights}: timm has their own")
     if Path(weights_file(config, dataset, variant)).name == IMAGENET:
         return "imagenet"
     return named or "chest"
+
+
+def origin_option(config: dict[str, Any], dataset: str, variant: str) -> str:
+    """What the file itself leaves open, as an option: the network of timm, or the mean and std of other weights."""
+    named = normalisation(config, dataset, variant)
+    found = timm_encoder(weights_of(config, dataset, variant))
+    return f"--encoder {found[0]}" if found else f"--normalisation {named}"
 
 
 def sizes_options(config: dict[str, Any], dataset: str, variant: str) -> str:

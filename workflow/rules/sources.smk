@@ -63,7 +63,7 @@ rule fetch_encoder:
     params:
         code=code("fetch_encoder"),
     shell:
-        "amae fetch-encoder --encoder {wildcards.encoder} --file {output.weights:q} 2>&1 | tee {log:q}"
+        "amae fetch-encoder --encoder {wildcards.encoder} --fetched {output.weights:q} 2>&1 | tee {log:q}"
 
 
 rule list_source:

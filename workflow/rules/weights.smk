@@ -47,10 +47,9 @@ rule import_weights:
         "../../environment.yml"
     params:
         sizes=plan(weights.sizes_options, "dataset", "variant"),
-        normalisation=plan(weights.normalisation, "dataset", "variant"),
-        encoder=plan(weights.encoder_option, "dataset", "variant"),
+        origin=plan(weights.origin_option, "dataset", "variant"),
         content=content_of(SOURCE),
         code=code("import_weights"),
     shell:
         "amae import-weights --file {input.source:q} --weights {output.weights:q} {params.sizes}"
-        " --normalisation {params.normalisation} {params.encoder} 2>&1 | tee {log:q}"
+        " {params.origin} 2>&1 | tee {log:q}"
