@@ -1,6 +1,7 @@
 """Networks of timm as frozen encoders: features by hand, exact files, names, the hub, and what the plan leaves out."""
 
 import json
+import re
 import subprocess
 import sys
 from hashlib import sha256
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 import yaml
 from conftest import ROOT
+from project import copy_sources
 from safetensors.torch import save_file
 from torch import nn
 
@@ -202,7 +204,21 @@ def test_weights_are_fetched_with_their_revision_and_hash_and_stay_so(tmp_path, 
         fetch_encoder(encoder="vit_base_patch16_18x2_224", fetched=file)
 
 
-# The plan
+# The plan and the rules
+
+
+def test_the_rules_fetch_and_import_a_network_and_report_what_is_left_out(tmp_path):
+    project, named = copy_sources(tmp_path / "project"), "datasets={tiny: {weights: 'timm:resnet10t.c3_in1k'}}"
+    status, output = project.run("--dry-run", "--printshellcmds", "out/tiny/mae.safetensors", config=(named,))
+    assert status == 0, output
+    file = "out/sources/weights/timm/resnet10t.c3_in1k.safetensors"
+    assert f"amae fetch-encoder --encoder resnet10t.c3_in1k --fetched {file} 2>" in output
+    assert re.search(f"amae import-weights --file {file} .* --encoder resnet10t.c3_in1k 2>", output)
+    assert "note: data set tiny: weights timm:resnet10t.c3_in1k are an encoder without decoder" in output
+    status, output = project.run("--dry-run", "model", config=(named,))
+    errors = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert status == 1 and len(errors) == 1 and errors[0].endswith("cannot be made; ask for other targets"), output
+
 
 VIT, LOCAL = "timm:vit_base_patch16_224.mae", "timm:resnet10t@{file}"
 

@@ -137,14 +137,13 @@ def convert_timm(
     return model
 
 
-def load_timm(path: str | Path, device: torch.device | str = "cpu") -> TimmEncoder:
-    """Read an encoder that `convert_timm` wrote. Raises InputError for any other file."""
-    about, state = read_safetensors(path)
+def load_timm(about: Mapping[str, Any], state: Mapping[str, Tensor], path: str | Path) -> TimmEncoder:
+    """The encoder in a file that `convert_timm` wrote, by `read_safetensors`. InputError, naming it, for any other."""
     architecture = _architecture(about, path)
     network = _build(architecture.model, architecture.input_size)
     _check(network, state, (), path, architecture.model)
     network.load_state_dict(state)
-    return TimmEncoder(architecture, network).to(device)
+    return TimmEncoder(architecture, network)
 
 
 def _architecture(about: Mapping[str, Any], path: str | Path) -> TimmArchitecture:

@@ -69,12 +69,13 @@ def load_weights(path: str | Path, device: torch.device | str = "cpu") -> MAE:
 
 def load_encoder(path: str | Path, device: torch.device | str = "cpu") -> Encoder:
     """Read the frozen encoder of stage 1, whichever network a file of this project contains; InputError otherwise."""
-    return (load_timm if _is_timm(path) else load_weights)(path, device)
+    about, state = read_safetensors(path)
+    return load_timm(about, state, path).to(device) if _is_timm(about) else load_weights(path, device)
 
 
-def _is_timm(path: str | Path) -> bool:
-    """True for a file of this project that contains a network of timm."""
-    return is_safetensors(path) and read_safetensors(path)[0].get("backbone", "").startswith(TIMM)
+def _is_timm(about: Mapping[str, Any]) -> bool:
+    """True for the description of a network of timm."""
+    return about.get("backbone", BACKBONE).startswith(TIMM)
 
 
 def load_for_size(path: str | Path, size: int, device: torch.device, load: Callable[..., Any] = load_weights) -> Any:
@@ -150,7 +151,7 @@ def convert_weights(
     `encoder`: timm's name of the network that the file is for, by `convert_timm`; a DenseNet-121 of Medical-MAE is
     recognised by its content. Of these only the image size counts among `sizes`. Other options as in `load_any`.
     """
-    if encoder or is_densenet(source) or _is_timm(source):
+    if encoder or is_densenet(source) or (is_safetensors(source) and _is_timm(read_safetensors(source)[0])):
         return convert_timm(source, target, encoder, (sizes or {}).get("image_size", 224), mean, std)
     model = load_any(source, mean=mean, std=std, sizes=sizes)
     save_weights(

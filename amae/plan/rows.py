@@ -192,7 +192,7 @@ def _backbones(config: dict[str, Any], dataset: str) -> list[Row]:
         for name in ("knn", "mahalanobis", "pu_probe"):
             for protocol in protocols_of(config, dataset, name):
                 about, scores = method_of(name), (f"comparators/{name}_{protocol}", name)
-                label = f"{title}: {about.title.lower()}"
+                label = f"{title}: {about.title}"
                 rows.append(_row(config, dataset, label, protocol, scores, variant, **_OURS))
     return rows
 
