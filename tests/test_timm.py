@@ -17,7 +17,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from amae.commands.fetch_encoder import fetch_encoder
+from amae.mae.architecture import Architecture
 from amae.mae.checkpoints import read_description
+from amae.mae.model import MAE
 from amae.mae.timm_encoder import pooled
 from amae.mae.weights import convert_weights, load_encoder, load_weights
 from amae.plan import captions, check, compared, datasets, rows, stage2, targets, variants, weights
@@ -68,6 +70,25 @@ def test_features_are_those_of_timm_pooled_by_hand(name, tmp_path):
     torch.testing.assert_close(given, expected, atol=1e-4, rtol=1e-4)
     assert not any(parameter.requires_grad for parameter in encoder.train().parameters())
     assert not any(module.training for module in encoder.modules())
+
+
+def test_a_vit_of_timm_has_the_features_of_our_autoencoders_encoder(tmp_path):
+    sizes = {"image_size": 64, "patch_size": 16, "width": 192, "depth": 12, "heads": 3}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = MAE(
+            Architecture(**sizes, decoder_width=16, decoder_depth=1, decoder_heads=1, channels=3, mean=0.5, std=0.5)
+        )
+    state = {key: value for key, value in model.state_dict().items() if not key.startswith(("decoder_", "mask_token"))}
+    torch.save({"model": state}, tmp_path / "encoder.pth")
+    encoder = convert_weights(
+        tmp_path / "encoder.pth", tmp_path / "a", sizes={"image_size": 64}, encoder="vit_tiny_patch16_224"
+    )
+    with torch.no_grad():
+        expected = model.features(model.normalise(draw(64)).expand(-1, 3, -1, -1))
+        found = encoder.features(encoder.normalise(draw(64)))
+    assert expected.std(0).max() > 0.01
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 
 def test_maps_whose_channels_stand_last_are_pooled_over_their_places():

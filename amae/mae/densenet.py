@@ -1,11 +1,12 @@
 """DenseNet-121 (AMAE, Fig. 3c) from the files that Medical-MAE publishes: their keys as timm's and torchvision's."""
 
 import re
+import sys
 from pathlib import Path
 
 from torch import Tensor
 
-from amae.mae.checkpoints import is_safetensors, read_checkpoint
+from amae.mae.checkpoints import is_safetensors, read_checkpoint, some
 
 MODEL = "densenet121"
 
@@ -27,14 +28,17 @@ def is_densenet(path: str | Path) -> bool:
 def read_densenet(path: str | Path) -> tuple[dict[str, Tensor], list[str]]:
     """State dict of a published DenseNet-121, the encoder of an MAE's U-Net or of MoCo v2, and keys of neither.
 
-    The U-Net's decoder and segmentation head are left out, and MoCo's projection head, queue and key encoder.
+    The U-Net's decoder and segmentation head are left out, and MoCo's projection head, queue and key encoder; a line
+    reports them.
     """
     state: dict[str, Tensor] = {}
-    others = []
+    others, left_out = [], []
     for key, tensor in read_checkpoint(path)[0].items():
         name = key.removeprefix("module.")
         if (match := _ENCODER_KEY.fullmatch(name)) and (own := _OLD_SPELLING.sub(r"\1\2.", match[1])) not in state:
             state[own] = tensor
-        elif not _LEFT_OUT.fullmatch(name):
-            others.append(key)
+        else:
+            (left_out if _LEFT_OUT.fullmatch(name) else others).append(key)
+    if left_out:
+        print(f"{path}: left out, as not of the encoder: {some(left_out)}", file=sys.stderr)
     return state, others
