@@ -16,8 +16,8 @@ from amae.commands.compare import compare
 from amae.comparators.settings import NeighbourSettings
 from amae.mae.architecture import Architecture
 from amae.mae.checkpoints import read_description, read_safetensors, write_tensors
-from amae.mae.densenet import DenseNet
 from amae.mae.model import MAE
+from amae.mae.timm_encoder import TimmEncoder
 from amae.mae.weights import CHEST_MEAN, CHEST_STD, IMAGENET_MEAN, IMAGENET_STD, convert_weights, load_encoder
 from amae.method.stage1 import score_stage1, train_stage1
 from amae.method.training import Resume
@@ -101,7 +101,7 @@ def test_published_files_give_the_features_of_the_network(form, mean, std, netwo
     convert_weights(tmp_path / "published.pth", tmp_path / "a.safetensors", mean=mean, std=std, sizes=sizes)
     encoder = load_encoder(tmp_path / "a.safetensors")
     assert torch.equal(before, torch.random.get_rng_state())
-    assert isinstance(encoder, DenseNet)
+    assert isinstance(encoder, TimmEncoder)
     assert (encoder.architecture.image_size, encoder.architecture.width) == (64, 1024)
     description = read_description(tmp_path / "a.safetensors")
     assert description["source"] == "published.pth" and len(description["source_sha256"]) == 64
@@ -125,7 +125,7 @@ def test_a_converted_file_converts_again_for_images_of_another_size(network, tmp
     assert again.architecture.mean == IMAGENET_MEAN
     assert again.network.features.conv0.weight.dtype == torch.float32
     assert read_description(tmp_path / "b")["made_by"] == read_description(tmp_path / "a")["made_by"]
-    with pytest.raises(InputError, match="image_size: found 16, expected at least 32"):
+    with pytest.raises(InputError, match="not for timm's densenet121 with images of 16 px"):
         convert_weights(tmp_path / "a", tmp_path / "c", sizes={"image_size": 16})
     convert_weights(tmp_path / "half.pth", tmp_path / "d", mean=IMAGENET_MEAN, std=IMAGENET_STD)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "d").read_bytes()
@@ -185,7 +185,7 @@ def test_wrong_forms_are_refused_by_name(case, tmp_path):
     with pytest.raises(InputError) as caught:
         convert_weights(tmp_path / "wrong.pth", tmp_path / "a.safetensors", sizes=VIT_SIZES)
     message = str(caught.value)
-    assert "wrong.pth: not a DenseNet-121" in message and part in message and "\n" not in message
+    assert "wrong.pth: not timm's densenet121" in message and part in message and "\n" not in message
     assert not (tmp_path / "a.safetensors").exists()
 
 
@@ -202,7 +202,7 @@ def test_other_files_are_no_encoder(network, tmp_path):
     with pytest.raises(InputError, match=r"missing: features\.norm5\.bias; keys unexpected: features\.norm6\.bias"):
         load_encoder(tmp_path / "a.safetensors")
     write_tensors(state, tmp_path / "a.safetensors", {**about, "architecture": {"image_sise": SIDE}})
-    with pytest.raises(InputError, match=r"a\.safetensors: not a DenseNet-121 of this version \('image_size'\)"):
+    with pytest.raises(InputError, match=r"a\.safetensors: not an encoder of this version \('mean'\)"):
         load_encoder(tmp_path / "a.safetensors")
 
 
@@ -219,7 +219,11 @@ def test_the_commands_take_it_for_stage_1_alone(network, tmp_path, capsys):
 
     packed = {"manifest": "manifest.csv", "images": "images.npy", "index": "images.csv", "weights": "mae.safetensors"}
     made = {"history": "history.csv", "record": "run.json"}
-    assert run("import-weights", "--file", tmp_path / "mae.pth", weights="mae.safetensors") == (0, "")
+    status, errors = run("import-weights", "--file", tmp_path / "mae.pth", weights="mae.safetensors")
+    assert status == 0 and re.fullmatch(
+        r".*mae\.pth: left out, as not of the encoder: model\.decoder\..*, model\.segmentation_head\.0\.weight\n",
+        errors,
+    )
     stage1 = ("--stage1.epochs", 1, "--stage1.warmup-epochs", 0, "--stage1.batch-size", 4)
     head = "head.safetensors"
     status, errors = run("train-stage1", *stage1, lungs="lungs.npy", head=head, **packed, **made)
@@ -241,5 +245,5 @@ def test_the_commands_take_it_for_stage_1_alone(network, tmp_path, capsys):
         **{"trained-module": "module.safetensors"},
     )
     assert status == 2
-    assert "mae.safetensors: a densenet121 encoder, which serves stage 1 alone; this step needs a masked" in errors
+    assert "mae.safetensors: a timm:densenet121 encoder, which serves stage 1 alone; this step needs a masked" in errors
     assert not (folder / "module.safetensors").exists()

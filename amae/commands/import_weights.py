@@ -14,9 +14,11 @@ def import_weights(
     file: Annotated[Path, p.meaning("published .pth or .safetensors file")],
     mae: ModelSettings = ModelSettings(),
     normalisation: Annotated[
-        Literal["chest", "imagenet"], p.meaning("mean and std that published weights were trained with")
+        Literal["chest", "imagenet"],
+        p.meaning("mean and std that published weights were trained with; timm knows its own"),
     ] = "chest",
+    encoder: p.optional(p.Encoder) = None,
 ) -> None:
-    """Check a pre-trained autoencoder of the configured sizes, or a DenseNet-121 for stage 1, and write it anew."""
+    """Check a pre-trained autoencoder of the configured sizes, or an encoder for stage 1, and write it anew."""
     mean, std = NORMALISATIONS[normalisation]
-    convert_weights(file, weights, mean=mean, std=std, sizes=vars(mae))
+    convert_weights(file, weights, mean=mean, std=std, sizes=vars(mae), encoder=encoder)

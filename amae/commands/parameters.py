@@ -74,6 +74,7 @@ Square = Annotated[Literal["squash", "pad", "crop"], meaning("how an image becom
 
 # Trainings and trained networks
 Weights = file("pre-trained autoencoder f_0, g_0 (.safetensors)")
+Encoder = Annotated[str, meaning("timm's name of a network: architecture, or architecture.tag")]
 Head = file("stage 1 head (.safetensors)")
 Model = file("trained model, as amae export makes it (.safetensors)")
 ModelA = file("module A (.safetensors)")

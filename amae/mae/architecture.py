@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from amae.runtime.errors import InputError
 
+TIMM = "timm:"  # before timm's name of a network, where weights are named
+
 
 @dataclass(frozen=True)
 class Architecture:

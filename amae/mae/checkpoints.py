@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from amae.runtime.errors import InputError
@@ -71,9 +71,9 @@ def read_description(path: str | Path) -> dict[str, str]:
     return read_safetensors(path)[0].get("description", {})
 
 
-def describe_source(path: str | Path, made_by: str) -> dict[str, str]:
-    """Origin of a file converted from another: the source's own description or `made_by`, its name and SHA-256."""
-    kept = read_description(path) if is_safetensors(path) else {"made_by": made_by}
+def describe_source(path: str | Path, made_by: str | None = None) -> dict[str, str]:
+    """Origin of a file converted from another: `made_by`, or the source's own description; its name and SHA-256."""
+    kept = {"made_by": made_by} if made_by else read_description(path)
     return {**kept, "source": Path(path).name, "source_sha256": sha256(path)}
 
 
@@ -89,6 +89,16 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Tensor], Any]:
             f"{path}: contains no state dict, neither at the top nor as 'model' or 'state_dict'; found {found}"
         )
     return {name: tensor.detach() for name, tensor in state.items()}, content.get("args")
+
+
+def read_any_state(path: str | Path) -> dict[str, Tensor]:
+    """The state dict of a torch pickle, as `read_checkpoint` finds it, or of anybody's safetensors."""
+    if not is_safetensors(path):
+        return read_checkpoint(path)[0]
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError) as error:
+        raise InputError(f"{path}: not a readable safetensors file ({error})") from None
 
 
 def is_safetensors(path: str | Path) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from amae.mae.architecture import Architecture
+from amae.mae.architecture import TIMM, Architecture
 from amae.mae.checkpoints import (
     describe_source,
     differing_shapes,
@@ -24,11 +24,12 @@ from amae.mae.checkpoints import (
     read_safetensors,
     write_safetensors,
 )
-from amae.mae.densenet import DenseNet, convert_densenet, is_densenet, load_densenet
+from amae.mae.densenet import is_densenet
 from amae.mae.model import MAE
+from amae.mae.timm_encoder import TimmEncoder, convert_timm, load_timm
 from amae.runtime.errors import InputError
 
-Encoder = MAE | DenseNet  # frozen, in stage 1
+Encoder = MAE | TimmEncoder  # frozen, in stage 1
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # the files of MAE
 CHEST_MEAN, CHEST_STD = (0.5056, 0.5056, 0.5056), (0.252, 0.252, 0.252)  # those of Medical-MAE, for NIH's images
@@ -68,8 +69,13 @@ def load_weights(path: str | Path, device: torch.device | str = "cpu") -> MAE:
 
 def load_encoder(path: str | Path, device: torch.device | str = "cpu") -> Encoder:
     """Read the frozen encoder of stage 1, whichever network a file of this project contains; InputError otherwise."""
-    load = load_densenet if is_safetensors(path) and is_densenet(path) else load_weights
-    return load(path, device)
+    about, state = read_safetensors(path)
+    return load_timm(about, state, path).to(device) if _is_timm(about) else load_weights(path, device)
+
+
+def _is_timm(about: Mapping[str, Any]) -> bool:
+    """True for the description of a network of timm."""
+    return about.get("backbone", BACKBONE).startswith(TIMM)
 
 
 def load_for_size(path: str | Path, size: int, device: torch.device, load: Callable[..., Any] = load_weights) -> Any:
@@ -138,15 +144,19 @@ def convert_weights(
     mean: Sequence[float] = CHEST_MEAN,
     std: Sequence[float] = CHEST_STD,
     sizes: Mapping[str, int] | None = None,
+    encoder: str | None = None,
 ) -> Encoder:
     """Bring a weight file of either kind into this project's form, with the source's name and SHA-256 on record.
 
-    Options as in `load_any`; of a DenseNet, recognised by its content, only the image size counts among `sizes`.
+    `encoder`: timm's name of the network that the file is for, by `convert_timm`; a DenseNet-121 of Medical-MAE is
+    recognised by its content. Of these only the image size counts among `sizes`. Other options as in `load_any`.
     """
-    if is_densenet(source):
-        return convert_densenet(source, target, (sizes or {}).get("image_size", 224), mean, std)
+    if encoder or is_densenet(source) or (is_safetensors(source) and _is_timm(read_safetensors(source)[0])):
+        return convert_timm(source, target, encoder, (sizes or {}).get("image_size", 224), mean, std)
     model = load_any(source, mean=mean, std=std, sizes=sizes)
-    save_weights(model, target, describe_source(source, "folded from a published checkpoint"))
+    save_weights(
+        model, target, describe_source(source, None if is_safetensors(source) else "folded from a published checkpoint")
+    )
     return model
 
 

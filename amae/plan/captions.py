@@ -5,6 +5,7 @@ from typing import Any
 
 from amae.plan.datasets import has_unlabeled
 from amae.plan.variants import resolve
+from amae.plan.weights import title_of
 from amae.settings import SECTIONS
 
 BENCHMARKS = ("rsna", "vindr", "nih")  # kinds of data sets for which the papers print values
@@ -31,7 +32,7 @@ def departures(config: dict[str, Any], dataset: str) -> list[str]:
     found += [f"comparators.{name}" for name in preset.get("comparators", {}) if paper]
     for key, value in PAPER.items():
         if about.get(key, value) != value and not (key == "weights" and Path(about[key]).name in PAPER_WEIGHTS):
-            found.append(f"{key} {Path(about[key]).name if key == 'weights' else str(about[key]).lower()}")
+            found.append(f"{key} {title_of(about[key]) if key == 'weights' else str(about[key]).lower()}")
     found += [f"sexes {sex}" for sex in about.get("sexes", []) if len(about["sexes"]) == 1]
     if kind in RATIOS and (ratio := about["anomaly_ratio"]) != RATIOS[kind]:
         found.append("no unlabeled images" if ratio is None else f"anomaly ratio {ratio:g}")

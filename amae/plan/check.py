@@ -10,6 +10,7 @@ from amae.comparators.methods import all_methods
 from amae.plan.compared import SHARED
 from amae.plan.schema import schema
 from amae.plan.variants import resolve
+from amae.plan.weights import fetched_encoders
 from amae.runtime.errors import InputError
 from amae.settings import from_mapping
 
@@ -70,6 +71,7 @@ def check(config: dict[str, Any], source: str = "config/config.yaml") -> None:
             raise InputError(f"{source}: key {key}: found {config[key]!r}, expected one of {table}: {names}")
     _check_experiments(config, source)
     try:
+        fetched_encoders(config)
         resolve(config, {})
     except InputError as error:
         raise InputError(f"{source}: {error}") from None

@@ -7,10 +7,10 @@ from typing import Any
 
 from amae.comparators import methods
 from amae.comparators.methods import code_of, method_of
-from amae.plan.datasets import has_unlabeled
+from amae.plan.datasets import has_stage2, has_unlabeled
 from amae.plan.paths import data_folder, is_made, of_every_seed, run_folder, variant_folder
 from amae.plan.variants import options, owner, settings_of
-from amae.plan.weights import RESNET18, fetched_file
+from amae.plan.weights import RESNET18, fetched_file, has_decoder, weights_of
 from amae.runtime.errors import InputError
 from amae.settings import from_mapping
 
@@ -32,8 +32,13 @@ def protocols_of(config: dict[str, Any], dataset: str, method: str) -> dict[str,
 
 
 def compared_systems(config: dict[str, Any], dataset: str) -> list[tuple[str, str, str]]:
-    """Method, protocol and score of every configured comparator on a data set; Mask Rec. is not among them."""
+    """Method, protocol and score of every configured comparator on a data set; Mask Rec. is not among them.
+
+    Nor are those that need a decoder where the weights have none.
+    """
     names = [name for name in config["experiments"]["comparators"] if name != MASK_REC]
+    if not has_decoder(config, dataset):
+        names = [name for name in names if "autoencoder" not in method_of(name).needs]
     return [(m, p, score) for m in names for p, score in protocols_of(config, dataset, m).items()]
 
 
@@ -43,7 +48,15 @@ def needed_lungs(config: dict[str, Any], dataset: str, method: str) -> str | lis
 
 
 def needed_weights(config: dict[str, Any], dataset: str, variant: str, method: str) -> str | list:
-    """The autoencoder, where the method needs it: the variant's own, or the main run's that it shares."""
+    """The autoencoder, where the method needs it: the variant's own, or the main run's that it shares.
+
+    Raises InputError where it needs a decoder and the weights have none.
+    """
+    if "autoencoder" in method_of(method).needs and not has_decoder(config, dataset, variant):
+        raise InputError(
+            f"data set {dataset}: weights {weights_of(config, dataset, variant)} are an encoder without decoder, which "
+            f"{method} needs; leave {method} out"
+        )
     folder = variant_folder(owner(config, variant, "weights"))
     needs = method_of(method).needs & {"encoder", "autoencoder"}
     return f"{data_folder(config, dataset)}/{folder}mae.safetensors" if needs else []
@@ -86,7 +99,7 @@ def method_code(_: dict[str, Any], method: str) -> list[str]:
 def _parts(config: dict[str, Any], dataset: str) -> list[str]:
     """Folders, in that of a replicate, with the scores of every system that the main run is compared with."""
     systems = [f"comparators/{method}_{protocol}" for method, protocol, _ in compared_systems(config, dataset)]
-    return [*systems, *[MASK_REC_FOLDER] * has_unlabeled(config, dataset), "stage1"]
+    return [*systems, *[MASK_REC_FOLDER] * has_stage2(config, dataset), "stage1"]
 
 
 def compared_scores(config: dict[str, Any], dataset: str, variant: str, seed: str) -> list[str]:
@@ -97,7 +110,7 @@ def compared_scores(config: dict[str, Any], dataset: str, variant: str, seed: st
 
 def audited_scores(config: dict[str, Any], dataset: str) -> list[str]:
     """Tables of scores of every method of the main run, one seed after another; the audit has the view by itself."""
-    parts = ["reconstruction"] * has_unlabeled(config, dataset)
+    parts = ["reconstruction"] * has_stage2(config, dataset)
     parts += [part for part in _parts(config, dataset) if not part.startswith("comparators/view_only_")]
     folders = [run_folder(config, dataset, "", seed) for seed in config["seeds"]]
     return [f"{folder}/{part}/scores.csv" for folder in folders for part in parts]
@@ -106,7 +119,7 @@ def audited_scores(config: dict[str, Any], dataset: str) -> list[str]:
 def records(config: dict[str, Any], dataset: str) -> dict[str, list[str]]:
     """Records of all jobs of the main run, by method; the pre-training is shared by those that start from f_0."""
     parts = {"AMAE stage 1": ["stage1"]}
-    if has_unlabeled(config, dataset):
+    if has_stage2(config, dataset):
         parts["AMAE stage 2, after stage 1"] = ["module_A", "module_B", "reconstruction"]
         parts["AMAE Mask Rec."] = [MASK_REC_FOLDER]
     for method, protocol, _ in compared_systems(config, dataset):

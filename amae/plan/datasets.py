@@ -7,7 +7,7 @@ from typing import Any
 
 from amae.data.manifest import given_splits
 from amae.plan.paths import data_folder, is_made, results_of
-from amae.plan.weights import CATALOGUED
+from amae.plan.weights import CATALOGUED, has_decoder, timm_encoder
 from amae.runtime.errors import InputError
 
 PUBLISHED_KINDS = ("rsna", "vindr", "nih", "paediatric")
@@ -23,6 +23,8 @@ def check_dataset(config: dict[str, Any], dataset: str) -> None:
     """Raise InputError for a file or folder that a data set's keys name and that is missing."""
     for key in _OWN_FILES:
         given = config["datasets"][dataset].get(key)
+        if key == "weights" and (found := timm_encoder(given)):
+            given = found[1]
         if not given or (key == "weights" and given in ("embedded", "pretrain", *CATALOGUED)):
             continue
         if not is_made(config, given) and not Path(given).exists():
@@ -68,6 +70,11 @@ def has_unlabeled(config: dict[str, Any], dataset: str) -> bool:
     if named := named_splits(config, dataset):
         return "train_unlabeled" in named
     return about["kind"] not in ("rsna", "vindr", "nih") or about["anomaly_ratio"] is not None
+
+
+def has_stage2(config: dict[str, Any], dataset: str, variant: str = "") -> bool:
+    """True where stage 2 can be made: there are unlabeled images, and the weights have a decoder."""
+    return has_unlabeled(config, dataset) and has_decoder(config, dataset, variant)
 
 
 def images_table(config: dict[str, Any], dataset: str) -> str:

@@ -55,6 +55,7 @@ DEMANDS = {
     "run_comparator": Demand(4_000, 400),
     "export_model": Demand(4_000, 250, gflop=90),
     "predict_radiographs": Demand(4_000, 20, gflop=150, seconds=1.0),
+    "evaluate_model": Demand(4_000, 250, gflop=90, seconds=1.0),
     "audit_scores": Demand(2_000, 150, seconds=0.05),
     "measure_localisation": Demand(2_000, 250, seconds=0.1),
     "plot_localisation": Demand(2_000, 250),
@@ -86,6 +87,7 @@ ON_GPU = (
     "run_comparator",
     "export_model",
     "predict_radiographs",
+    "evaluate_model",
 )
 
 

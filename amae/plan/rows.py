@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from amae.comparators.methods import column, method_of
-from amae.plan.compared import MASK_REC, MASK_REC_FOLDER, compared_systems, own_settings
-from amae.plan.datasets import anomaly_ratio, has_unlabeled
+from amae.plan.compared import MASK_REC, MASK_REC_FOLDER, compared_systems, own_settings, protocols_of
+from amae.plan.datasets import anomaly_ratio, has_stage2
 from amae.plan.paths import PUBLISHED, of_every_seed
 from amae.plan.splits import changed_ratio
 from amae.plan.variants import settings_of
-from amae.plan.weights import normalisation
+from amae.plan.weights import has_decoder, normalisation, title_of, weights_of
 from amae.runtime.errors import InputError
 
 Row = dict[str, Any]
@@ -39,9 +39,11 @@ def score_files(config: dict[str, Any], dataset: str, name: str) -> list[str]:
     return sorted({file for row in rows_of(config, dataset, name) for file in row["scores"]})
 
 
-def reference(config: dict[str, Any], dataset: str) -> str:
-    """The method that the others of a table are tested against: AMAE's last stage on this data set."""
-    return "AMAE stage 2" if has_unlabeled(config, dataset) else "AMAE stage 1"
+def reference(config: dict[str, Any], dataset: str, name: str) -> str:
+    """The method that the others of a table or figure are tested against: AMAE's last stage, or the main encoder."""
+    if name in ("figure3c", "backbones"):
+        return rows_of(config, dataset, name)[0]["method"]
+    return "AMAE stage 2" if has_stage2(config, dataset) else "AMAE stage 1"
 
 
 def every_printed_option(_: dict[str, Any], name: str) -> str:
@@ -87,7 +89,7 @@ def _table2(config: dict[str, Any], dataset: str) -> list[Row]:
     for variant, title in _imagenet_backbones(config, dataset).items():
         rows.append(_row(config, dataset, title, "N", _STAGE1, variant, taxonomy="SSL"))
     rows.append(_row(config, dataset, "AMAE stage 1", "N", _STAGE1, taxonomy="SSL"))
-    if has_unlabeled(config, dataset):
+    if has_stage2(config, dataset):
         rows.append(_row(config, dataset, "AMAE Mask Rec.", "Y", _MASK_REC))
         rows.append(_row(config, dataset, "AMAE stage 2", "Y", _INTER))
         for score, title in [("error_ratio", "Error ratio"), ("error_ratio_patch", "Error ratio per patch")]:
@@ -169,10 +171,30 @@ def _pseudo_labels(config: dict[str, Any], dataset: str) -> list[Row]:
     ]
 
 
-def _backbones(config: dict[str, Any], dataset: str) -> list[Row]:
+def _encoders(config: dict[str, Any], dataset: str) -> dict[str, str]:
+    """Title of each frozen encoder by its variant, the main weights first."""
+    weights = weights_of(config, dataset, "")
+    main = "ViT-S MAE" if has_decoder(config, dataset) else title_of(weights)
+    return {"": main} | {name: name for name in config["experiments"]["backbones"]}
+
+
+def _figure3c(config: dict[str, Any], dataset: str) -> list[Row]:
     """Figure 3c: stage 1 with the main weights and with those of other backbones."""
-    names = {"": "ViT-S MAE"} | {name: name for name in config["experiments"]["backbones"]}
-    return [_row(config, dataset, title, "N", _STAGE1, name, taxonomy="SSL") for name, title in names.items()]
+    titles = _encoders(config, dataset).items()
+    return [_row(config, dataset, title, "N", _STAGE1, variant, taxonomy="SSL") for variant, title in titles]
+
+
+def _backbones(config: dict[str, Any], dataset: str) -> list[Row]:
+    """Every encoder by stage 1 and by each comparator of its features."""
+    rows = []
+    for variant, title in _encoders(config, dataset).items():
+        rows.append(_row(config, dataset, f"{title}: stage 1", "N", _STAGE1, variant, taxonomy="SSL"))
+        for name in ("knn", "mahalanobis", "pu_probe"):
+            for protocol in protocols_of(config, dataset, name):
+                about, scores = method_of(name), (f"comparators/{name}_{protocol}", name)
+                label = f"{title}: {about.title}"
+                rows.append(_row(config, dataset, label, protocol, scores, variant, **_OURS))
+    return rows
 
 
 _ROWS = {
@@ -181,5 +203,6 @@ _ROWS = {
     "sensitivity": _decisions,
     "figure3a": _sweep,
     "figure3b": _pseudo_labels,
-    "figure3c": _backbones,
+    "figure3c": _figure3c,
+    "backbones": _backbones,
 }

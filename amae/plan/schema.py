@@ -68,7 +68,8 @@ def _dataset(kind: str) -> dict[str, Any]:
         "weights": {
             "type": "string",
             "description": "f_0 and g_0: embedded (the small MAE of this package), pretrain (on T_n and T_u, in the "
-            "workflow), a name of amae/sources/sources.csv, or the path of a published .pth or a .safetensors file",
+            "workflow), a name of amae/sources/sources.csv, the path of a published .pth or a .safetensors file; or an "
+            "encoder for stage 1 and features alone: timm:NAME, a network of timm, or timm:NAME@FILE",
         },
         "conversion": {
             "enum": ["minmax", "voi"],
@@ -147,7 +148,7 @@ def _experiments() -> dict[str, Any]:
             "uniqueItems": True,
             "description": "anomaly ratios of the sweep (figure3a); each is a variant, ar0.2 and so on",
         },
-        "backbones": _names("variants with other weights, compared at stage 1 (figure3c)"),
+        "backbones": _names("variants with other weights, compared at stage 1 (figure3c) and by features (backbones)"),
         "masks": _names("variants with other numbers of masks (masks_ablation)"),
         "decisions": _names("variants that decide an open question otherwise (sensitivity)"),
     }

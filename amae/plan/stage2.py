@@ -1,37 +1,62 @@
-"""Inputs and outputs of stage 2, where a data set has unlabeled images."""
+"""Inputs and outputs of stage 2, where a data set has unlabeled images and weights with a decoder."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
-from amae.plan.datasets import has_unlabeled
+from amae.plan.datasets import has_stage2, has_unlabeled
 from amae.plan.paths import run_folder, variant_folder
 from amae.plan.variants import owner, settings_of
+from amae.plan.weights import has_decoder, weights_of
 from amae.runtime.errors import InputError
 
 _RANKING = {"stage1": "stage1_scores", "probe": "probe_scores"}  # the stage behind each source of pseudo-labels
 
 
 def files(config: dict[str, Any], dataset: str, variant: str, seed: str, names: Sequence[str]) -> list[str]:
-    """These files of a replicate; none where the data set has no unlabeled images."""
+    """These files of a replicate; none where stage 2 cannot be made."""
     folder = run_folder(config, dataset, variant_folder(variant), seed)
-    return [f"{folder}/{name}" for name in names] if has_unlabeled(config, dataset) else []
+    return [f"{folder}/{name}" for name in names] if has_stage2(config, dataset, variant) else []
 
 
 def detector_scores(config: dict[str, Any], dataset: str, variant: str, seed: str) -> list[str]:
     """The detector's scores of the main run: a variant of AMAE's settings would have the same ones."""
-    return [] if variant else files(config, dataset, variant, seed, ["comparators/detector_Y/scores.csv"])
+    if variant or not has_unlabeled(config, dataset):
+        return []
+    return [f"{run_folder(config, dataset, '', seed)}/comparators/detector_Y/scores.csv"]
 
 
 def ranking(config: dict[str, Any], dataset: str, variant: str, seed: str) -> str:
     """The table of probabilities that rank T_u for pseudo-labels: of stage 1, as in the paper, or of the probe.
 
-    Raises InputError where there is no T_u.
+    Raises InputError where there is no T_u, and for weights without decoder.
     """
     if not has_unlabeled(config, dataset):
         raise InputError(
             f"data set {dataset} has no unlabeled images, so stage 2 and what needs it (the trained model, "
             "predictions, localisation) cannot be made; give it some, or ask for other targets"
         )
+    if not has_decoder(config, dataset, variant):
+        raise InputError(f"{_about(config, dataset, variant)} cannot be made; ask for other targets")
     source = settings_of(config, variant)["pseudo_labels"].source
     made_by = owner(config, variant, _RANKING[source])
     return f"{run_folder(config, dataset, variant_folder(made_by), seed)}/{source}/scores.csv"
+
+
+def note_encoders(config: dict[str, Any]) -> None:
+    """Report each data set of the run whose tables and figures lack stage 2 because its weights have no decoder."""
+    asked = [config["experiments"][key] for key in ("table2", "figure3", "audit", "localisation")]
+    for dataset in dict.fromkeys([config["dataset"], *(name for names in asked for name in names)]):
+        if not has_decoder(config, dataset):
+            print(f"note: {_about(config, dataset, '')} are left out", file=sys.stderr)
+
+
+def _about(config: dict[str, Any], dataset: str, variant: str) -> str:
+    of, weights = (
+        f"data set {dataset}" + (f", variant {variant}" if variant else ""),
+        weights_of(config, dataset, variant),
+    )
+    return (
+        f"{of}: weights {weights} are an encoder without decoder, so stage 2 and what needs it (the trained model, "
+        "predictions, localisation), mask_rec, mae_multi and two_distributions"
+    )

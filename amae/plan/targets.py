@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from amae.plan.datasets import has_unlabeled
+from amae.plan.datasets import has_stage2
 from amae.plan.paths import data_folder, of_every_seed
 
 IMAGES = ("images.npy", "contact_sheet.png", "lungs.png")
 OVER_SEEDS = ("summary.csv", "roc.png", "precision_recall.png")
 PER_SEED = ("training.png", "histograms.png")
-# What only T_u makes possible; without it, stage 1 is compared with the other methods of protocol N.
+# What only stage 2 makes possible; without it, stage 1 is compared with the other methods.
 OF_STAGE2, WITHOUT_STAGE2 = ("pseudo_labels.png", "gallery.png", "model.safetensors"), ("comparison.csv",)
 
 
@@ -25,18 +25,18 @@ def of_replicates(config: dict[str, Any], names: Sequence[str]) -> list[str]:
 
 def everything(config: dict[str, Any]) -> list[str]:
     """Files of the default target."""
-    last = OF_STAGE2 if has_unlabeled(config, config["dataset"]) else WITHOUT_STAGE2
+    last = OF_STAGE2 if has_stage2(config, config["dataset"]) else WITHOUT_STAGE2
     return of_dataset(config, [*IMAGES, *OVER_SEEDS]) + of_replicates(config, [*PER_SEED, *last])
 
 
 def of_experiment(config: dict[str, Any], key: str, names: Sequence[str], stage2: bool = False) -> list[str]:
-    """Files of every data set of `experiments.key`; with `stage2`, of those that have unlabeled images."""
-    chosen = [each for each in config["experiments"][key] if not stage2 or has_unlabeled(config, each)]
+    """Files of every data set of `experiments.key`; with `stage2`, of those that have a stage 2."""
+    chosen = [each for each in config["experiments"][key] if not stage2 or has_stage2(config, each)]
     return [f"{data_folder(config, each)}/{name}" for each in chosen for name in names]
 
 
 def localisation(config: dict[str, Any]) -> list[str]:
-    """Table and figure of every replicate on the data sets of the localisation that have unlabeled images."""
-    chosen = [each for each in config["experiments"]["localisation"] if has_unlabeled(config, each)]
+    """Table and figure of every replicate on the data sets of the localisation that have a stage 2."""
+    chosen = [each for each in config["experiments"]["localisation"] if has_stage2(config, each)]
     names = ("localisation.csv", "localisation.png")
     return [path for each in chosen for name in names for path in of_every_seed(config, each, "", name)]

@@ -17,7 +17,7 @@ from typing import Any
 import amae
 from amae.runtime.files import sha256, write_json
 
-PACKAGES = ("torch", "torchvision", "numpy", "scipy", "scikit-image", "pandas", "pydicom", "safetensors")
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-image", "pandas", "pydicom", "safetensors")
 
 
 @contextmanager

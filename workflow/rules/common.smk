@@ -21,6 +21,7 @@ config.update(check.typed(config))
 refusing(check.check, config, " + ".join(map(str, workflow.configfiles)))
 refusing(jobs.check_results, config)
 refusing(datasets.check_dataset, config, config["dataset"])
+refusing(stage2.note_encoders, config)
 
 RESULTS = paths.results_of(config)
 DATA = paths.data_folder(config, "{dataset}")  # everything of one data set
@@ -97,7 +98,7 @@ def optional(*names):
 
 
 def of_stage2(*names):
-    """An input function: these files of the replicate, where the data set has unlabeled images."""
+    """An input function: these files of the replicate, where it has a stage 2."""
     return plan(stage2.files, "dataset", "variant", "seed", names=names)
 
 

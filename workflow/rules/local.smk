@@ -27,3 +27,4 @@ localrules:
     plot_backbones,
     tabulate_results,
     tabulate_costs,
+    tabulate_transfer,

@@ -77,8 +77,9 @@ rule plot_backbones:
         **needs("plot_backbones"),
     params:
         methods=plan(rows.rows_option, "dataset", name="figure3c"),
+        reference=plan(rows.reference, "dataset", name="figure3c"),
         caveats=plan(captions.caption_of, "dataset"),
         code=code("plot_comparison"),
     shell:
         "amae plot-comparison --manifest {input.manifest:q} --index {input.index:q} --methods {params.methods:q}"
-        " --reference 'ViT-S MAE' --figure {output.figure:q} 2>&1 | tee {log:q}"
+        " --reference {params.reference:q} --figure {output.figure:q} 2>&1 | tee {log:q}"

@@ -52,6 +52,24 @@ rule fetch_weights:
         "amae fetch-source --name {params.name} --folder {params.folder:q} 2>&1 | tee {log:q}"
 
 
+rule fetch_encoder:
+    """Fetch the weights of a network of timm; later downloads are of the commit of the first."""
+    output:
+        weights=f"{RESULTS}/sources/weights/timm/{{encoder}}.safetensors",
+    log:
+        log_of("fetch_timm_{encoder}", SOURCE_LOGS),
+    benchmark:
+        benchmark_of("fetch_timm_{encoder}", SOURCE_LOGS)
+    wildcard_constraints:
+        encoder=any_of(refusing(weights.fetched_encoders, config)),
+    conda:
+        "../../environment.yml"
+    params:
+        code=code("fetch_encoder"),
+    shell:
+        "amae fetch-encoder --encoder {wildcards.encoder} --fetched {output.weights:q} 2>&1 | tee {log:q}"
+
+
 rule list_source:
     """List every image that a published data set uses at any anomaly ratio, so that each is converted once."""
     input:

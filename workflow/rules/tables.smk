@@ -4,7 +4,7 @@ from amae.plan import captions, compared, datasets, paths, rows, weights
 
 
 rule tabulate_results:
-    """Methods beside what the papers print: Table 2, the number of masks, or the decisions of the method."""
+    """Methods beside what the papers print: Table 2, masks, decisions of the method, or encoders."""
     input:
         published=paths.PUBLISHED,
         manifest=f"{DATA}/manifest.csv",
@@ -19,7 +19,7 @@ rule tabulate_results:
     benchmark:
         benchmark_of("tabulate_{name}", DATA_LOGS)
     wildcard_constraints:
-        name="table2|masks_ablation|sensitivity",
+        name="table2|masks_ablation|sensitivity|backbones",
     conda:
         "../../environment.yml"
     resources:
@@ -27,7 +27,7 @@ rule tabulate_results:
     params:
         methods=plan(rows.rows_option, "dataset", "name"),
         ratio=plan(datasets.ratio_option, "dataset"),
-        reference=plan(rows.reference, "dataset"),
+        reference=plan(rows.reference, "dataset", "name"),
         kind=quoted("kind"),
         every=plan(rows.every_printed_option, "name"),
         caveats=plan(captions.caption_of, "dataset"),

@@ -1,6 +1,7 @@
 """Targets: of the configured data set, and of the paper.
 
-Data sets without unlabeled images have no stage 2, and are left out where a target needs it.
+Data sets without unlabeled images, or whose weights have no decoder, have no stage 2, and are left out where a target
+needs it.
 """
 
 from amae.plan import targets, transfer
@@ -13,6 +14,7 @@ MASKS = plan(targets.of_experiment, key="figure3", names=["tables/masks_ablation
 SENSITIVITY = plan(targets.of_experiment, key="figure3", names=["tables/sensitivity.md"], stage2=True)
 AUDIT = plan(targets.of_experiment, key="audit", names=["tables/audit.md", "tables/audit.png"])
 LOCALISATION = plan(targets.localisation)
+BACKBONES = plan(targets.of_experiment, key="figure3", names=["tables/backbones.md"])
 
 
 rule data:
@@ -111,3 +113,9 @@ rule paper:
         SENSITIVITY,
         AUDIT,
         LOCALISATION,
+
+
+rule backbones:
+    """Every frozen encoder by stage 1, nearest neighbours, Mahalanobis distance and the probe."""
+    input:
+        BACKBONES,

@@ -21,7 +21,7 @@ rule evaluate_model:
         "../../environment.yml"
     threads: 64
     resources:
-        **GPU,
+        **needs("evaluate_model"),
     params:
         score=config["predict"]["score"],
         specificity=config["predict"]["specificity"],
@@ -29,7 +29,7 @@ rule evaluate_model:
     shell:
         "amae evaluate {input.model:q} {input.manifest:q} --root . --output {output.folder:q} --score {params.score:q}"
         " --specificity {params.specificity} --workers {threads} --device {resources.device} --gpus {resources.gpu}"
-        " 2>&1 | tee {log:q}"
+        " --jobs-per-card {resources.jobs_per_card} 2>&1 | tee {log:q}"
 
 
 rule tabulate_transfer:
@@ -45,6 +45,8 @@ rule tabulate_transfer:
         benchmark_of("tabulate_transfer", RESULTS)
     conda:
         "../../environment.yml"
+    resources:
+        **needs("tabulate_transfer"),
     params:
         evaluations=plan(transfer.evaluations_option),
         code=code("tabulate_transfer"),

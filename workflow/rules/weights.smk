@@ -36,7 +36,7 @@ rule pretrain_mae:
 
 
 rule import_weights:
-    """Check the pre-trained autoencoder against the configured sizes, and fold a published one; or take a DenseNet."""
+    """Check the pre-trained autoencoder against the configured sizes, and fold a published one; or take an encoder."""
     input:
         source=unless_touched(SOURCE),
     output:
@@ -51,9 +51,9 @@ rule import_weights:
         **needs("import_weights"),
     params:
         sizes=plan(weights.sizes_options, "dataset", "variant"),
-        normalisation=plan(weights.normalisation, "dataset", "variant"),
+        origin=plan(weights.origin_option, "dataset", "variant"),
         content=content_of(SOURCE),
         code=code("import_weights"),
     shell:
         "amae import-weights --file {input.source:q} --weights {output.weights:q} {params.sizes}"
-        " --normalisation {params.normalisation} 2>&1 | tee {log:q}"
+        " {params.origin} 2>&1 | tee {log:q}"
