@@ -1,6 +1,6 @@
 """Rules that run where Snakemake does, also on a cluster: each takes seconds, and a job waits longer for a node.
 
-Two of them need the internet, which the nodes of many clusters do not have.
+Three of them need the internet, which the nodes of many clusters do not have.
 """
 
 
@@ -11,6 +11,7 @@ localrules:
     index_source,
     fetch_source,
     fetch_weights,
+    fetch_encoder,
     import_weights,
     export_pseudo_labels,
     diagnose_pseudo_labels,

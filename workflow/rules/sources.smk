@@ -64,6 +64,8 @@ rule fetch_encoder:
         encoder=any_of(refusing(weights.fetched_encoders, config)),
     conda:
         "../../environment.yml"
+    resources:
+        **needs("fetch_encoder"),
     params:
         code=code("fetch_encoder"),
     shell:
