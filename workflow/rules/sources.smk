@@ -57,9 +57,9 @@ rule fetch_encoder:
     output:
         weights=f"{RESULTS}/sources/weights/timm/{{encoder}}.safetensors",
     log:
-        log_of("fetch_timm_{encoder}", SOURCE_LOGS),
+        log_of("fetch_{encoder}", SOURCE_LOGS),
     benchmark:
-        benchmark_of("fetch_timm_{encoder}", SOURCE_LOGS)
+        benchmark_of("fetch_{encoder}", SOURCE_LOGS)
     wildcard_constraints:
         encoder=any_of(refusing(weights.fetched_encoders, config)),
     conda:
