@@ -17,13 +17,13 @@ from torch import Tensor, nn
 from amae.mae.checkpoints import (
     describe_source,
     differing_shapes,
-    is_safetensors,
     list_differences,
     read_checkpoint,
     read_safetensors,
     write_safetensors,
 )
 from amae.runtime.errors import InputError
+from amae.runtime.tensors import is_safetensors
 
 BACKBONE = "densenet121"
 

@@ -18,7 +18,6 @@ from amae.mae.architecture import Architecture
 from amae.mae.checkpoints import (
     describe_source,
     differing_shapes,
-    is_safetensors,
     list_differences,
     read_checkpoint,
     read_safetensors,
@@ -27,6 +26,7 @@ from amae.mae.checkpoints import (
 from amae.mae.densenet import DenseNet, convert_densenet, is_densenet, load_densenet
 from amae.mae.model import MAE
 from amae.runtime.errors import InputError
+from amae.runtime.tensors import is_safetensors
 
 Encoder = MAE | DenseNet  # frozen, in stage 1
 
