@@ -96,8 +96,13 @@ def _check_arrays(model: Model) -> None:
     width, features, calibration = model.encoder.architecture.width, model.group("features"), model.group("calibration")
     if features["mean"].shape != (width,) or features["precision"].shape != (width, width):
         raise ValueError("statistics of other features")
-    if set(model.group("training")) != set(MEASURES) or set(calibration) not in (set(), set(DESCRIPTIONS)):
+    known = (set(), set(DESCRIPTIONS))
+    if set(model.group("training")) != set(MEASURES) or set(calibration) not in known:
         raise ValueError("statistics or calibration incomplete")
+    if "recalibration" in model.about and (
+        set(model.group("site")) != set(MEASURES) or set(model.group("original")) not in known
+    ):
+        raise ValueError("statistics of the recalibration incomplete")
 
 
 def _parts(

@@ -198,7 +198,8 @@ def _scored(model: Model, table: pd.DataFrame, images: np.ndarray) -> Scored:
     """One batch without percentiles and calls."""
     kept = table[table["reason"] == ""]
     if kept.empty:
-        lacking = pd.DataFrame(np.float32("nan"), table.index, [*SCORES, "intensity", "coverage", "distance"])
+        lacking = pd.DataFrame(np.nan, table.index, [*SCORES, "intensity", "coverage", "distance"])
+        lacking["stage1"] = lacking["stage1"].astype(np.float32)  # as the network gives it
         return Scored(table.join(lacking).assign(flag="", mask=""), images, images.astype(np.float32))
     scores, features, maps = score_images(model, images)
     fitted = model.group("features")
