@@ -111,6 +111,17 @@ def test_the_card_has_the_old_and_the_new(model, adapted, site, tmp_path, capsys
     assert not [path.name for path in site.iterdir() if path.stem in cards[1]]  # it names no image
 
 
+def test_a_model_without_calibration_images_gets_some(finished, site, tmp_path, capsys):
+    about, tensors = read_safetensors(finished.results / "seed0/model.safetensors")
+    bare = {name: tensor for name, tensor in tensors.items() if not name.startswith("calibration.")}
+    images = about["images"] | {"calibration": 0}
+    write_tensors(bare, tmp_path / "bare", about | {"images": images, "auc_p": {}, "implied_auc": {}})
+    assert run("recalibrate", tmp_path / "bare", site, "--recalibrated-model", tmp_path / "new") == 0
+    assert main(["inspect", str(tmp_path / "new")]) == 0
+    assert "Before, on 0 normal images" in capsys.readouterr().out
+    assert set(predicted(tmp_path / "new", tmp_path / "out", site)["call"]) >= {"normal", "abnormal"}
+
+
 def test_what_cannot_stand_for_normal_images_is_listed_and_left_out(model, site, tmp_path, capsys):
     files = sorted(site.iterdir())[:3]
     folder = tmp_path / "images"
