@@ -82,6 +82,30 @@ def test_a_missing_model_is_named_before_torch_is_loaded():
     assert (done.returncode, done.stderr) == (0, "amae inspect: error: a: no such file\n")
 
 
+def test_a_card_is_printed_and_arguments_are_checked_without_torch(finished, tmp_path):
+    model, files = finished.results / "seed0/model.safetensors", finished.results / "raw/dicom"
+    predict = ["predict", str(files), "--model", str(model), "--output", str(tmp_path / "out")]
+    other = [
+        "predict",
+        str(files),
+        "--model",
+        str(finished.results / "mae.safetensors"),
+        "--output",
+        str(tmp_path / "o"),
+    ]
+    lines = {
+        "--score: found 'magic', expected one of auto, detector": [*predict, "--score", "magic"],
+        "--specificity: found 1.0, expected more than 0": [*predict, "--specificity", "1"],
+        "not a model made by `amae export`, but a trained autoencoder": other,
+    }
+    code = "import sys; from amae.cli import main; s = main(sys.argv[1:]); print('torch' in sys.modules); sys.exit(s)"
+    for words, status, message in [(["inspect", str(model)], 0, ""), *((lines[key], 2, key) for key in lines)]:
+        done = subprocess.run([sys.executable, "-c", code, *words], check=False, capture_output=True, text=True)
+        assert done.returncode == status and message in done.stderr, done.stderr
+        assert done.stdout.endswith("False\n")
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help_and_code(name, capsys):
     assert main([name, "--help"]) == 0

@@ -28,14 +28,17 @@ from amae.cli import main
 from amae.commands.predict import _picture_name
 from amae.data.dicom import read_grey
 from amae.data.images import make_square
-from amae.figures.prediction import POLICY, draw_sheet, full_overlay, shown_of, write_page
+from amae.figures.page import POLICY, SCRIPT, Reading, _source, pictured, write_page
+from amae.figures.prediction import GAP, draw_sheet, full_overlay, reading, shown_of, telling_apart
 from amae.mae.checkpoints import read_safetensors, write_tensors
 from amae.method.reconstruct import draw_orders, reconstruct
 from amae.predict import score as module
+from amae.predict.calibration import operating_point
+from amae.predict.card import FORMAT
 from amae.predict.dicom_out import write_capture
 from amae.predict.files import list_files
 from amae.predict.header import header_flags
-from amae.predict.model import FORMAT, load_model
+from amae.predict.model import load_model
 from amae.runtime.errors import InputError
 from amae.runtime.files import atomic, read_csv
 from amae.settings import ModuleSettings, Stage1Settings
@@ -161,7 +164,7 @@ def test_rounds_of_masks_make_their_noise_small(exported, monkeypatch):
 def test_lungs_are_those_of_the_workflow(finished, exported, files):
     expected = read_csv(finished.results / "lungs.csv").set_index("image_id")
     ids = [path.stem for path in files]
-    found = pd.concat(table for table, *_ in module.predict(load_model(exported), list(map(str, files))))
+    found = pd.concat(table for table, *_ in module.score_files(load_model(exported), files))
     found = found.set_axis(ids).loc[expected.index]
     assert len(found) == 60
     assert (found["coverage"].round(6) == expected["coverage"].astype(float)).all()
@@ -337,7 +340,10 @@ def test_pictures_show_every_scored_image(exported, predicted):
             with Image.open(output / name) as picture:
                 assert (picture.size, picture.mode, picture.info) == ((size, size), "RGB", {})
     written = {path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()}
-    pictures = {*table["map"], *table["overlay"]}
+    for name in table["reading"]:
+        with Image.open(output / name) as picture:
+            assert (picture.format, picture.mode, dict(picture.getexif())) == ("WEBP", "RGB", {})
+    pictures = {*table["map"], *table["overlay"], *table["reading"]}
     assert written == pictures | {"predictions.csv", "contact_sheet.png", "summary.html"}
 
 
@@ -346,79 +352,172 @@ class Page(HTMLParser):
 
     def __init__(self, text: str):
         super().__init__()
-        self.tags, self.links, self.texts = [], [], []
+        self.tags, self.links, self.texts, self.within, self.inline = [], [], [], [], {}
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
-        """Keep tags, and whatever could be loaded."""
+        """Keep tags, and whatever could be loaded; a link within the page must lead somewhere."""
         self.tags.append(tag)
-        self.links += [value for name, value in attributes if name in ("src", "href", "srcset", "data", "action")]
-        assert not [name for name, _ in attributes if name.startswith("on")]
+        for name, value in attributes:
+            if name in ("src", "href", "srcset", "data", "action"):
+                (self.within if value.startswith("#") else self.links).append(value)
+        assert not [name for name, _ in attributes if name.startswith("on") or name == "style"]
 
     def handle_data(self, data):
-        """Keep texts."""
-        self.texts.append(data)
+        """Keep texts, those of style and script by their tag."""
+        if self.tags and self.tags[-1] in ("style", "script") and self.tags[-1] not in self.inline:
+            self.inline[self.tags[-1]] = data
+        else:
+            self.texts.append(data)
 
 
 def test_the_page_is_sorted_and_needs_nothing_else(predicted):
     output, table = predicted
-    page = Page((output / "summary.html").read_text(encoding="utf-8"))
-    assert not {"script", "link", "iframe", "object", "form"} & set(page.tags)
-    assert len(page.links) == len(table)
-    for link, name in zip(
-        page.links, table.sort_values(["detector", "file"], ascending=[False, True])["overlay"], strict=True
-    ):
+    text = (output / "summary.html").read_text(encoding="utf-8")
+    page = Page(text)
+    assert not {"link", "iframe", "object", "form"} & set(page.tags)
+    assert [page.tags.count(tag) for tag in ("script", "style", "meta")] == [1, 1, 2]
+    assert len(page.links) == len(table) == page.tags.count("article")
+    table = table.assign(flagged=table["flag"] != "")
+    assert table["flagged"].any()  # apart and last
+    order = table.sort_values(["flagged", "detector", "file"], ascending=[True, False, True])
+    for link, name in zip(page.links, order["reading"], strict=True):
         kind, _, data = link.partition(",")
-        assert kind == "data:image/png;base64"
+        assert kind == "data:image/webp;base64"
         assert base64.b64decode(data) == (output / name).read_bytes()
+    assert page.texts.index("Flagged: not called") < page.texts.index(order["file"].iloc[-1])
     assert "Research software, not a medical device." in page.texts
+    ids = set(re.findall(r' id="([^"]+)"', text))
+    assert {link[1:] for link in page.within} <= ids
 
 
-COUNT = """<script>addEventListener("load", () => {
-const images = [...document.images], rows = document.querySelectorAll("tr").length - 1
-document.title = [images.length, images.filter(image => image.naturalWidth > 0).length, rows].join(" ")
-})</script>"""
+def test_the_policy_allows_the_own_style_and_script_and_nothing_else(predicted):
+    """The hash that a browser computes (CSP level 3, 6.7.3) from what stands between the tags."""
+    page = Page((predicted[0] / "summary.html").read_text(encoding="utf-8"))
+    hashes = {
+        tag: f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+        for tag, text in page.inline.items()
+    }
+    assert POLICY.split("; ") == [
+        "default-src 'none'",
+        "img-src data:",
+        f"style-src {hashes['style']}",
+        f"script-src {hashes['script']}",
+    ]
 
 
-def test_a_browser_without_network_shows_every_picture(predicted, tmp_path):
+KEYS = """
+const press = key => document.activeElement.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true}))
+const at = () => document.querySelector("nav a[aria-current]")?.getAttribute("href")
+const counted = () => document.querySelector("output").value
+addEventListener("load", () => {
+  const images = [...document.images], found = []
+  images.forEach(image => { image.loading = "eager" })
+  for (const key of ["ArrowDown", "ArrowRight", "ArrowDown", "ArrowUp"]) { press(key); found.push(at()) }
+  press("/")
+  const filter = document.querySelector("input")
+  filter.value = document.querySelectorAll("h2 span")[4].textContent
+  filter.dispatchEvent(new Event("input"))
+  found.push(document.activeElement.tagName, counted())
+  press("ArrowDown")
+  found.push(at())
+  press("Escape")
+  found.push(counted())
+  setTimeout(() => {
+    document.title = [images.filter(image => image.naturalWidth > 0).length, ...found].join(" ")
+  }, 3000)
+})"""
+
+
+def test_a_browser_without_network_shows_every_picture_and_follows_the_keys(predicted, tmp_path):
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if not browser:
         pytest.skip(f"no browser found ({', '.join(BROWSERS)})")
     output, table = predicted
     page = (output / "summary.html").read_text(encoding="utf-8")
     assert page.count(POLICY) == 1
-    counting = page.replace(POLICY, f"{POLICY}; script-src 'unsafe-inline'").replace("</body>", f"{COUNT}</body>")
-    (tmp_path / "page.html").write_text(counting, encoding="utf-8")
+    pressing = page.replace(POLICY, f"{POLICY} {_source(KEYS)}").replace("</body>", f"<script>{KEYS}</script></body>")
+    (tmp_path / "page.html").write_text(pressing, encoding="utf-8")
     offline = ["--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={tmp_path / 'profile'}"]
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", *offline, "--dump-dom"]
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=9000"]
     done = subprocess.run(
-        [browser, *options, (tmp_path / "page.html").as_uri()], capture_output=True, text=True, timeout=120, check=True
+        [browser, *options, *offline, "--dump-dom", (tmp_path / "page.html").as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
     )
-    assert f"<title>{len(table)} {len(table)} {len(table)}</title>" in done.stdout
+    images = len(table)
+    title = re.search("<title>(.*)</title>", done.stdout)[1]
+    assert title == f"{images} #c1 #c2 #c3 #c2 INPUT 1 of {images} #c5 {images} of {images}"
     assert "CONSOLE" not in done.stderr  # what a page refuses to load is told there
 
 
+def page_of(folder: Path, count: int, reference: np.ndarray | None = None, point=None) -> Page:
+    """A page of images with the scores 1 to 0, each with a picture of its own."""
+    table = pd.DataFrame({"file": [f"{n}.dcm" for n in range(count)], "inter": np.linspace(1, 0, count)})
+    names = [f"{n}.png" for n in range(count)]
+    table = table.assign(inter_percentile=50.0, call="", flag="", reason="", overlay=names, reading=names)
+    for name in names:
+        Image.fromarray(np.full((80, 80, 3), int(name[0]), np.uint8)).save(folder / name)
+    draw_sheet(table, "inter", folder, folder / "sheet.png")
+    notes = [*filter(None, [shown_of(count), pictured(count)])]
+    write_page(table, "inter", Reading(notes, [], 0.25, reference, point), folder)
+    return Page((folder / "summary.html").read_text())
+
+
 def test_sheet_and_page_show_the_highest_scores_and_say_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("amae.figures.prediction.SHOWN", 7)
+    monkeypatch.setattr("amae.figures.prediction.SHOWN", 6)
+    monkeypatch.setattr("amae.figures.page.PICTURED", 7)
     sizes = []
-    for count in (7, 9):
-        table = pd.DataFrame({"file": [f"{n}.dcm" for n in range(count)], "inter": np.linspace(1, 0, count)})
-        table = table.assign(
-            inter_percentile=50.0, call="", flag="", reason="", overlay=[f"{n}.png" for n in range(count)]
-        )
-        for name in table["overlay"]:
-            Image.fromarray(np.full((80, 80, 3), int(name[0]), np.uint8)).save(tmp_path / name)
-        draw_sheet(table, "inter", tmp_path, tmp_path / "sheet.png")
-        write_page(table, "inter", [shown_of(count)], [], tmp_path)
+    for count in (6, 9):
+        page = page_of(tmp_path, count)
         with Image.open(tmp_path / "sheet.png") as sheet:
             sizes.append(sheet.size)
-    page = Page((tmp_path / "summary.html").read_text())
-    assert page.tags.count("img") == 7
-    assert "The 7 highest scores of 9; the pictures of all are in the folders maps and overlays." in page.texts
+    assert (page.tags.count("img"), page.tags.count("article")) == (7, 9)
+    assert "The 6 highest scores of 9; the pictures of all are in the folders maps and overlays." in page.texts
+    assert "Pictures of the first 7 of 9 images; those of all are in the folder reading." in page.texts
     assert sizes[1][0] == sizes[0][0]
     assert sizes[1][1] > sizes[0][1]
     first = [base64.b64decode(link.partition(",")[2]) for link in page.links]
     assert first == [(tmp_path / f"{n}.png").read_bytes() for n in range(7)]
+
+
+def test_a_score_is_a_point_among_those_of_normal_images(tmp_path):
+    """Scores 1, 0.5 and 0 on the axis from -1 to 1 of 40 normal images; the colour bar has its range."""
+    reference = np.linspace(-1, 0.9, 40)
+    page = page_of(tmp_path, 3, reference, operating_point(reference, 0.9))
+    text = (tmp_path / "summary.html").read_text()
+    points = [float(x) for x in re.findall(r'<circle class="case" cx="([\d.]+)"', text)]
+    assert points == pytest.approx([195, 147.5, 100])  # 5 + 190 * (score + 1) / 2
+    symbol = re.search(r'<symbol id="normal".*?</symbol>', text, re.S)[0]
+    bars = [(float(w), float(h)) for w, h in re.findall(r'width="([\d.]+)" height="([\d.]+)"', symbol)]
+    counts = np.histogram(reference, 24, (-1, 1))[0]
+    np.testing.assert_allclose([h for _, h in bars], 60 * counts[counts > 0] / counts.max(), atol=0.06)
+    threshold = np.sort(reference)[35]  # 0.9 of 40
+    assert float(re.search(r'class="threshold" x1="([\d.]+)"', symbol)[1]) == pytest.approx(
+        5 + 95 * (threshold + 1), abs=0.06
+    )
+    assert {"40 normal images", "-1", "1", "0.25 or more"} <= set(page.texts)
+    assert 'id="normal"' not in (page_of(tmp_path, 3), (tmp_path / "summary.html").read_text())[1]
+
+
+def test_the_radiograph_is_beside_its_map():
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 256, (60, 40), dtype=np.uint8)
+    packed, geometry = make_square(np.kron(grey, np.ones((5, 5), np.uint8)), "pad", 64)  # grey is a reduced copy
+    found = reading(grey, (packed > 200).astype(np.float32), 1.0, geometry)
+    assert found.shape == (60, 80 + GAP, 3)
+    assert np.array_equal(found[:, :40], np.repeat(grey[..., None], 3, -1))
+    assert np.array_equal(found[:, 40 + GAP :], full_overlay(grey, (packed > 200).astype(np.float32), 1.0, geometry))
+
+
+def test_captions_begin_where_names_differ():
+    names = ["site-a/patient-0012.dcm", "site-a/patient-0013.dcm", "site-a/patient-0112 b.dcm"]
+    assert telling_apart(names) == ["…0012.dcm", "…0013.dcm", "…0112 b.dcm"]
+    assert telling_apart(["a/1.dcm", "b/1.dcm"]) == ["a/1.dcm", "b/1.dcm"]
+    assert telling_apart(["below/one.dcm"]) == ["…one.dcm"]
+    assert telling_apart(["1.2.826.77.dcm", "1.2.826.8.dcm"]) == ["…77.dcm", "…8.dcm"]
 
 
 def test_names_cannot_break_out(exported, files, tmp_path):
@@ -436,9 +535,9 @@ def test_names_cannot_break_out(exported, files, tmp_path):
         (folder / name).write_bytes(files[3].read_bytes())
     table = score(exported, tmp_path / "out", folder)
     assert sorted(table["file"]) == sorted(names)
-    assert all((tmp_path / "out" / name).is_file() for name in [*table["map"], *table["overlay"]])
+    assert all((tmp_path / "out" / name).is_file() for name in [*table["map"], *table["overlay"], *table["reading"]])
     page = Page((tmp_path / "out/summary.html").read_text(encoding="utf-8"))
-    assert "script" not in page.tags
+    assert page.tags.count("script") == 1 and page.inline["script"] == SCRIPT
     assert set(names) <= set(page.texts)
 
 
@@ -475,9 +574,8 @@ def test_no_more_files_are_read_than_a_batch_needs(exported, files, monkeypatch)
     prepare = module.prepare
     monkeypatch.setattr(module, "BATCH", 4)
     monkeypatch.setattr(module, "prepare", lambda *task: read.append(task[0]) or prepare(*task))
-    names = [str(path) for path in files[:11]]
     sizes = []
-    for table, images, maps in module.predict(load_model(exported), names):
+    for table, images, maps in module.score_files(load_model(exported), files[:11]):
         sizes.append(len(table))
         assert len(images) == len(maps) == len(table)
         assert len(read) == sum(sizes)

@@ -39,6 +39,7 @@ def test_a_record_holds_what_was_done(tmp_path: Path) -> None:
         record["images"] = 1000
         (tmp_path / "images.npy").write_bytes(b"changed while running")
     read = json.loads(path.read_text(encoding="utf-8"))
+    assert read["command"] == [Path(sys.argv[0]).name, *sys.argv[1:]]
     assert read["settings"] == {"lr": 1e-3, "weights": "w.safetensors", "inner": {"sizes": [1, 2]}}
     assert read["seed"] == 3
     assert read["inputs"] == {"images": {"path": str(inputs["images"]), "sha256": sha256(b"abc").hexdigest()}}

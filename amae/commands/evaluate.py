@@ -8,6 +8,7 @@ import pandas as pd
 from amae.commands import parameters as p
 from amae.data.manifest import read_labelled
 from amae.evaluation.tables import SMALLEST_GROUP
+from amae.predict.card import chosen_score, describe
 from amae.predict.files import refuse_used
 from amae.runtime.errors import InputError, naming
 
@@ -34,23 +35,23 @@ def evaluate(
     The threshold comes from the model's calibration images alone; no label of the table moves it.
     """
     refuse_used(output)
+    score = chosen_score(describe(model), score)
     images = read_labelled(image_table, root)  # before torch, which takes seconds to load
     from amae.evaluation.calls import rates_of_calls
     from amae.evaluation.tables import metrics_of_scores
     from amae.predict.domain import drift_warnings
     from amae.predict.model import load_model
-    from amae.predict.score import SCORES, chosen_score, judge, point_of
+    from amae.predict.score import SCORES, operating_point_of, why_no_call
     from amae.runtime.device import choose_device
     from amae.runtime.files import write_csv
 
     trained = load_model(model, choose_device(device, gpus, jobs_per_card))
-    score = chosen_score(trained, score)
-    point, no_calls = point_of(trained, score, specificity)
-    table = images.reset_index(drop=True).join(_scored(trained, images["path"].tolist(), workers))
+    point = operating_point_of(trained, score, specificity)
+    scoring = score, specificity, workers
+    table = images.reset_index(drop=True).join(_scored(trained, images["path"].tolist(), *scoring))
     kept = table["reason"] == ""
     if not kept.any():
         raise InputError(f"{image_table}: none of {len(table)} images can be read: {table['reason'].iloc[0]}")
-    table = judge(table, trained.group("calibration"), score, point)
     scored, known = table[kept], [name for name in ("label", "view", "finding") if name in table]
     scores = scored[["image_id", *known, *SCORES]]
     with naming(image_table):
@@ -64,19 +65,20 @@ def evaluate(
     _report(table, metrics[metrics["score"] == score], tables.get("operating_point"))
     drift = drift_warnings(scored, trained.group("training"))
     warnings = [*_limits(scored, metrics), *(f"unlike the training images as a whole: {each}" for each in drift)]
-    if no_calls:
-        warnings.append(f"no image is called, and operating_point.csv is not written: {no_calls}")
+    if not point:
+        reason = why_no_call(trained, score, specificity)
+        warnings.append(f"no image is called, and operating_point.csv is not written: {reason}")
     for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
 
 
-def _scored(model: "Model", paths: list[str], workers: int) -> pd.DataFrame:
-    """Scores, flag and reason of each file, in their order."""
-    from amae.predict.score import predict
+def _scored(model: "Model", paths: list[str], score: str, specificity: float, workers: int) -> pd.DataFrame:
+    """Scores, call, flag and reason of each file, in their order."""
+    from amae.predict.score import score_files
 
     tables = []
-    for table, *_ in predict(model, paths, workers):
-        tables.append(table.drop(columns="geometry", errors="ignore"))
+    for table, *_ in score_files(model, paths, score, specificity, workers):
+        tables.append(table.drop(columns=["file", "geometry", "radiograph"], errors="ignore"))
         print(f"evaluate: {table.index[-1] + 1}/{len(paths)} images", file=sys.stderr, flush=True)
     return pd.concat(tables)
 

@@ -22,8 +22,9 @@ from amae.mae.weights import load_weights
 from amae.method.features import fit_gaussian
 from amae.method.scores import DESCRIPTIONS, MODULE_SCORES
 from amae.method.stage1 import frozen_features, load_head
+from amae.predict.card import read_card
 from amae.predict.domain import MASKS, held_out_distances
-from amae.predict.model import Model, card_of, load_model, save_model
+from amae.predict.model import Model, save_model
 from amae.predict.score import BATCH, mask_noise, quiet, score_images
 from amae.runtime.device import choose_device
 from amae.runtime.errors import InputError, naming
@@ -102,7 +103,7 @@ def export(
         print(f"warning: {name} calls no image: {reason}", file=sys.stderr)
     save_model(dataclasses.replace(trained, about=about | learned, arrays=arrays), model)
     with atomic(card) as temporary:
-        temporary.write_text(card_of(load_model(model)), encoding="utf-8")
+        temporary.write_text(read_card(model), encoding="utf-8")
     names = {"auc_p": "auc_p", "implied_auc": "implied_auc", "mask_noise": "mask_noise_of_run"}
     columns = {column: learned[name] for column, name in names.items()}
     write_csv(pd.DataFrame(columns, index=pd.Index(DESCRIPTIONS, name="score")).astype(float).reset_index(), separation)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from amae.commands import parameters as p
+from amae.predict.card import calibrated_on, chosen_score, describe
 from amae.predict.files import list_files
 from amae.runtime.errors import InputError
 
@@ -41,39 +42,49 @@ def predict(
 
     Fails, with the reasons, where not one file can be scored.
     """
-    files = list_files(radiographs, output)  # before torch, which takes seconds to load
-    from amae.figures.prediction import draw_sheet, write_page
-    from amae.predict.dicom_out import require_highdicom
+    files = list_files(radiographs, output)
+    score = _checked(describe(model), score, specificity, dicom)  # before torch, which takes seconds to load
+    from amae.figures.page import Reading, write_page
+    from amae.figures.prediction import draw_sheet
     from amae.predict.domain import drift_warnings
     from amae.predict.model import load_model
-    from amae.predict.score import SCORES, chosen_score, judge, point_of
+    from amae.predict.score import SCORES, operating_point_of, why_no_call
     from amae.runtime.device import choose_device
     from amae.runtime.files import write_csv
 
     trained = load_model(model, choose_device(device, gpus, jobs_per_card))
-    score = chosen_score(trained, score)
-    if dicom:
-        require_highdicom()
-    point, no_calls = point_of(trained, score, specificity)
-    table = _predict_into(_Job(trained, files, output, dicom, workers))
+    point = operating_point_of(trained, score, specificity)
+    table = _predict_into(_Job(trained, files, output, score, specificity, dicom, workers))
     scored = table["reason"] == ""
-    if scored.any():
-        table = judge(table, trained.group("calibration"), score, point)
     percentiles = [f"{name}_percentile" for name in SCORES]
-    columns = ["file", *SCORES, *percentiles, "call", "flag", "reason", "map", "overlay", *["dicom"] * dicom]
+    pictures = ["map", "overlay", "reading", *["dicom"] * dicom]
+    columns = ["file", *SCORES, *percentiles, "call", "flag", "reason", *pictures]
     write_csv(table.reindex(columns=columns), output / "predictions.csv")
     if not scored.any():
         raise InputError(_none_scored(table))
-    warnings = drift_warnings(table[scored], trained.group("training"))
-    warnings = [f"Unlike the training images as a whole: {warning}." for warning in warnings]
-    if no_calls:
-        warnings.append(f"No image is called: {no_calls}.")
+    like = ("the normal images of the site", "site") if trained.group("site") else ("the training images", "training")
+    warnings = drift_warnings(table[scored], trained.group(like[1]), like[0])
+    warnings = [f"Unlike {like[0]} as a whole: {warning}." for warning in warnings]
+    if not point:
+        warnings.append(f"No image is called: {why_no_call(trained, score, specificity)}.")
     notes = _notes(table, trained.about, score, specificity, point)
     ranked = table.sort_values([score, "file"], ascending=[False, True])
     draw_sheet(ranked[ranked["reason"] == ""], score, output, output / "contact_sheet.png")
-    write_page(ranked, score, notes, warnings, output)
+    reference = trained.group("calibration").get(score)
+    write_page(ranked, score, Reading(notes, warnings, trained.about["map_limit"], reference, point), output)
     for line in (notes[0], *(f"warning: {warning}" for warning in warnings)):
         print(line, file=sys.stderr)
+
+
+def _checked(about: dict[str, Any], score: str, specificity: float, dicom: bool) -> str:
+    """The score to rank by; InputError for options that do not exist, or not for this model."""
+    from amae.predict.calibration import require_specificity
+    from amae.predict.dicom_out import require_highdicom
+
+    require_specificity(specificity)
+    if dicom:
+        require_highdicom()
+    return chosen_score(about, score)
 
 
 def _none_scored(table: pd.DataFrame) -> str:
@@ -88,30 +99,35 @@ class _Job:
     model: "Model"
     files: dict[str, Path]
     output: Path
+    score: str
+    specificity: float
     dicom: bool
     workers: int
 
 
 def _predict_into(job: _Job) -> pd.DataFrame:
     """Score files, and write the pictures of each batch as it is done."""
-    from amae.figures.prediction import heat_map, overlay, write_picture
-    from amae.predict.score import predict as score_files
+    from amae.figures.prediction import heat_map, overlay, reading, write_picture
+    from amae.predict.score import score_files
 
     names, limit = list(job.files), job.model.about["map_limit"]
     tables = []
-    paths = [str(path) for path in job.files.values()]
-    for table, images, maps in score_files(job.model, paths, job.workers):
+    for table, images, maps in score_files(
+        job.model, list(job.files.values()), job.score, job.specificity, job.workers
+    ):
         table["file"] = [names[place] for place in table.index]
-        for column in ("map", "overlay"):
-            pictures = [f"{column}s/{_picture_name(name)}" for name in table["file"]]
-            table[column] = pd.Series(pictures, table.index).where(table["reason"] == "", "")
-        kept = table.loc[table["reason"] == "", ["map", "overlay"]]
-        for (heat, over), image, difference in zip(kept.to_numpy(), images, maps, strict=True):
-            write_picture(heat_map(difference, limit), job.output / heat)
-            write_picture(overlay(image, difference, limit), job.output / over)
+        kept = table["reason"] == ""
+        for column, suffix in (("map", ".png"), ("overlay", ".png"), ("reading", ".webp")):
+            folder = column if column == "reading" else f"{column}s"
+            pictures = [f"{folder}/{_picture_name(name, suffix)}" for name in table["file"]]
+            table[column] = pd.Series(pictures, table.index).where(kept, "")
+        for row, image, difference in zip(table[kept].itertuples(), images, maps, strict=True):
+            write_picture(heat_map(difference, limit), job.output / row.map)
+            write_picture(overlay(image, difference, limit), job.output / row.overlay)
+            write_picture(reading(row.radiograph, difference, limit, row.geometry), job.output / row.reading)
         if job.dicom:
             _write_captures(table, maps, job)
-        tables.append(table.drop(columns="geometry", errors="ignore"))
+        tables.append(table.drop(columns=["geometry", "radiograph"], errors="ignore"))
         print(f"predict: {table.index[-1] + 1}/{len(names)} files", file=sys.stderr, flush=True)
     return pd.concat(tables)
 
@@ -152,7 +168,7 @@ def _notes(
     table: pd.DataFrame, about: dict[str, Any], score: str, specificity: float, point: "OperatingPoint | None"
 ) -> list[str]:
     """Sentences that a reader of the page needs."""
-    from amae.figures.prediction import shown_of
+    from amae.figures.page import pictured
     from amae.method.scores import DESCRIPTIONS
     from amae.predict.calibration import CONFIDENCE
 
@@ -170,16 +186,16 @@ def _notes(
     if point:
         lines += [
             f"Called abnormal above {point.threshold:.4g}, so that at least {specificity:.1%} of the "
-            f"{about['images']['calibration']} normal images held out for calibration are called normal; of all such "
+            f"{about['images']['calibration']} {calibrated_on(about)} are called normal; of all such "
             f"it is {point.low:.1%} to {point.high:.1%} ({CONFIDENCE:.0%} interval). Percentiles are among the same "
             "images.",
         ]
     else:
-        lines += ["No image is called: see the warnings."]
+        lines += ["No image is called: see the warnings, or the model has no normal images held out for calibration."]
     return [
         *lines,
-        *filter(None, [shown_of(scored)]),
-        "Flagged images may not be frontal chest radiographs, or their grey levels may be wrong: they keep their "
-        "scores, and are not called.",
+        *filter(None, [pictured(scored)]),
+        "Flagged images, at the end, may not be frontal chest radiographs, or their grey levels may be wrong: they "
+        "keep their scores, and are not called.",
         "Research software, not a medical device.",
     ]

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from amae.comparators.methods import method_of
-from amae.mae.checkpoints import is_safetensors, read_safetensors, write_tensors
+from amae.mae.checkpoints import read_safetensors, write_tensors
 from amae.runtime.errors import InputError
+from amae.runtime.tensors import is_safetensors
 from amae.settings import from_mapping
 
 

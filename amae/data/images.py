@@ -39,10 +39,17 @@ def read_image(
     conversion: "minmax" or "voi" (DICOM only: pictures carry no window; their 8-bit values are kept and 16-bit
     values scaled min..max). square: "squash", "pad" (black) or "crop" (centre). Raises InputError with file and reason.
     """
-    notes: list[str] = []
     for name, value, allowed in (("conversion", conversion, CONVERSIONS), ("square", square, SQUARES)):
         if value not in allowed:
             raise InputError(f"{name} is {value!r}; expected one of {', '.join(allowed)}")
+    grey, notes = read_radiograph(path, conversion)
+    image, geometry = make_square(grey, square, size)
+    return image, make_square(grey, square, MASK_SIZE)[0], geometry, notes
+
+
+def read_radiograph(path: str | Path, conversion: str) -> tuple[np.ndarray, list[str]]:
+    """A file as uint8 (rows, columns) in its own size, and the notes on its grey levels; see `read_image`."""
+    notes: list[str] = []
     try:
         _require_file(Path(path))
         with Path(path).open("rb") as file:
@@ -51,13 +58,23 @@ def read_image(
         raise InputError(f"{path}: {error.strerror}") from None
     kind = next((name for name, starts in PICTURES.items() if head.startswith(starts)), "")
     if kind in ("PNG", "JPEG") or (kind and not begins_as_dicom(head)):  # a file may be TIFF and DICOM at once
-        grey = _read_picture(path, kind)
-    elif begins_as_dicom(head):
-        grey = read_grey(path, conversion, notes)
-    else:
-        raise InputError(f"{path}: {'not a DICOM, PNG, JPEG, TIFF or BMP file' if head else 'empty file'}")
-    image, geometry = make_square(grey, square, size)
-    return image, make_square(grey, square, MASK_SIZE)[0], geometry, notes
+        return _read_picture(path, kind), notes
+    if begins_as_dicom(head):
+        return read_grey(path, conversion, notes), notes
+    raise InputError(f"{path}: {'not a DICOM, PNG, JPEG, TIFF or BMP file' if head else 'empty file'}")
+
+
+def grey_of_array(values: np.ndarray) -> np.ndarray:
+    """Grey levels (rows, columns) of any whole numbers, 0 black, as those of a picture: uint8 (rows, columns).
+
+    Uint8 stays as it is, others are scaled min..max. Raises InputError for other arrays and for a constant one.
+    """
+    values = np.asarray(values)
+    if values.ndim != 2 or values.dtype.kind not in "ui":
+        raise InputError(f"an array of {values.dtype} {values.shape}; expected whole numbers (rows, columns)")
+    if not 0 < values.size <= MOST_PIXELS:
+        raise InputError(f"{values.shape[0]} x {values.shape[1]} pixels; expected 1 to {MOST_PIXELS}")
+    return _grey_of(values, "L" if values.dtype == np.uint8 else "I", transparent=False, white_is_zero=False)
 
 
 def _require_file(path: Path) -> None:

@@ -5,7 +5,6 @@ so that a changed byte in a weight is found; those of earlier versions do not.
 """
 
 import argparse
-import hashlib
 import json
 import re
 import warnings
@@ -20,8 +19,7 @@ from torch import Tensor, nn
 
 from amae.runtime.errors import InputError
 from amae.runtime.files import atomic, sha256
-
-_METADATA = "amae"  # one entry: safetensors writes several in random order
+from amae.runtime.tensors import METADATA, Part, check_digest, description_in, digest, is_safetensors, some
 
 
 def write_safetensors(model: nn.Module, path: str | Path, about: Mapping[str, Any]) -> None:
@@ -32,21 +30,20 @@ def write_safetensors(model: nn.Module, path: str | Path, about: Mapping[str, An
 def write_tensors(tensors: Mapping[str, Tensor], path: str | Path, about: Mapping[str, Any]) -> None:
     """Write tensors by name with what describes them."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    about = {**about, "sha256": _digest(about, tensors)}
+    about = {**about, "sha256": digest(about, _parts(tensors))}
     with atomic(path) as temporary:
         try:
-            save_file(tensors, temporary, {_METADATA: json.dumps(about, sort_keys=True)})
+            save_file(tensors, temporary, {METADATA: json.dumps(about, sort_keys=True)})
         except SafetensorError as error:  # in place of an OSError
             raise OSError(f"cannot be written ({error})") from None
 
 
-def _digest(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 of a description and of the names, types, shapes and bytes of tensors."""
-    shapes = [(name, str(tensor.dtype), list(tensor.shape)) for name, tensor in sorted(tensors.items())]
-    digest = hashlib.sha256(json.dumps([about, shapes], sort_keys=True).encode())
-    for _, tensor in sorted(tensors.items()):
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+def _parts(tensors: Mapping[str, Tensor]) -> list[Part]:
+    """Names, types, shapes and bytes of tensors on the CPU."""
+    return [
+        (name, str(tensor.dtype), list(tensor.shape), tensor.reshape(-1).view(torch.uint8).numpy())
+        for name, tensor in tensors.items()
+    ]
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -55,14 +52,14 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor
         raise InputError(f"{path}: not a safetensors file; a published checkpoint must be converted first")
     try:
         with safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {}).get(_METADATA, "null"))
+            about = description_in(file.metadata())
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, ValueError) as error:
         raise InputError(f"{path}: not a readable safetensors file ({error})") from None
-    if not isinstance(about, dict):
+    if about is None:
         raise InputError(f"{path}: safetensors without a description of the model; it contains {some(state)}")
-    if (written := about.pop("sha256", None)) and written != _digest(about, state):
-        raise InputError(f"{path}: damaged: not what was written; delete it, and run the same command again")
+    check_digest(about, _parts(state), path)
+    about.pop("sha256", None)
     return about, state
 
 
@@ -101,15 +98,6 @@ def read_any_state(path: str | Path) -> dict[str, Tensor]:
         raise InputError(f"{path}: not a readable safetensors file ({error})") from None
 
 
-def is_safetensors(path: str | Path) -> bool:
-    """True if a file begins as safetensors do: the length of a JSON header in 8 bytes, then the header."""
-    try:
-        with Path(path).open("rb") as file:
-            return file.read(9)[8:] == b"{"
-    except OSError as error:
-        raise InputError(f"{path}: cannot be opened as a weight file ({error.strerror})") from None
-
-
 def differing_shapes(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
     """Keys that two state dicts share with tensors of other shapes, each with both shapes."""
     shapes = {name: (tuple(state[name].shape), tuple(expected[name].shape)) for name in expected.keys() & state.keys()}
@@ -120,12 +108,6 @@ def list_differences(missing: Collection[str], unexpected: Collection[str], shap
     """Keys that keep a state dict from filling a model, in words; empty where there are none."""
     parts = {"missing": missing, "unexpected": unexpected, "of other shape": shapes}
     return "; ".join(f"keys {what}: {some(keys)}" for what, keys in parts.items() if keys)
-
-
-def some(keys: Any) -> str:
-    """The first keys of many, and how many more."""
-    names = sorted(keys)
-    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def _unpickle(path: str | Path) -> Any:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from amae.mae.checkpoints import is_safetensors, read_checkpoint, some
+from amae.mae.checkpoints import read_checkpoint, some
+from amae.runtime.tensors import is_safetensors
 
 MODEL = "densenet121"
 

@@ -22,7 +22,6 @@ from amae.mae.architecture import TIMM
 from amae.mae.checkpoints import (
     describe_source,
     differing_shapes,
-    is_safetensors,
     list_differences,
     read_any_state,
     read_safetensors,
@@ -32,6 +31,7 @@ from amae.mae.checkpoints import (
 from amae.mae.densenet import MODEL as DENSENET
 from amae.mae.densenet import read_densenet
 from amae.runtime.errors import InputError
+from amae.runtime.tensors import is_safetensors
 
 
 @dataclass(frozen=True)

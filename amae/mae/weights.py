@@ -18,7 +18,6 @@ from amae.mae.architecture import TIMM, Architecture
 from amae.mae.checkpoints import (
     describe_source,
     differing_shapes,
-    is_safetensors,
     list_differences,
     read_checkpoint,
     read_safetensors,
@@ -28,6 +27,7 @@ from amae.mae.densenet import is_densenet
 from amae.mae.model import MAE
 from amae.mae.timm_encoder import TimmEncoder, convert_timm, load_timm
 from amae.runtime.errors import InputError
+from amae.runtime.tensors import is_safetensors
 
 Encoder = MAE | TimmEncoder  # frozen, in stage 1
 

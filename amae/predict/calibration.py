@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import beta
+from scipy.special import betaincinv  # scipy.stats has the same as beta.ppf, and takes longer to load
 
 from amae.runtime.errors import InputError
 
@@ -40,17 +40,29 @@ def operating_point(reference: np.ndarray, specificity: float = SPECIFICITY) -> 
     give a wide one: with 19, the threshold at 0.95 is the largest score, and the interval 0.82 to 1. None with so few
     images that no threshold reaches the specificity on average, as with fewer than 19 at 0.95.
     """
-    if not 0 < specificity < 1:
-        raise InputError(f"--specificity: found {specificity}, expected more than 0 and less than 1")
+    require_specificity(specificity)
     count = len(reference)
     k = math.ceil(round(specificity * count, 9))  # 0.95 * 20 is 19, not a little more
     tail = (1 - CONFIDENCE) / 2
     if count < needed_images(specificity):
         return None
-    low, high = beta.ppf([tail, 1 - tail], k, count + 1 - k)
+    low, high = betaincinv(k, count + 1 - k, [tail, 1 - tail])
     return OperatingPoint(float(np.sort(reference)[k - 1]), float(low), float(high))
+
+
+def require_specificity(specificity: float) -> None:
+    """Raise InputError for a specificity that is not in (0, 1)."""
+    if not 0 < specificity < 1:
+        raise InputError(f"--specificity: found {specificity}, expected more than 0 and less than 1")
 
 
 def needed_images(specificity: float) -> int:
     """Normal images that a specificity asks for: the largest of n scores has a mean specificity of n / (n + 1)."""
     return math.ceil(round(specificity / (1 - specificity), 9))
+
+
+def too_few(count: int, specificity: float, of: str) -> str:
+    """The reason why `count` normal images give no operating point; "" where they do. `of`: the images, in words."""
+    if count >= needed_images(specificity):
+        return ""
+    return f"a specificity of {specificity:g} needs {needed_images(specificity)} {of}, and the model has {count}"

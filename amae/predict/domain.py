@@ -10,10 +10,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import ks_2samp
-from sklearn.model_selection import GroupKFold
-
-from amae.method.features import fit_gaussian
 
 FOLDS = 10
 RARE = 0.01  # a lung mask counts against an image where at most this share of the training images has such a mask
@@ -35,6 +31,10 @@ def held_out_distances(features: np.ndarray, groups: Sequence[str]) -> np.ndarra
 
     Images of one group (a patient) are held out together, in ten folds; where all are of one group, each by itself.
     """
+    from sklearn.model_selection import GroupKFold  # seconds to load, and a card needs neither
+
+    from amae.method.features import fit_gaussian
+
     if len(set(groups)) < 2:
         print("warning: all training images have the same patient_id; it is taken for unknown", file=sys.stderr)
         groups = [str(place) for place in range(len(features))]
@@ -58,19 +58,20 @@ def image_flags(table: pd.DataFrame, limit: float, mask_shares: Mapping[str, flo
     ]
 
 
-def drift_warnings(table: pd.DataFrame, reference: Mapping[str, np.ndarray]) -> list[str]:
-    """One line for each measure whose distribution differs from the training images' (Kolmogorov-Smirnov).
+def drift_warnings(
+    table: pd.DataFrame, reference: Mapping[str, np.ndarray], of: str = "the training images"
+) -> list[str]:
+    """One line for each measure whose distribution differs from that of reference images (Kolmogorov-Smirnov).
 
     Columns of the table: those of MEASURES. Their p-values are multiplied by their number (Bonferroni). None for fewer
     images than FOLDER.
     """
+    from scipy.stats import ks_2samp
+
     found = []
     for name, meaning in MEASURES.items() if len(table) >= FOLDER else ():
         here, there = table[name].to_numpy(), reference[name]
         p = min(1.0, len(MEASURES) * ks_2samp(here, there, method="asymp").pvalue)
         if p < DRIFT:
-            found.append(
-                f"{meaning}: median {np.median(here):.3g} here, {np.median(there):.3g} in the training images "
-                f"(p = {p:.1g})"
-            )
+            found.append(f"{meaning}: median {np.median(here):.3g} here, {np.median(there):.3g} in {of} (p = {p:.1g})")
     return found

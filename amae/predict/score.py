@@ -2,24 +2,33 @@
 
 import dataclasses
 import hashlib
-import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 
-from amae.data.images import in_order
+from amae.data.images import attempt, in_order
 from amae.data.resize import resize
 from amae.method.detector import score_maps
 from amae.method.reconstruct import draw_orders, reconstruct
 from amae.method.scores import DESCRIPTIONS, MODULE_SCORES, evidence_map, reconstruction_scores
 from amae.method.stage1 import frozen_features
-from amae.predict.calibration import OperatingPoint, needed_images, operating_point, percentiles
+from amae.predict.calibration import (
+    SPECIFICITY,
+    OperatingPoint,
+    operating_point,
+    percentiles,
+    require_specificity,
+    too_few,
+)
+from amae.predict.card import calibrated_on
 from amae.predict.domain import distance_limit, distances, image_flags
 from amae.predict.model import Model
-from amae.predict.prepare import prepare
+from amae.predict.prepare import prepare, prepare_array
 from amae.runtime.errors import InputError
 from amae.settings import ReconstructionSettings
 
@@ -88,32 +97,117 @@ def _complementary(settings: ReconstructionSettings, patches: int) -> Reconstruc
     return dataclasses.replace(settings, masks=parts, mask_scheme="complementary")
 
 
-def predict(model: Model, paths: list[str], workers: int = 1) -> Iterator[tuple[pd.DataFrame, np.ndarray, np.ndarray]]:
-    """Score files in batches, in their order, with memory that does not grow with their number.
+class Scored(NamedTuple):
+    """Radiographs that were scored.
 
-    Yields a table with a row for each file, and of the scored ones the images uint8 and the maps float32 `(n, H, W)`.
-    Columns: the scores, intensity, coverage, distance (nan where not scored), flag ("" for none) and reason ("" where
-    scored). The index is the place of the file.
+    `table` has a row for each, in the order given: file (the path; "" for an array), the scores (higher is more
+    abnormal), `<score>_percentile` among the calibration images, call (abnormal, normal or ""), flag ("" for none),
+    reason ("" where scored), intensity, coverage, distance, mask, and of the scored ones radiograph and geometry as in
+    `prepare`; nan where there is no number. The index is the place in what was given.
+
+    `images` uint8 `(n, H, W)`, as the model sees them, and `maps` float32 `(n, H, W)`, at least 0: of the scored ones
+    alone.
     """
-    about, size = model.about, model.encoder.architecture.image_size
-    tasks = ((path, about["conversion"], about["square"], size) for path in paths)
-    files = in_order(prepare, tasks, workers)
-    start = 0
-    while part := list(islice(files, BATCH)):
+
+    table: pd.DataFrame
+    images: np.ndarray
+    maps: np.ndarray
+
+
+def score_files(
+    model: Model,
+    paths: Sequence[str | Path],
+    score: str = "detector",
+    specificity: float = SPECIFICITY,
+    workers: int = 1,
+) -> Iterator[Scored]:
+    """Score DICOM, PNG, JPEG, TIFF and BMP files, a batch at a time, with memory that does not grow with their number.
+
+    `score` calls an image abnormal above its threshold at `specificity`, the share of normal images to call normal.
+    `workers`: processes that read. A file that cannot be scored has a reason. Raises InputError for a score or a
+    specificity that does not exist.
+    """
+    _require_score(score)
+    point = operating_point_of(model, score, specificity)
+    paths = [str(path) for path in paths]
+    tasks = ((path, *_how(model)) for path in paths)
+    return _in_batches(model, in_order(prepare, tasks, workers), paths, score, point)
+
+
+def score_arrays(
+    model: Model, arrays: Sequence[np.ndarray], score: str = "detector", specificity: float = SPECIFICITY
+) -> Scored:
+    """Score radiographs in memory, whole numbers `(rows, columns)` of any size, 0 black: as PNG files of the same.
+
+    Uint8 is taken as it is, other types are scaled from their minimum to their maximum. Arguments and errors as for
+    `score_files`; an array that cannot be scored has a reason.
+    """
+    _require_score(score)
+    point = operating_point_of(model, score, specificity)
+    results = (attempt(prepare_array, (values, *_how(model))) for values in arrays)
+    parts = list(_in_batches(model, results, [""] * len(arrays), score, point))
+    if not parts:
+        raise InputError("no arrays; expected at least one")
+    tables, images, maps = zip(*parts, strict=True)
+    return Scored(pd.concat(tables), np.concatenate(images), np.concatenate(maps))
+
+
+def operating_point_of(model: Model, score: str, specificity: float = SPECIFICITY) -> OperatingPoint | None:
+    """The threshold of a score at a specificity in (0, 1); None where `why_no_call` has a reason."""
+    require_specificity(specificity)
+    if why_no_call(model, score, specificity):
+        return None
+    return operating_point(model.group("calibration")[score], specificity)
+
+
+def why_no_call(model: Model, score: str, specificity: float = SPECIFICITY) -> str:
+    """The reason why a score calls no image abnormal or normal; "" where it does."""
+    if reason := model.about["no_calls"].get(score):
+        return reason
+    calibration = model.group("calibration")
+    if not calibration:
+        return "the model has no normal images held out for calibration"
+    return too_few(len(calibration[score]), specificity, calibrated_on(model.about))
+
+
+def _require_score(score: str) -> None:
+    if score not in SCORES:
+        raise InputError(f"score: found {score!r}, expected one of {', '.join(SCORES)}")
+
+
+def _how(model: Model) -> tuple[str, str, int]:
+    """How a radiograph is read for a model: conversion, square, size."""
+    return model.about["conversion"], model.about["square"], model.encoder.architecture.image_size
+
+
+def _in_batches(
+    model: Model,
+    results: Iterator[tuple[Any, str]],
+    names: Sequence[str],
+    score: str,
+    point: OperatingPoint | None,
+) -> Iterator[Scored]:
+    """Score what was prepared, with the reason where it could not be, as it comes."""
+    start, size, calibration = 0, model.encoder.architecture.image_size, model.group("calibration")
+    while part := list(islice(results, BATCH)):
         places = pd.RangeIndex(start, start + len(part))
-        results = [result or (None, {"header": ""}) for result, _ in part]
-        table = pd.DataFrame([about for _, about in results], places)
+        prepared = [result or (None, {"header": ""}) for result, _ in part]
+        table = pd.DataFrame([about for _, about in prepared], places)
+        table.insert(0, "file", names[start : start + len(part)])
         table["reason"] = [reason for _, reason in part]
-        images = np.array([image for image, _ in results if image is not None]).reshape(-1, size, size)
-        yield _scored(model, table, images.astype(np.uint8))
+        images = np.array([image for image, _ in prepared if image is not None]).reshape(-1, size, size)
+        scored = _scored(model, table, images.astype(np.uint8))
+        yield scored._replace(table=judge(scored.table, calibration, score, point))
         start += len(part)
 
 
-def _scored(model: Model, table: pd.DataFrame, images: np.ndarray) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
-    """One batch of `predict`."""
+def _scored(model: Model, table: pd.DataFrame, images: np.ndarray) -> Scored:
+    """One batch without percentiles and calls."""
     kept = table[table["reason"] == ""]
     if kept.empty:
-        return table.assign(flag=""), images, images.astype(np.float32)
+        lacking = pd.DataFrame(np.nan, table.index, [*SCORES, "intensity", "coverage", "distance"])
+        lacking["stage1"] = lacking["stage1"].astype(np.float32)  # as the network gives it
+        return Scored(table.join(lacking).assign(flag="", mask=""), images, images.astype(np.float32))
     scores, features, maps = score_images(model, images)
     fitted = model.group("features")
     found = scores.assign(
@@ -122,35 +216,7 @@ def _scored(model: Model, table: pd.DataFrame, images: np.ndarray) -> tuple[pd.D
     limit = distance_limit(model.group("training")["distance"])
     flags = image_flags(kept.assign(distance=found["distance"]), limit, model.about["mask_shares"])
     flag = ["; ".join(filter(None, both)) for both in zip(kept["header"], flags, strict=True)]
-    return table.join(found.assign(flag=flag)).fillna({"flag": ""}), images, maps
-
-
-def chosen_score(model: Model, score: str) -> str:
-    """The score of this name; for auto the one with the greatest AUCp, of T_u against held-out normal images.
-
-    Raises InputError for any other name, and for auto where no AUCp is known.
-    """
-    if score == "auto":
-        if not (auc_p := model.about["auc_p"]):
-            raise InputError("--score auto: the model was exported without calibration images, so no AUCp is known")
-        score = max(auc_p, key=auc_p.__getitem__)
-        print(f"score {score}: its AUCp, {auc_p[score]:.3f}, is the greatest", file=sys.stderr)
-    if score not in SCORES:
-        raise InputError(f"--score: found {score!r}, expected one of auto, {', '.join(SCORES)}")
-    return score
-
-
-def point_of(model: Model, score: str, specificity: float) -> tuple[OperatingPoint | None, str]:
-    """The operating point of a model's score and ""; or None, and the reason why it calls no image."""
-    calibration, reason = model.group("calibration"), model.about["no_calls"].get(score, "")
-    if reason or not calibration:
-        return None, reason or "the model has no normal images held out for calibration"
-    if point := operating_point(calibration[score], specificity):
-        return point, ""
-    return None, (
-        f"a specificity of {specificity:g} needs {needed_images(specificity)} normal images held out for calibration, "
-        f"and the model has {len(calibration[score])}"
-    )
+    return Scored(table.join(found.assign(flag=flag)).fillna({"flag": "", "mask": ""}), images, maps)
 
 
 def judge(

@@ -40,6 +40,7 @@ def recording(
     Yields the record, a dict to which the body may add; `record["images"] = n` gives images_per_second at the end.
     """
     record = {
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "settings": _plain(settings),
         "seed": seed,
         "inputs": {role: {"path": str(file), "sha256": sha256(file)} for role, file in (inputs or {}).items()},

@@ -1,0 +1,108 @@
+"""Files of results traced back to the images."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from amae.cli import main
+from amae.runtime.files import write_json
+from amae.runtime.provenance import recording
+from amae.runtime.tensors import METADATA, digest, read_about, read_arrays
+
+
+def described(path: Path, about: dict) -> str:
+    """Write a safetensors file with a description; returns its SHA-256."""
+    array = np.arange(3, dtype=np.float32)
+    parts = [("x", "torch.float32", [3], array.view(np.uint8))]
+    save_file({"x": array}, path, {METADATA: json.dumps(about | {"sha256": digest(about, parts)})})
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch) -> Path:
+    """Two radiographs, their manifest, a network trained on it with its record, and a model of that network."""
+    monkeypatch.chdir(tmp_path)
+    data, folder = Path("out/data"), Path("out/data/seed0/net")
+    folder.mkdir(parents=True)
+    (data / "a.png").touch()
+    (data / "manifest.csv").write_text("path\nout/data/a.png\nout/data/gone.png\n")
+    monkeypatch.setattr("sys.argv", ["/usr/bin/amae", "pretrain", "--seed", "3", "a b"])
+    inputs = {"manifest": data / "manifest.csv"}
+    with recording(folder / "run.json", settings={"lr": 0.5}, seed=3, inputs=inputs):
+        network = described(folder / "net.safetensors", {"kind": "network"})
+    about = {"kind": "amae model", "seed": 3, "commit": "abc", "files": {"weights": network}, "versions": {"amae": "1"}}
+    described(data / "seed0/model.safetensors", about)
+    return data
+
+
+def run(path: Path, capsys, status: int = 0) -> tuple[str, str]:
+    """What `amae trace` prints: standard output and error."""
+    assert main(["trace", str(path)]) == status
+    return capsys.readouterr()
+
+
+def test_a_model_is_traced_to_the_images(made, capsys):
+    lines = run(made / "seed0/model.safetensors", capsys)[0].splitlines()
+    indents = [(len(line) - len(line.lstrip()), line.strip()) for line in lines]
+    assert (2, "made by amae export, seed 3, code: commit abc") in indents
+    assert [line for depth, line in indents if depth == 2][-1].endswith(": as recorded")
+    record = next(line for depth, line in indents if depth == 4 and line.startswith("made "))
+    assert record.endswith("by: amae pretrain --seed 3 'a b'")
+    assert (4, 'settings: {"lr": 0.5}') in indents
+    manifest = hashlib.sha256((made / "manifest.csv").read_bytes()).hexdigest()
+    assert (4, f"from manifest: out/data/manifest.csv, SHA-256 {manifest}: as recorded") in indents
+    assert indents[-1] == (
+        6,
+        "names 2 files of radiographs, of which 1 are there, the first out/data/a.png; their bytes were not recorded, "
+        "those of the packed images were",
+    )
+
+
+def test_files_moved_together_are_found_by_their_content(made, tmp_path, monkeypatch, capsys):
+    made.rename(tmp_path / "moved")
+    out, _ = run(tmp_path / "moved/seed0/model.safetensors", capsys)
+    assert f"{tmp_path / 'moved/manifest.csv'}, SHA-256" in out and "NOT FOUND" not in out
+
+
+def test_a_changed_input_and_a_missing_one_are_faults(made, capsys):
+    before = hashlib.sha256((made / "manifest.csv").read_bytes()).hexdigest()
+    (made / "manifest.csv").write_text("path\nout/data/a.png\n")
+    now = hashlib.sha256((made / "manifest.csv").read_bytes()).hexdigest()
+    out, err = run(made / "seed0/net/net.safetensors", capsys, 2)
+    assert f"SHA-256 {before}: CHANGED, now {now}" in out
+    assert "inputs that are not as recorded: manifest out/data/manifest.csv" in err
+    (made / "seed0/net/net.safetensors").unlink()
+    out, err = run(made / "seed0/model.safetensors", capsys, 2)
+    assert "NOT FOUND" in out and "not as recorded: weights" in err
+
+
+def test_what_nothing_describes_or_is_damaged_is_refused(made, capsys):
+    (made / "b.csv").write_text("a\n")
+    assert "nothing describes it" in run(made / "b.csv", capsys, 2)[1]
+    assert "gone: no such file" in run(made / "gone", capsys, 2)[1]
+    write_json({"seed": 1}, made / "run.json")
+    assert "run.json: not a record of a run (KeyError: 'code')" in run(made / "b.csv", capsys, 2)[1]
+    path = made / "seed0/model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"\1")
+    assert "model.safetensors: damaged: not what was written" in run(path, capsys, 2)[1]
+
+
+def test_a_file_written_by_torch_is_read_without_it(tmp_path):
+    """The digest over arrays is that over tensors, whatever their types."""
+    import torch
+
+    from amae.mae.checkpoints import read_safetensors, write_tensors
+
+    tensors = {"b": torch.ones(2, 3), "a": torch.arange(4), "c": torch.zeros(1, dtype=torch.float64)}
+    tensors |= {"d": torch.tensor([True, False]), "e": torch.tensor(5)}
+    write_tensors(tensors, tmp_path / "x", {"kind": "test", "n": [1, 2]})
+    about, arrays = read_arrays(tmp_path / "x")
+    assert about == read_about(tmp_path / "x") == read_safetensors(tmp_path / "x")[0] == {"kind": "test", "n": [1, 2]}
+    assert {name: torch.from_numpy(array).dtype for name, array in arrays.items()} == {
+        name: tensor.dtype for name, tensor in tensors.items()
+    }
+    assert all(np.array_equal(arrays[name], tensors[name].numpy()) for name in tensors)
