@@ -80,6 +80,13 @@ def test_a_changed_input_and_a_missing_one_are_faults(made, capsys):
     assert "NOT FOUND" in out and "not as recorded: weights" in err
 
 
+def test_the_origin_of_imported_weights_may_be_elsewhere(made, capsys):
+    weights = described(made / "mae.safetensors", {"description": {"made": "by others", "images_sha256": "0" * 64}})
+    out, _ = run(made / "mae.safetensors", capsys)
+    assert weights in out
+    assert f"from images: a file, SHA-256 {'0' * 64}: not in this folder; the weights were brought in as a file" in out
+
+
 def test_what_nothing_describes_or_is_damaged_is_refused(made, capsys):
     (made / "b.csv").write_text("a\n")
     assert "nothing describes it" in run(made / "b.csv", capsys, 2)[1]

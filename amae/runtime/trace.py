@@ -23,11 +23,15 @@ OF_MODEL = ("dataset", "conversion", "square", "reconstruction", "detector")  # 
 
 @dataclass(frozen=True)
 class Input:
-    """A file that another was made from: its role, its SHA-256 then, and its path then, "" where not recorded."""
+    """A file that another was made from: its role, its SHA-256 then, and its path then, "" where not recorded.
+
+    `imported`: an origin of weights that were brought in as a file, which need not be on this machine.
+    """
 
     role: str
     sha256: str
     path: str = ""
+    imported: bool = False
 
 
 @dataclass
@@ -69,6 +73,8 @@ class Trace:
         if found := self._by_content.get(each.sha256):
             return found, "as recorded"
         changed = each.path and Path(each.path).is_file()
+        if each.imported and not changed:
+            return None, "not in this folder; the weights were brought in as a file"
         state = f"CHANGED, now {sha256(each.path)}" if changed else "NOT FOUND"
         self.faults.append(f"{each.role} {each.path}".strip())
         return None, state
@@ -121,7 +127,7 @@ def _of_header(about: dict[str, Any]) -> tuple[list[str], list[Input]]:
     """Lines and inputs of the description in a safetensors file."""
     text = about.get("description", {})
     inputs = [
-        Input(key.removesuffix("_sha256"), value, text.get(key.removesuffix("_sha256"), ""))
+        Input(key.removesuffix("_sha256"), value, text.get(key.removesuffix("_sha256"), ""), imported=True)
         for key, value in text.items()
         if key.endswith("_sha256")
     ]
