@@ -8,6 +8,7 @@ import torch
 
 from amae.cli import main
 from amae.commands import compare
+from amae.comparators.methods import method_of
 from amae.method.reconstruct import reconstruct
 from amae.method.stage1 import frozen_features
 
@@ -120,6 +121,7 @@ def test_scores_of_other_methods(finished, tmp_path, monkeypatch, otherwise, met
     assert main(words) == 0
     otherwise()
     packed = [Path("out/tiny", name) for name in ("manifest.csv", "images.npy", "images.csv")]
-    weights, device = Path("out/tiny/mae.safetensors"), torch.device("cpu")
-    compare._score(tmp_path / "state", packed, weights, tmp_path / "otherwise.csv", 0, device)
+    files = {"weights": Path("out/tiny/mae.safetensors"), "lungs": Path("out/tiny/lungs.npy")}
+    declared = method_of(method).protocols["N" if method == "knn" else "Y"]
+    compare._score(tmp_path / "state", packed, files, tmp_path / "otherwise.csv", 0, torch.device("cpu"), declared)
     assert largest_difference(tmp_path / "scores", tmp_path / "otherwise.csv") < TOLERANCE
