@@ -77,6 +77,7 @@ TRAINED = {
     "detector_plain": {"epochs": 12, "batch_size": 8, "image_size": 32, "folds": 2, "lr": 3e-3},
     "detector_masks": {"epochs": 12, "batch_size": 8, "image_size": 32, "folds": 2, "lr": 3e-3},
 }
+SLOW = ("draem", "igd", "ddad_asr", "cutpaste", "ddad", "fpi", "nsa", "pii")  # to learn
 FOREIGN = ("fpi", "pii", "nsa")  # patches of another image
 SHORT = {"epochs": 4, "warmup_epochs": 1, "batch_size": 8, "lr": 1e-3}
 UNTRAINED = {name: {} for name in METHODS if name not in TRAINED} | {
@@ -574,7 +575,7 @@ def add_squares(images, generator):
     return torch.where(target, 250.0, images), target
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [pytest.param(name, marks=[pytest.mark.long] * (name in SLOW)) for name in METHODS])
 @pytest.mark.usefixtures("narrow")
 def test_finds_squares_and_scores_each_image_by_itself(method, data, test_data, tmp_path, monkeypatch):
     monkeypatch.setattr(cutpaste, "cut_and_paste", add_squares)

@@ -77,6 +77,7 @@ def test_wrong_evaluations_are_named(evaluations, tmp_path, capsys):
         assert message in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_the_workflow_measures_a_model_on_its_own_test_images_as_before(finished, tmp_path):
     """The scores without masks are those of the workflow, through other code: files, not packed arrays."""
     project = finished.copy(tmp_path / "project")
