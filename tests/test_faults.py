@@ -90,6 +90,7 @@ def _given(finished, words, name):
     return (finished.folder / words[words.index(f"--{name}") + 1]).read_bytes()
 
 
+@pytest.mark.long
 def test_a_folder_that_cannot_be_written_to_is_told_before_anything_is_computed(
     finished, tmp_path, monkeypatch, mount, capsys
 ):

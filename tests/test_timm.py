@@ -228,6 +228,7 @@ def test_weights_are_fetched_with_their_revision_and_hash_and_stay_so(tmp_path, 
 # The plan and the rules
 
 
+@pytest.mark.long
 def test_the_rules_fetch_and_import_a_network_and_report_what_is_left_out(tmp_path):
     project, named = copy_sources(tmp_path / "project"), "datasets={tiny: {weights: 'timm:resnet10t.c3_in1k'}}"
     status, output = project.run("--dry-run", "--printshellcmds", "out/tiny/mae.safetensors", config=(named,))
@@ -342,6 +343,7 @@ def test_the_table_of_backbones_has_every_encoder_by_every_use_of_its_features(c
     assert "pu_probe" not in str(rows.rows_of(config, "nih", "backbones"))  # no T_u
 
 
+@pytest.mark.long
 def test_jobs_without_a_network_of_timm_do_not_load_it():
     code = """
 import importlib, pkgutil, sys

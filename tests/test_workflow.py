@@ -185,6 +185,7 @@ def test_weights_of_other_sizes_are_refused_before_anything_is_computed(finished
     assert "data set tiny: weights embedded: they have mae.image_size 128 (configured: 32)" in output
 
 
+@pytest.mark.long
 def test_a_file_that_cannot_be_read_stops_the_run_and_keeps_what_is_computed(finished, tmp_path):
     project = finished.copy(tmp_path / "project")
     (project.folder / "mine").mkdir()
@@ -243,6 +244,7 @@ def test_a_touched_file_of_a_person_makes_nothing_again_and_a_changed_one_does(t
         path.write_bytes(before)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("given", "expected"), [("", 0), (", boxes: null", 0), (", boxes: mine/boxes.csv", 3)])
 def test_boxes_of_own_data_are_drawn_and_measured(tmp_path, given, expected):
     project = copy_sources(tmp_path)
