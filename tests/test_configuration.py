@@ -11,10 +11,10 @@ import yaml
 from conftest import ROOT
 
 from amae.cli import main
-from amae.commands import index, train_module
+from amae.commands import index, list_images, train_module
 from amae.comparators.methods import METHODS
 from amae.plan import check as configuration
-from amae.plan import keys, variants
+from amae.plan import keys, splits, variants
 from amae.plan.schema import schema
 from amae.runtime.errors import InputError
 from amae.settings import SECTIONS, ModuleSettings, SplitSettings
@@ -142,6 +142,26 @@ def test_splits_survive_the_command_line(monkeypatch, ratio):
     files = [word for name in ("image-table", "manifest", "hidden-labels") for word in (f"--{name}", "x")]
     assert main(["index", *files, *shlex.split(variants.options("splits", settings))]) == 0
     assert given["splits"] == settings
+
+
+@pytest.mark.parametrize("dataset", ["rsna", "vindr", "nih", "paediatric"])
+def test_a_published_set_survives_the_command_line(monkeypatch, dataset):
+    config, given = change(), {}
+    monkeypatch.setattr("amae.commands.list_images.list_images", _as(list_images.list_images, given))
+    monkeypatch.setattr("amae.commands.index.index", _as(index.index, given))
+    names = ("image-table", "manifest", "hidden-labels", "boxes")
+    files = [word for name in names for word in (f"--{name}", "x")]
+    ratio = {"rsna": 0.6, "vindr": 0.6}.get(dataset)
+    about = config["datasets"][dataset]
+    for words in (
+        ["list-images", *files[:2], "--candidates", "x", *shlex.split(splits.source_candidate_options(config, dataset))],
+        ["index", *files, *shlex.split(splits.source_index_options(config, dataset, ""))],
+    ):
+        given.clear()
+        assert main(words) == 0
+        assert (given["source"].dataset, given["source"].anomaly_ratio) == (dataset, ratio)
+        assert list(given["source"].sexes) == about.get("sexes", [])
+        assert dataclasses.asdict(given["splits"]).items() >= about["splits"].items() if "splits" in about else True
 
 
 def _as(function, given):

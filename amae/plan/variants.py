@@ -76,15 +76,16 @@ def resolve(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 def options(section: str, settings: Any) -> str:
     """Settings as command-line options, quoted for a shell: `--modules.epochs 30 --modules.lr 0.00025`.
 
-    A setting that is None has no option where that is its default, and is `null` where it has none.
+    A setting that is None or empty has no option where that is its default; None is `null` where there is no default.
     """
     words = []
     for field in dataclasses.fields(settings):
         value, option = getattr(settings, field.name), f"--{section}.{field.name}".replace("_", "-")
+        if value in (None, ()) and value == field.default:
+            continue
         if isinstance(value, bool):
             words.append(option if value else option.replace(".", ".no-"))
-        elif value is not None:
-            words += [option, *map(str, value if isinstance(value, tuple) else [value])]
-        elif field.default is dataclasses.MISSING:
-            words += [option, "null"]
+        else:
+            values = value if isinstance(value, tuple) else [value]
+            words += [option, *("null" if each is None else str(each) for each in values)]
     return shlex.join(words)
