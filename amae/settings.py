@@ -117,9 +117,9 @@ class PseudoLabelSettings(Checked):
 
     source: str = setting(
         "stage1",
-        "stage1: the paper's; probe (ours): bottom and top third of T_u by the positive-unlabeled probe, out of fold, "
-        "in the place of all that follows",
-        choices=("stage1", "probe"),
+        "stage1: the paper's; probe, detector (ours): bottom and top third of T_u by the positive-unlabeled probe or "
+        "the detector, out of fold, in the place of all that follows",
+        choices=("stage1", "probe", "detector"),
     )
     percentile: float = setting(
         50.0, "of the confidences of the images predicted as a class: the threshold of that class", 0, 100
@@ -221,6 +221,20 @@ class DetectorSettings(_Trained):
         super().__post_init__()
         if self.image_size % 16:
             raise InputError(f"image_size: found {self.image_size}, expected a multiple of 16")
+
+
+@dataclass(frozen=True)
+class FineTunedSettings(_Trained):
+    """The detector (ours) with f_0, fine-tuned, as its body."""
+
+    folds: int = setting(3, "folds of patients, and networks", 2)
+    rounds: int = setting(2, "trainings, as those of the section detector", 1)
+    epochs: int = setting(20, "passes over a network's images", 1)
+    warmup_epochs: int = setting(2, "epochs of linear warm-up", 0)
+    batch_size: int = setting(32, "images in a step", 2)
+    lr: float = setting(1e-3, "learning rate of the head", 0)
+    layer_decay: float = setting(0.75, "factor of the learning rate from a block to the one below it", 0, 1)
+    weight_decay: float = setting(0.05, "AdamW's weight decay (not on biases, norms and tokens)", 0)
 
 
 @dataclass(frozen=True)

@@ -238,6 +238,7 @@ def outputs_of(command):
         "train-stage1": ("head", "history", "record"),
         "score-stage1": ("stage1-scores",),
         "score-probe": ("probe-scores",),
+        "score-detector": ("detector-scores",),
         "export-pseudo-labels": ("labels",),
         "train-module": ("trained-module", "history", "record"),
         "reconstruct": ("reconstruction-scores", "maps", "record"),

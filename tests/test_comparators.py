@@ -75,6 +75,7 @@ TRAINED = {
     "detector": {"epochs": 12, "batch_size": 8, "image_size": 32, "folds": 2, "lr": 3e-3},
     "detector_balanced": {"epochs": 12, "batch_size": 8, "image_size": 32, "folds": 2, "lr": 3e-3},
     "detector_plain": {"epochs": 12, "batch_size": 8, "image_size": 32, "folds": 2, "lr": 3e-3},
+    "detector_encoder": {"epochs": 12, "batch_size": 8, "folds": 2, "lr": 3e-3},
     "detector_masks": {"epochs": 12, "batch_size": 8, "image_size": 32, "folds": 2, "lr": 3e-3},
 }
 SLOW = ("draem", "igd", "ddad_asr", "cutpaste", "ddad", "fpi", "nsa", "pii")  # to learn

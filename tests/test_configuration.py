@@ -154,7 +154,13 @@ def test_a_published_set_survives_the_command_line(monkeypatch, dataset):
     ratio = {"rsna": 0.6, "vindr": 0.6}.get(dataset)
     about = config["datasets"][dataset]
     for words in (
-        ["list-images", *files[:2], "--candidates", "x", *shlex.split(splits.source_candidate_options(config, dataset))],
+        [
+            "list-images",
+            *files[:2],
+            "--candidates",
+            "x",
+            *shlex.split(splits.source_candidate_options(config, dataset)),
+        ],
         ["index", *files, *shlex.split(splits.source_index_options(config, dataset, ""))],
     ):
         given.clear()

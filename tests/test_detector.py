@@ -3,21 +3,28 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from amae.commands.score_detector import score_detector
+from amae.mae.architecture import Architecture
+from amae.mae.checkpoints import write_tensors
+from amae.mae.model import MAE
 from amae.method.augment import random_affine_flip
 from amae.method.detector import (
+    FineTuned,
     balanced_weights,
     fit_folds,
     fit_rounds,
     logit_maps,
     make_network,
+    normalise,
     ranked_abnormal,
     score_maps,
 )
-from amae.method.training import Resume, seed_of
+from amae.method.training import Resume, Schedule, seed_of, train
 from amae.settings import DetectorSettings
 
 SETTINGS = DetectorSettings(image_size=32, folds=2, rounds=1, epochs=6, warmup_epochs=1, batch_size=16, lr=3e-3)
@@ -180,3 +187,52 @@ def test_the_network_is_small_and_its_map_has_a_place_for_every_sixteen_pixels()
     network = make_network()
     assert network(torch.zeros(2, 1, 96, 64)).shape == (2, 1, 6, 4)
     assert 0.3e6 < sum(p.numel() for p in network.parameters()) < 0.5e6
+
+
+@pytest.fixture
+def fine_tuned():
+    """A small f_0 with a head that is not zero."""
+    torch.manual_seed(0)
+    sizes = {"width": 32, "depth": 3, "heads": 2, "decoder_width": 32, "decoder_depth": 1, "decoder_heads": 2}
+    encoder = MAE(Architecture(image_size=32, patch_size=8, mean=0.4, std=0.3, **sizes))
+    network = FineTuned(encoder, decay=0.5)
+    torch.nn.init.normal_(network.head.weight)
+    return encoder, network
+
+
+def test_the_mean_logit_of_a_fine_tuned_encoder_is_its_head_on_the_pooled_features(fine_tuned):
+    encoder, network = fine_tuned
+    images = radiographs(4, np.arange(4) < 2, 0)
+    maps = logit_maps(network, images)
+    assert maps.shape == (4, 4, 4)
+    pooled = [encoder.features(encoder.normalise(each)) for each in (images, images.flip(2))]
+    torch.testing.assert_close(maps.mean((1, 2)), network.head(sum(pooled) / 2)[:, 0])
+
+
+def test_a_step_moves_each_layer_by_its_share_of_the_learning_rate(fine_tuned, tmp_path):
+    _, network = fine_tuned
+    before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+    images = normalise(radiographs(8, np.arange(8) < 4, 0))
+    schedule = Schedule(1, 0, 8, lr=1e-3, weight_decay=0.0)
+    train(network, lambda ids, _: network(images[ids]).square().mean(), 8, schedule, 0, Resume(tmp_path / "t.pt", ""))
+    moved = {name: (p.detach() - before[name]).abs().max().item() for name, p in network.named_parameters()}
+    shares = {"patch_embed.proj.weight": 1 / 16, "cls_token": 1 / 16, "norm.weight": 1.0}
+    shares |= {f"blocks.{i}.mlp.fc1.weight": 0.5 ** (3 - i) for i in range(3)}
+    for name, share in {f"encoder.{name}": share for name, share in shares.items()}.items():
+        assert moved[name] == pytest.approx(1e-3 * share, rel=0.02), name  # Adam's first step is the rate
+    assert moved["head.weight"] == pytest.approx(1e-3, rel=0.02)
+
+
+def test_the_detectors_logits_of_the_unlabeled_images_become_probabilities(tmp_path):
+    manifest = pd.DataFrame({"image_id": list("abcd"), "split": ["train_unlabeled", "test", "train_unlabeled", "x"]})
+    manifest.to_csv(tmp_path / "manifest.csv", index=False)
+    state = {"normal": torch.zeros(1), "unlabeled": torch.tensor([0.0, np.log(3.0)], dtype=torch.float64)}
+    write_tensors(state, tmp_path / "state.safetensors", {})
+    score_detector(
+        trained_detector=tmp_path / "state.safetensors",
+        manifest=tmp_path / "manifest.csv",
+        detector_scores=tmp_path / "scores.csv",
+    )
+    found = pd.read_csv(tmp_path / "scores.csv")
+    assert found["image_id"].tolist() == ["a", "c"]
+    np.testing.assert_allclose(found[["p_normal", "p_abnormal"]], [[0.5, 0.5], [0.25, 0.75]])

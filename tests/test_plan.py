@@ -51,7 +51,7 @@ PROTOCOL_N = ["path,split,label", "a.png,train_normal,", "b.png,test,0", "c.png,
     ("variant", "own"),
     [
         ("", ""),
-        ("ar0.2", "manifest stage1_scores probe_scores pseudo_labels modules"),
+        ("ar0.2", "manifest stage1_scores probe_scores detector_scores pseudo_labels modules"),
         ("imagenet", "weights stage1 stage1_scores probe_scores pseudo_labels modules"),
         ("probe_pseudo_labels", "pseudo_labels modules"),
         ("train_masks_1", "modules"),
@@ -276,6 +276,7 @@ def test_pseudo_labels_of_the_probe_rank_by_its_scores(config):
 
     assert ranking("train_masks_1") == "results/simulated/seed3/stage1/scores.csv"
     assert ranking("probe_pseudo_labels") == "results/simulated/seed3/probe/scores.csv"
+    assert ranking("detector_pseudo_labels") == "results/simulated/seed3/detector/scores.csv"
     assert ranking("ar0.2") == "results/simulated/ar0.2/seed3/stage1/scores.csv"
 
 

@@ -65,7 +65,7 @@ def test_the_probe_keeps_the_bottom_and_the_top_third_whatever_its_level(capsys)
     assert capsys.readouterr().err == ""  # no class is scarce: the rule is meant
 
 
-@pytest.mark.parametrize("source", ["stage1", "probe"])
+@pytest.mark.parametrize("source", ["stage1", "probe", "detector"])
 def test_ties_favour_no_class(source):
     settings = PseudoLabelSettings(source=source)
     table = pseudo_label(scores([0.0] * 8 + [1.0] + [0.0] * 3), settings)

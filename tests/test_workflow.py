@@ -130,24 +130,26 @@ def test_lists_of_one_sex_are_asked_for(tmp_path):
         )
 
 
-def test_pseudo_labels_of_the_probe_share_all_but_stage_2(finished):
+@pytest.mark.parametrize("source", ["probe", "detector"])
+def test_pseudo_labels_of_ours_share_all_but_stage_2(finished, source):
     words = ("--dry-run", "--printshellcmds", "sensitivity")
-    status, output = finished.run(*words, config=("experiments={decisions: [probe_pseudo_labels]}",))
+    status, output = finished.run(*words, config=(f"experiments={{decisions: [{source}_pseudo_labels]}}",))
     assert status == 0, output
     commands = re.findall(r"^(?:Shell command:| +) *amae (\S+) (.*)$", output, re.M)
     jobs = sorted(name for name, _ in commands)
-    made = ["score-probe", "export-pseudo-labels", "train-module", "train-module", "reconstruct"]
+    made = [f"score-{source}", "export-pseudo-labels", "train-module", "train-module", "reconstruct"]
     assert jobs == sorted([*made, "tabulate-results"])
     words = dict(commands)
-    assert "--unlabeled-scores out/tiny/seed0/probe/scores.csv" in words["export-pseudo-labels"]
-    assert "--pseudo-labels.source probe" in words["export-pseudo-labels"] and "hidden" not in words["score-probe"]
+    assert f"--unlabeled-scores out/tiny/seed0/{source}/scores.csv" in words["export-pseudo-labels"]
+    assert f"--pseudo-labels.source {source}" in words["export-pseudo-labels"]
+    assert "hidden" not in words[f"score-{source}"]
     rows = re.search(r"--methods '(.*?)'", words["tabulate-results"])[1]
     whose = {row["method"]: row["taxonomy"] for row in json.loads(rows)}
     ours = ("mask_rec", "error_ratio", "error_ratio_patch")
     assert whose == {
         "AMAE stage 2": "Rec.",  # so that its printed value is found
         **{f"main: {score}": "ours" for score in ours},
-        **{f"probe_pseudo_labels: {score}": "ours" for score in ("inter", *ours)},
+        **{f"{source}_pseudo_labels: {score}": "ours" for score in ("inter", *ours)},
     }
     assert "--reference 'AMAE stage 2'" in words["tabulate-results"]
 

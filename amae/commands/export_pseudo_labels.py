@@ -9,7 +9,7 @@ from amae.settings import PseudoLabelSettings
 
 def export_pseudo_labels(
     *,
-    unlabeled_scores: p.file("probabilities of T_u, of stage 1 or of the probe (.csv)"),
+    unlabeled_scores: p.file("probabilities of T_u, of stage 1, the probe or the detector (.csv)"),
     labels: p.Labels,
     pseudo_labels: PseudoLabelSettings = PseudoLabelSettings(),
 ) -> None:

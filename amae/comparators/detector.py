@@ -6,6 +6,7 @@ This project's own: the paper has no such row.
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -33,12 +34,21 @@ def fit(
 
     State: the networks, and the logits out of fold of T_n and T_u, float64 `(N,)` and `(M,)`.
     """
-    unlabeled = np.repeat([False, True], [len(data.normal), len(data.unlabeled)])
+    unlabeled = unlabeled_of(data)
     folds = folds_of(unlabeled, list(data.patients), settings.folds)
     images = resize(_white(data.pooled_lungs) if masks else data.pooled, settings.image_size)
     views = data.views if balanced else None
     settings = replace(settings, rounds=1) if plain else settings
-    networks, logits, history = fit_rounds(images, unlabeled, folds, views, settings, seed, resume)
+    return fitted(unlabeled, *fit_rounds(images, unlabeled, folds, views, settings, seed, resume))
+
+
+def unlabeled_of(data: TrainingData) -> np.ndarray:
+    """Which of the pooled images are of T_u, bool `(N,)`."""
+    return np.repeat([False, True], [len(data.normal), len(data.unlabeled)])
+
+
+def fitted(unlabeled: np.ndarray, networks: list[nn.Module], logits: np.ndarray, history: pd.DataFrame) -> Fitted:
+    """The state of trained networks and their logits out of fold."""
     state = {"normal": torch.from_numpy(logits[~unlabeled]), "unlabeled": torch.from_numpy(logits[unlabeled])}
     for fold, network in enumerate(networks):
         state |= prefixed(network.state_dict(), f"fold{fold}")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from amae.comparators import settings as s
 from amae.runtime.errors import InputError, naming
 from amae.runtime.fingerprint import IGNORED, fingerprint
-from amae.settings import Checked, DetectorSettings
+from amae.settings import Checked, DetectorSettings, FineTunedSettings
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -99,6 +99,14 @@ METHODS = {
         {"Y": "score"},
         **_OURS,
         options={"balanced": True},
+    ),
+    "detector_encoder": Method(
+        "Detector of T_u, f_0 fine-tuned",
+        f"{_HERE}.detector_encoder",
+        FineTunedSettings,
+        {"Y": "score"},
+        frozenset({"autoencoder"}),
+        **_OURS,
     ),
     "detector_masks": Method(
         "Detector of T_u, lung masks alone",

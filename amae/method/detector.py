@@ -12,8 +12,9 @@ the normal images of T_u blur the boundary (conditional value ignoring risk; Gar
 estimation and PU learning: a modern approach").
 """
 
+import copy
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -22,10 +23,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from amae.mae.model import MAE
 from amae.method.augment import random_affine_flip
 from amae.method.mixture import estimated_ratio
 from amae.method.training import Resume, Schedule, resume_of, seed_of, train
-from amae.settings import DetectorSettings
+from amae.settings import DetectorSettings, FineTunedSettings
+
+Body = Callable[[], nn.Module]  # makes a network: normalised images `(B, 1, S, S)` to logits of places `(B, 1, h, w)`
 
 WIDTHS = (24, 48, 96, 128)  # channels after the stem and after each block; every step halves the image
 PIXEL = (0.25, 0.25)  # mean and std that intensities in [0, 1] are normalised by
@@ -61,6 +65,40 @@ def make_network() -> nn.Sequential:
     return nn.Sequential(parts).to(memory_format=torch.channels_last)
 
 
+class FineTuned(nn.Module):
+    """f_0, to be fine-tuned, with a linear head on its patch tokens: `(B, 1, S, S)` to `(B, 1, S / P, S / P)`.
+
+    Layer-wise decay of the learning rate (Clark et al. 2020, ELECTRA; as MAE is fine-tuned, He et al. 2022, appendix
+    A.2): of `depth` blocks, block i gets `decay^(depth - i)` of the head's rate, the embedding `decay^(depth + 1)`.
+    """
+
+    def __init__(self, encoder: MAE, decay: float):
+        """Copy the encoder; the decoder is left out, and the head begins at zero."""
+        super().__init__()
+        self.encoder = copy.deepcopy(encoder)
+        for name in [name for name, _ in self.encoder.named_children() if name.startswith("decoder")]:
+            delattr(self.encoder, name)
+        del self.encoder.mask_token
+        self.decay = decay
+        self.head = nn.Linear(encoder.architecture.width, 1)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of the patches."""
+        about = self.encoder.architecture
+        x = (x * PIXEL[1] + PIXEL[0] - about.mean) / about.std
+        tokens = self.encoder.encode(self.encoder.embed(self.encoder.patchify(x)))[:, 1:]
+        return self.head(tokens).reshape(len(x), 1, about.grid, about.grid)
+
+    def lr_scale(self, name: str) -> float:
+        """Share of the learning rate that a parameter gets."""
+        depth = len(self.encoder.blocks)
+        if name.startswith("encoder.blocks."):
+            return self.decay ** (depth - int(name.split(".")[2]))
+        return 1.0 if name.startswith(("head", "encoder.norm")) else self.decay ** (depth + 1)
+
+
 def normalise(images: Tensor) -> Tensor:
     """Grey levels 0 to 255, `(B, S, S)`, as network input: float32 `(B, 1, S, S)`."""
     return (images[:, None].float() / 255 - PIXEL[0]) / PIXEL[1]
@@ -85,14 +123,20 @@ def balanced_weights(unlabeled: np.ndarray, groups: Sequence[str]) -> np.ndarray
 
 
 def train_network(
-    images: Tensor, unlabeled: Tensor, weights: Tensor, settings: DetectorSettings, seed: int, resume: Resume
-) -> tuple[nn.Sequential, pd.DataFrame]:
+    images: Tensor,
+    unlabeled: Tensor,
+    weights: Tensor,
+    settings: DetectorSettings | FineTunedSettings,
+    seed: int,
+    resume: Resume,
+    make: Body = make_network,
+) -> tuple[nn.Module, pd.DataFrame]:
     """Train one network to separate T_u (1) from T_n (0) by weighted cross-entropy; return it with its history.
 
     `images` uint8 `(N, S, S)`, `unlabeled` and `weights` float32 `(N,)`.
     """
     torch.manual_seed(seed)
-    network = make_network().to(images.device)
+    network = make().to(images.device)
 
     def loss_of(ids: Tensor, generator: torch.Generator) -> Tensor:
         batch = random_affine_flip(normalise(images[ids]), generator, outside=-PIXEL[0] / PIXEL[1])
@@ -112,8 +156,8 @@ def train_network(
 
 
 @torch.no_grad()
-def logit_maps(network: nn.Sequential, images: Tensor) -> Tensor:
-    """Logits of T_u of each place, mean of an image and its mirror image: float32 `(N, S / 16, S / 16)`.
+def logit_maps(network: nn.Module, images: Tensor) -> Tensor:
+    """Logits of T_u of each place, mean of an image and its mirror image: float32 `(N, h, w)`.
 
     `images` uint8 `(N, S, S)`. The image's logit is the mean of its map.
     """
@@ -130,10 +174,11 @@ def fit_rounds(
     unlabeled: np.ndarray,
     folds: np.ndarray,
     groups: Sequence[str] | None,
-    settings: DetectorSettings,
+    settings: DetectorSettings | FineTunedSettings,
     seed: int,
     resume: Resume,
-) -> tuple[list[nn.Sequential], np.ndarray, pd.DataFrame]:
+    make: Body = make_network,
+) -> tuple[list[nn.Module], np.ndarray, pd.DataFrame]:
     """Train all rounds: the networks of the last, its logits out of fold float64 `(N,)`, and the history.
 
     `images` uint8 `(N, S, S)` of T_n and T_u; `unlabeled` bool `(N,)`; `folds` int `(N,)`, 0 to K - 1; `groups`: the
@@ -142,7 +187,7 @@ def fit_rounds(
     used, histories = np.ones(len(unlabeled), bool), []
     for number in range(settings.rounds):
         own = seed_of(seed, number) if number else seed, resume_of(resume, f"round{number}")
-        networks, logits, history = fit_folds(images, unlabeled, folds, groups, settings, *own, used)
+        networks, logits, history = fit_folds(images, unlabeled, folds, groups, settings, *own, used, make)
         used = ~unlabeled | ranked_abnormal(logits, unlabeled)
         histories.append(history.assign(network=f"round{number}_" + history["network"]))
     return networks, logits, pd.concat(histories, ignore_index=True)
@@ -165,11 +210,12 @@ def fit_folds(
     unlabeled: np.ndarray,
     folds: np.ndarray,
     groups: Sequence[str] | None,
-    settings: DetectorSettings,
+    settings: DetectorSettings | FineTunedSettings,
     seed: int,
     resume: Resume,
     used: np.ndarray,
-) -> tuple[list[nn.Sequential], np.ndarray, pd.DataFrame]:
+    make: Body = make_network,
+) -> tuple[list[nn.Module], np.ndarray, pd.DataFrame]:
     """Train one round, a network without each fold, on the images `used`, bool `(N,)`; otherwise as `fit_rounds`."""
     device = images.device
     networks, histories, out_of_fold = [], [], np.empty(len(unlabeled))
@@ -180,7 +226,8 @@ def fit_folds(
             weights = balanced_weights(unlabeled[kept], np.asarray(groups)[kept])
         target, weight = (torch.tensor(a, dtype=torch.float32, device=device) for a in (unlabeled[kept], weights))
         own = seed_of(seed, fold), resume_of(resume, f"{resume.path.stem}_fold{fold}")
-        network, history = train_network(images[torch.from_numpy(kept).to(device)], target, weight, settings, *own)
+        chosen = images[torch.from_numpy(kept).to(device)]
+        network, history = train_network(chosen, target, weight, settings, *own, make)
         left_out = torch.from_numpy(folds == fold).to(device)
         out_of_fold[folds == fold] = logit_maps(network, images[left_out]).mean((1, 2)).double().cpu().numpy()
         networks.append(network)
@@ -188,6 +235,6 @@ def fit_folds(
     return networks, out_of_fold, pd.concat(histories, ignore_index=True)
 
 
-def score_maps(networks: Sequence[nn.Sequential], images: Tensor) -> Tensor:
-    """Mean of the networks' logit maps, float32 `(N, S / 16, S / 16)`, of images uint8 `(N, S, S)`."""
+def score_maps(networks: Sequence[nn.Module], images: Tensor) -> Tensor:
+    """Mean of the networks' logit maps, float32 `(N, h, w)`, of images uint8 `(N, S, S)`."""
     return torch.stack([logit_maps(network, images) for network in networks]).mean(0)

@@ -1,4 +1,4 @@
-"""Pseudo-labels of T_u from the probabilities of stage 1 (AMAE, Sec. 2.2) or of a probe (this project's own)."""
+"""Pseudo-labels of T_u from the probabilities of stage 1 (AMAE, Sec. 2.2) or of a probe or detector (ours)."""
 
 import hashlib
 import sys
@@ -11,7 +11,7 @@ from amae.runtime.errors import InputError
 from amae.settings import PseudoLabelSettings
 
 CLASSES = ("normal", "abnormal")
-PROBE_SHARE = 1 / 3  # of T_u at either end of the probe's ranking
+RANKED_SHARE = 1 / 3  # of T_u at either end of a ranking that is not stage 1's
 
 
 def pseudo_label(scores: pd.DataFrame, settings: PseudoLabelSettings) -> pd.DataFrame:
@@ -19,9 +19,9 @@ def pseudo_label(scores: pd.DataFrame, settings: PseudoLabelSettings) -> pd.Data
 
     `scores`: image_id, p_normal, p_abnormal of T_u. The threshold of a class is the K-th percentile of the confidences
     of the images predicted as that class; images at or above it are kept. A class with fewer than `minimum` predicted
-    images takes the top `fallback_share` of T_u by its probability instead, and reports it. With the source "probe"
-    (ours) each class takes the top third: the probe's probability is of belonging to T_u, so that only its order counts
-    normal from abnormal, and no threshold on it does. Images that score alike are ranked by the SHA-256 of their ids:
+    images takes the top `fallback_share` of T_u by its probability instead, and reports it. With the sources
+    "probe" and "detector" (ours) each class takes the top third: their probability is of belonging to T_u, so that only
+    its order counts. Images that score alike are ranked by the SHA-256 of their ids:
     neither the order of the rows nor that of the names, which may spell the label, plays a part.
 
     Returns one row per image: image_id, p_normal, p_abnormal, predicted, confidence, threshold, kept and
@@ -49,12 +49,12 @@ def _choose(p: np.ndarray, ids: Iterable[str], settings: PseudoLabelSettings) ->
     ranked = []  # classes that take the top of their ranking
     for c in range(len(CLASSES)):
         members = predicted == c
-        if settings.source == "probe" or members.sum() < settings.minimum:
+        if settings.source != "stage1" or members.sum() < settings.minimum:
             ranked.append(c)
         else:
             threshold[members] = np.percentile(confidence[members], settings.percentile)
             label[members & (confidence >= threshold)] = c
-    share = PROBE_SHARE if settings.source == "probe" else settings.fallback_share
+    share = RANKED_SHARE if settings.source != "stage1" else settings.fallback_share
     count, difference = max(1, round(share * len(p))), p[:, 1] - p[:, 0]
     if len(ranked) == len(CLASSES):  # no image is of both
         count = min(count, len(p) // 2)

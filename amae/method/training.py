@@ -102,6 +102,7 @@ def epoch_generator(seed: int, epoch: int, device: torch.device) -> torch.Genera
 def make_optimiser(module: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
     """AdamW whose weight decay leaves out biases, norms and tokens: all that has one dimension, or is a token.
 
+    A module with a method `lr_scale(name)` states for each parameter the share of the schedule's rate that it gets.
     Adam, RMSProp and SGD are as the comparators were published: an L2 penalty on every parameter.
     """
     if schedule.optimiser != "adamw":
@@ -112,10 +113,14 @@ def make_optimiser(module: nn.Module, schedule: Schedule) -> torch.optim.Optimiz
         if schedule.optimiser == "rmsprop":
             return torch.optim.RMSprop(parameters, alpha=schedule.betas[1], **common)
         return torch.optim.SGD(parameters, momentum=schedule.betas[0], fused=True, **common)
+    scale_of = getattr(module, "lr_scale", lambda name: 1.0)
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-    plain = [p for name, p in named if p.ndim <= 1 or name.endswith("token")]
-    decayed = [p for name, p in named if not (p.ndim <= 1 or name.endswith("token"))]
-    groups = [{"params": decayed, "weight_decay": schedule.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    groups = []
+    for scale in sorted({scale_of(name) for name, _ in named}):
+        own = [(p, p.ndim <= 1 or name.endswith("token")) for name, p in named if scale_of(name) == scale]
+        for decay, plain in ((schedule.weight_decay, False), (0.0, True)):
+            members = [p for p, is_plain in own if is_plain == plain]
+            groups.append({"params": members, "weight_decay": decay, "scale": scale})
     return torch.optim.AdamW(groups, lr=schedule.lr, betas=schedule.betas, fused=True)
 
 
@@ -169,7 +174,7 @@ def _epoch(
     for number, ids in enumerate(parts):
         rate = schedule.rate(epoch * len(parts) + number, len(parts))
         for group in optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("scale", 1.0)
         loss = loss_of(ids, generator)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()

@@ -10,7 +10,8 @@ from amae.plan.variants import owner, settings_of
 from amae.plan.weights import has_decoder, weights_of
 from amae.runtime.errors import InputError
 
-_RANKING = {"stage1": "stage1_scores", "probe": "probe_scores"}  # the stage behind each source of pseudo-labels
+# The stage behind each source of pseudo-labels.
+_RANKING = {"stage1": "stage1_scores", "probe": "probe_scores", "detector": "detector_scores"}
 
 
 def files(config: dict[str, Any], dataset: str, variant: str, seed: str, names: Sequence[str]) -> list[str]:
@@ -27,7 +28,7 @@ def detector_scores(config: dict[str, Any], dataset: str, variant: str, seed: st
 
 
 def ranking(config: dict[str, Any], dataset: str, variant: str, seed: str) -> str:
-    """The table of probabilities that rank T_u for pseudo-labels: of stage 1, as in the paper, or of the probe.
+    """The table of probabilities that rank T_u for pseudo-labels: of stage 1, as in the paper, or of ours.
 
     Raises InputError where there is no T_u, and for weights without decoder.
     """

@@ -17,6 +17,7 @@ DEPENDS = {
     "stage1": _STAGE1,
     "stage1_scores": _MANIFEST | _STAGE1,
     "probe_scores": _MANIFEST | _WEIGHTS,
+    "detector_scores": _MANIFEST,
     "pseudo_labels": _PSEUDO_LABELS,
     "modules": _PSEUDO_LABELS | {"modules"},
 }

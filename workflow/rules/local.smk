@@ -13,6 +13,7 @@ localrules:
     fetch_weights,
     fetch_encoder,
     import_weights,
+    score_detector,
     export_pseudo_labels,
     diagnose_pseudo_labels,
     check_setting,

@@ -85,6 +85,28 @@ rule score_probe:
         " 2>&1 | tee {log:q}"
 
 
+rule score_detector:
+    """Write the detector's probabilities of the unlabeled images, for pseudo-labels that are not the paper's."""
+    input:
+        state=f"{RUN}/comparators/detector_Y/state.safetensors",
+        manifest=PACKED["manifest"],
+    output:
+        scores=f"{RUN}/detector/scores.csv",
+    log:
+        log_of("score_detector"),
+    benchmark:
+        benchmark_of("score_detector")
+    conda:
+        "../../environment.yml"
+    resources:
+        **needs("score_detector"),
+    params:
+        code=code("score_detector"),
+    shell:
+        "amae score-detector --trained-detector {input.state:q} --manifest {input.manifest:q}"
+        " --detector-scores {output.scores:q} 2>&1 | tee {log:q}"
+
+
 rule export_pseudo_labels:
     """Decide which unlabeled images become pseudo-normal and pseudo-abnormal, in a table to read."""
     input:

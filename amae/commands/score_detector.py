@@ -1,0 +1,27 @@
+"""The detector's logits of T_u, for pseudo-labels."""
+
+import torch
+
+from amae.commands import parameters as p
+from amae.mae.checkpoints import read_safetensors
+from amae.runtime.errors import InputError
+from amae.runtime.files import read_csv, write_csv
+
+
+def score_detector(
+    *,
+    trained_detector: p.TrainedDetector,
+    manifest: p.Manifest,
+    detector_scores: p.file("the detector's probabilities of T_u, to write (.csv)"),
+) -> None:
+    """Write the detector's probabilities of T_u, each of a network that never saw the image's patient.
+
+    For pseudo-labels of our own. The table is as stage 1 writes its own.
+    """
+    _, state = read_safetensors(trained_detector)
+    table = read_csv(manifest, ["image_id", "split"])
+    table = table.loc[table["split"] == "train_unlabeled", ["image_id", "split"]]
+    found = torch.sigmoid(state["unlabeled"]).numpy()
+    if len(found) != len(table):
+        raise InputError(f"{trained_detector}: found logits of {len(found)} images of T_u, expected {len(table)}")
+    write_csv(table.assign(p_normal=1 - found, p_abnormal=found), detector_scores)
