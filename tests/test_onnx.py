@@ -81,10 +81,10 @@ def test_simulated_images_score_the_same(model, exported, simulated):
 
 def test_real_files_score_the_same(model, exported, shared):
     dicom = sorted((shared / "data/dicom").rglob("*.dcm"))[:4]
-    pictures = sorted(path for path in (shared / "data").rglob("*.png") if path.stat().st_size > 5000)[:8]
+    pictures = sorted((shared / "data").rglob("*.png"))[::400]
     loaded = load_model(model)
     files = [path for path in (*dicom, *pictures) if not next(score_files(loaded, [path])).table["reason"][0]]
-    assert files
+    assert len(files) > 8
     require_parity(model, exported, files)
 
 
