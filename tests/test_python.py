@@ -112,7 +112,7 @@ def test_the_service_answers(path, arrays, model, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    (tmp_path / "service.py").write_text(EXAMPLES[1])
+    (tmp_path / "service.py").write_text(EXAMPLES[-1])
     Image.fromarray(arrays[0]).save(tmp_path / "a.png")
     address = f"http://127.0.0.1:{port}"
     process = subprocess.Popen(

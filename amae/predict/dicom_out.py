@@ -30,25 +30,15 @@ COPIED += ("ReferringPhysicianName", "PatientOrientation", "SpecificCharacterSet
 DESCRIPTION = "AMAE anomaly map, research only, not for diagnosis"
 
 
-def require_highdicom() -> None:
+def require_highdicom(option: str = "--dicom") -> None:
     """Raise InputError where the package is not installed."""
     if find_spec("highdicom") is None:
-        raise InputError("--dicom: needs the optional package highdicom (pip install highdicom)")
-
-
-def write_capture(source: Path, picture: np.ndarray, made_by: str, path: Path) -> None:
-    """Write a picture, uint8 `(h, w, 3)`, that refers to the DICOM file that it was made from.
-
-    `made_by`: what identifies a model, for UIDs that are the same on every run. Raises InputError for a
-    source without what a DICOM file of the same study needs.
-    """
-    with _silence():
-        _write(source, picture, made_by, path)
+        raise InputError(f"{option}: needs the optional package highdicom (pip install highdicom)")
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
-    """No warning and no log line from within: those of pydicom and highdicom quote header values."""
+def silence() -> Iterator[None]:
+    """No warning and no log line from within: those of pydicom and its relatives quote header values."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -59,14 +49,31 @@ def _silence() -> Iterator[None]:
         logging.disable(before)
 
 
-def _write(source: Path, picture: np.ndarray, made_by: str, path: Path) -> None:
+@contextmanager
+def referring_to(source: Path) -> Iterator[Dataset]:
+    """The header of a DICOM file, for a file that refers to it and is made within, in silence.
+
+    Raises InputError for a source without what a DICOM file of the same study needs.
+    """
+    with silence():
+        reference = read_header(source, stop_before_pixels=True)
+        if wrong := [keyword for keyword in COPIED if not _is_usable(reference, keyword)]:
+            raise InputError(f"{source}: no DICOM file can refer to it: {', '.join(wrong)} missing or not as in PS3.3")
+        try:
+            yield reference
+        except (AttributeError, TypeError, ValueError) as error:
+            raise InputError(f"{source}: no DICOM file can refer to it ({type(error).__name__})") from None
+
+
+def write_capture(source: Path, picture: np.ndarray, made_by: str, path: Path) -> None:
+    """Write a picture, uint8 `(h, w, 3)`, that refers to the DICOM file that it was made from.
+
+    `made_by`: what identifies a model, for UIDs that are the same on every run. Raises InputError for a
+    source without what a DICOM file of the same study needs.
+    """
     from highdicom.sc import SCImage
 
-    reference = read_header(source, stop_before_pixels=True)
-    if wrong := [keyword for keyword in COPIED if not _is_usable(reference, keyword)]:
-        raise InputError(f"{source}: no DICOM file can refer to it: {', '.join(wrong)} missing or not as in PS3.3")
-    try:
-        uid = reference.SOPInstanceUID
+    with referring_to(source) as reference:
         orientation = reference.get("PatientOrientation") or []
         capture = SCImage.from_ref_dataset(
             reference,
@@ -75,8 +82,8 @@ def _write(source: Path, picture: np.ndarray, made_by: str, path: Path) -> None:
             bits_allocated=8,
             coordinate_system="PATIENT",
             patient_orientation=tuple(orientation) if len(orientation) == 2 else ("L", "F"),
-            series_instance_uid=generate_uid(entropy_srcs=["series", reference.StudyInstanceUID, made_by]),
-            sop_instance_uid=generate_uid(entropy_srcs=["instance", uid, made_by]),
+            series_instance_uid=uid_of("series", reference.StudyInstanceUID, made_by),
+            sop_instance_uid=uid_of("instance", reference.SOPInstanceUID, made_by),
             series_number=SERIES,
             instance_number=1,
             manufacturer="amae",
@@ -89,8 +96,11 @@ def _write(source: Path, picture: np.ndarray, made_by: str, path: Path) -> None:
         capture.SourceImageSequence = [_reference(reference)]
         with atomic(path) as temporary:
             capture.save_as(temporary, enforce_file_format=True)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise InputError(f"{source}: no DICOM file can refer to it ({type(error).__name__})") from None
+
+
+def uid_of(*sources: str) -> UID:
+    """The UID that belongs to these words: the same on every run and machine."""
+    return generate_uid(entropy_srcs=list(sources))
 
 
 def _is_usable(source: Dataset, keyword: str) -> bool:
