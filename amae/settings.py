@@ -250,6 +250,11 @@ class SplitSettings(Checked):
     test_abnormal: int = setting(MISSING, "abnormal test images", 0)
     seed: int = setting(MISSING, "seed of the draw", 0)
     calibration: int = setting(0, "further normal images, held out of training and test to calibrate scores", 0)
+    order: str = setting(
+        "hash",
+        "order of the draw: hash of seed and patient, so that further rows move few images, or permutation of all rows",
+        choices=("hash", "permutation"),
+    )
 
 
 @dataclass(frozen=True)

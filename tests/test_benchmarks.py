@@ -1,14 +1,17 @@
 """The straightforward path of the benchmarks computes what we compute; the counted operations are those of torch."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from amae.mae.architecture import Architecture
 from amae.mae.model import masked_loss
 from amae.method.reconstruct import draw_orders
+from amae.runtime.errors import InputError
 from amae.settings import ReconstructionSettings
 from benchmarks import straightforward
+from benchmarks.contamination import contaminated
 from benchmarks.measure import operations
 from benchmarks.run import MARKS, PAGE, markdown, read_results
 from benchmarks.training import our_scores, pair
@@ -69,3 +72,20 @@ def test_operations_are_those_of_the_matrix_products():
 
 def test_the_page_shows_the_table_of_results():
     assert MARKS[0] + markdown(read_results()) + MARKS[1] in PAGE.read_text(encoding="utf-8")
+
+
+def test_contaminated_normal_images_keep_their_number_and_come_from_no_set():
+    split = np.repeat(["train_normal", "train_unlabeled", "test"], [40, 30, 20])
+    manifest = pd.DataFrame({"image_id": [f"i{n}" for n in range(90)], "split": split, "label": ""})
+    pool = pd.DataFrame({"image_id": [f"j{n}" for n in range(10)], "split": "train_unlabeled", "label": ""})
+    found = {percent: contaminated(manifest, pool, percent) for percent in (0, 5, 20)}
+    assert found[0].equals(manifest)
+    added = {percent: set(frame["image_id"]) - set(manifest["image_id"]) for percent, frame in found.items()}
+    assert [len(names) for names in added.values()] == [0, 2, 8] and added[5] < added[20] < set(pool["image_id"])
+    for frame in found.values():
+        assert (frame["split"] == "train_normal").sum() == 40 and not frame["image_id"].duplicated().any()
+        rest = [each[each["split"] != "train_normal"].reset_index(drop=True) for each in (frame, manifest)]
+        assert rest[0].equals(rest[1])
+    for wrong in (pool[:7], manifest[manifest["split"] == "test"]):
+        with pytest.raises(InputError, match="expected 8 or more that are in no set"):
+            contaminated(manifest, wrong, 20)

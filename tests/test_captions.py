@@ -67,6 +67,15 @@ def test_pre_training_on_the_images_at_hand_is_said(paper):
     assert "± leaves its variance out" in caveats(paper, "nih", False)
 
 
+def test_what_is_stated_of_a_data_set_is_in_every_caption(paper):
+    before = caveats(paper, "rsna", True)
+    paper["datasets"]["rsna"] |= {"normal_noise": 0.05, "accept_differences": True}
+    found = caveats(paper, "rsna", True)
+    assert "Up to 0.05 of T_n may be abnormal" in found and "beyond disease were accepted" in found
+    paper["datasets"]["rsna"] |= {"normal_noise": 0, "accept_differences": False}
+    assert caveats(paper, "rsna", True) == before
+
+
 def test_easy_and_simulated_sets_show_no_disease(paper):
     assert "No figure on this set shows how well disease is seen" in caveats(paper, "paediatric", True)
     assert "No figure on simulated radiographs shows" in caveats(paper, "simulated", True)

@@ -11,7 +11,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from amae.commands.freeze_splits import freeze_splits
 from amae.data.manifest import build_manifest, given_splits, list_candidates, overlap_warning, read_manifest
+from amae.data.manifest import freeze_splits as freeze
 from amae.data.splits import SIZES, draw_splits, patients_of
 from amae.runtime.errors import InputError
 from amae.settings import SplitSettings
@@ -278,6 +280,9 @@ def pool(normal: int, abnormal: int, unknown: int, patients: int, seed: int = 0)
     return pd.DataFrame({"image_id": ids, "label": label, "patient_id": names})
 
 
+ORDERS = ("hash", "permutation")
+
+
 def counts(table: pd.DataFrame, split: pd.Series) -> dict[tuple[str, str], int]:
     return table.groupby([split, "label"]).size().to_dict()
 
@@ -287,10 +292,13 @@ def counts(table: pd.DataFrame, split: pd.Series) -> dict[tuple[str, str], int]:
     seed=st.integers(0, 10**6),
     ratio=st.sampled_from([None, 0.0, 0.25, 0.6, 1.0]),
     sizes=st.tuples(*[st.integers(0, 20)] * 4),
+    order=st.sampled_from(ORDERS),
 )
-def test_drawn_splits_have_exact_sizes_and_disjoint_patients(seed: int, ratio: float | None, sizes: tuple) -> None:
+def test_drawn_splits_have_exact_sizes_and_disjoint_patients(
+    seed: int, ratio: float | None, sizes: tuple, order: str
+) -> None:
     table = pool(200, 150, 100, patients=250, seed=seed)
-    plan = SplitSettings(sizes[0], sizes[1], ratio, sizes[2], sizes[3], seed)
+    plan = SplitSettings(sizes[0], sizes[1], ratio, sizes[2], sizes[3], seed, order=order)
     split = draw_splits(table, plan)
     expected = {("test", "normal"): sizes[2], ("test", "abnormal"): sizes[3], ("train_normal", "normal"): sizes[0]}
     expected |= {
@@ -312,24 +320,27 @@ def test_an_image_without_a_patient_is_of_no_patient_whose_name_it_has() -> None
     assert named == ["a", "a"] and len({first, "a", last}) == 3
 
 
-def test_the_ratio_moves_only_the_unlabeled_set_and_seeds_differ() -> None:
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_ratio_moves_only_the_unlabeled_set_and_seeds_differ(order: str) -> None:
     table = pool(300, 300, 0, patients=900)
-    drawn = {ratio: draw_splits(table, SplitSettings(80, 60, ratio, 30, 30, seed=3)) for ratio in (0.2, 0.8)}
+    plan = SplitSettings(80, 60, None, 30, 30, seed=3, order=order)
+    drawn = {ratio: draw_splits(table, replace(plan, anomaly_ratio=ratio)) for ratio in (0.2, 0.8)}
     for name in ("test", "train_normal"):
         assert (drawn[0.2] == name).equals(drawn[0.8] == name)
     few, many = (set(table.index[(drawn[r] == "train_unlabeled") & (table["label"] == "abnormal")]) for r in (0.2, 0.8))
     assert few < many  # nested, so that a sweep over the ratio changes no more than it must
-    assert not draw_splits(table, SplitSettings(80, 60, 0.2, 30, 30, seed=4)).equals(drawn[0.2])
+    assert not draw_splits(table, replace(plan, anomaly_ratio=0.2, seed=4)).equals(drawn[0.2])
 
 
-def test_patients_with_many_images_are_no_likelier_to_be_tested() -> None:
+@pytest.mark.parametrize("order", ORDERS)
+def test_patients_with_many_images_are_no_likelier_to_be_tested(order: str) -> None:
     big = [("normal", f"big{number // 10}") for number in range(500)]
     small = [("normal", f"small{number}") for number in range(50)]
     table = pd.DataFrame(big + small, columns=["label", "patient_id"])
     table["image_id"] = [f"i{number:04d}" for number in range(len(table))]
     share = []
     for seed in range(40):
-        chosen = table[draw_splits(table, SplitSettings(0, 0, None, 60, 0, seed)) == "test"]
+        chosen = table[draw_splits(table, SplitSettings(0, 0, None, 60, 0, seed, order=order)) == "test"]
         share.append(np.mean([name.startswith("big") for name in chosen["patient_id"].unique()]))
     assert abs(np.mean(share) - 0.5) < 0.08  # half of the patients are big ones; 0.9 of the images are theirs
 
@@ -395,10 +406,11 @@ def test_impossible_settings_are_refused(changes: dict) -> None:
         SplitSettings(**plan | changes)
 
 
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("ratio", [None, 0.0, 0.3, 0.6, 1.0])
-def test_calibration_images_are_normal_of_other_patients_and_move_no_other_set(ratio: float | None) -> None:
+def test_calibration_images_are_normal_of_other_patients_and_move_no_other_set(ratio: float | None, order: str) -> None:
     table = pool(300, 200, 150, patients=600)
-    plan = SplitSettings(60, 80, ratio, 30, 30, seed=5)
+    plan = SplitSettings(60, 80, ratio, 30, 30, seed=5, order=order)
     before, after = draw_splits(table, plan), draw_splits(table, replace(plan, calibration=25))
     kept = after == "calibration"
     assert kept.sum() == 25 and (table.loc[kept, "label"] == "normal").all()
@@ -408,6 +420,68 @@ def test_calibration_images_are_normal_of_other_patients_and_move_no_other_set(r
     every = draw_splits(table, replace(plan, calibration=25), every_ratio=True)
     assert (every[kept] != "").all()  # converted, as calibration or as what T_u may hold at another ratio
     assert every[every != "calibration"].equals(draw_splits(table, plan, every_ratio=True)[every != "calibration"])
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.3, 0.6, 1.0])
+def test_the_calibration_images_of_every_ratio_are_candidates(ratio: float) -> None:
+    table = pool(300, 200, 0, patients=400)
+    plan = SplitSettings(60, 80, ratio, 30, 30, seed=5, calibration=25)
+    found, every = draw_splits(table, plan), draw_splits(table, plan, every_ratio=True)
+    assert (found == "calibration").sum() == 25 and (every[found == "calibration"] != "").all()
+
+
+def cases(count: int, known: bool) -> pd.DataFrame:
+    """A table of images, every third abnormal, each of another patient, whose identity is known or not."""
+    ids = [f"i{number:03}" for number in range(count)]
+    label = ["abnormal" if number % 3 == 0 else "normal" for number in range(count)]
+    patients = [f"p{7 * number % 997}" if known else "" for number in range(count)]
+    return pd.DataFrame({"image_id": ids, "label": label, "patient_id": patients})
+
+
+def moved(before: pd.Series, after: pd.Series) -> list[tuple[str, str]]:
+    """Old and new set of each image of a set that is not in it any more."""
+    kept = after[before.index]
+    return [(old, new) for old, new in zip(before, kept, strict=True) if old != new and old]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_61st_row_takes_at_most_one_image_out_of_a_set_and_none_from_training_to_test(known: bool) -> None:
+    table, none = cases(160, known), 0
+    plan = SplitSettings(10, 15, 0.4, 8, 8, seed=0, calibration=5)
+    for first in range(100):
+        before = draw_splits(table[first : first + 60], plan)
+        after = draw_splits(table[first : first + 61], plan)
+        changes = moved(before, after)
+        left = [old for old, _ in changes]
+        assert len(set(left)) == len(left)
+        training = [("train_normal", "train_unlabeled"), ("train_unlabeled", "calibration")]
+        assert all(new == "" or (old, new) in training for old, new in changes)
+        none += not changes
+    assert none > 10  # where the new image is in no set
+
+
+@pytest.mark.parametrize("given", [{}, {"Split": ""}])
+def test_frozen_splits_stay_as_they_are_when_rows_are_added(tmp_path: Path, given: dict, capsys) -> None:
+    table = cases(80, True).assign(path=lambda table: table["image_id"] + ".png", note=" a", **given)
+    first, more = table[:60].drop(columns="image_id"), table[60:]
+    plan = SplitSettings(10, 15, 0.4, 8, 8, seed=0, calibration=5)
+    drawn, hidden = build(tmp_path, first, plan)
+    freeze_splits(
+        image_table=tmp_path / "table.csv", manifest=tmp_path / "manifest.csv", frozen_table=tmp_path / "frozen.csv"
+    )
+    frozen = pd.read_csv(tmp_path / "frozen.csv", dtype=str, keep_default_na=False)
+    own_cells = [name for name in first if name != "Split"]
+    assert frozen[own_cells].equals(first[own_cells]) and len(frozen.columns) == len(own_cells) + 1
+    assert (frozen[frozen.columns[-1]] == "").sum() == 60 - len(drawn)
+    again, hidden_again = build(tmp_path, pd.concat([frozen, more[frozen.columns.intersection(more.columns)]]))
+    assert again.equals(drawn) and hidden_again.equals(hidden)
+    capsys.readouterr()
+    (tmp_path / "elsewhere").mkdir()
+    of_more = own(tmp_path / "elsewhere", more)
+    with pytest.raises(InputError, match=r"manifest\.csv: 46 images are not in .*table\.csv, the first 'i0"):
+        freeze(of_more, tmp_path / "manifest.csv", tmp_path / "other.csv")
+    freeze(tmp_path / "table.csv", tmp_path / "manifest.csv", tmp_path / "elsewhere/frozen.csv")
+    assert "set root" in capsys.readouterr().err
 
 
 def test_more_calibration_images_than_are_left_are_refused() -> None:
@@ -443,7 +517,8 @@ def test_own_table_without_splits_end_to_end(tmp_path: Path) -> None:
     assert overlap_warning(frame) == ""
 
 
-def test_candidates_hold_the_unlabeled_images_of_every_ratio(tmp_path: Path) -> None:
+@pytest.mark.parametrize("order", ORDERS)
+def test_candidates_hold_the_images_of_every_ratio(tmp_path: Path, order: str) -> None:
     table = pool(60, 50, 0, 40)
     table["path"] = table["image_id"] + ".png"
     table.to_csv(tmp_path / "table.csv", index=False)
@@ -451,7 +526,7 @@ def test_candidates_hold_the_unlabeled_images_of_every_ratio(tmp_path: Path) -> 
         (tmp_path / path).touch()
     candidates, members = None, set()
     for ratio in (0, 0.3, 1):
-        settings = SplitSettings(10, 10, ratio, 5, 5, seed=1)
+        settings = SplitSettings(10, 10, ratio, 5, 5, seed=1, order=order)
         build_manifest(tmp_path / "table.csv", None, tmp_path / "m.csv", tmp_path / "h.csv", settings)
         list_candidates(tmp_path / "table.csv", None, tmp_path / "c.csv", settings)
         manifest, found = read_manifest(tmp_path / "m.csv"), read_manifest(tmp_path / "c.csv")

@@ -222,6 +222,21 @@ def given_splits(options):
     return {name[len("--splits.") :].replace("-", "_"): value for name, value in pairs if name.startswith("--splits.")}
 
 
+def test_what_a_person_states_of_a_data_set_reaches_the_check_of_the_setting_and_the_model(own):
+    config = own(UNSPLIT)
+    assert splits.setting_options(config, "mine", "") == "--anomaly-ratio 0.6"
+    assert splits.setting_options(config, "mine", "ar0.2") == "--anomaly-ratio 0.2"
+    assert datasets.noise_option(config, "mine") == ""
+    config["datasets"]["mine"] |= {"accept_differences": True, "normal_noise": 0.05}
+    check.check(config)
+    assert splits.setting_options(config, "mine", "") == "--anomaly-ratio 0.6 --accept-differences"
+    assert datasets.noise_option(config, "mine") == "--normal-noise 0.05"
+    assert splits.setting_options(own(UNSPLIT, ratio=None), "mine", "") == ""
+    config["datasets"]["mine"]["normal_noise"] = 0.6
+    with pytest.raises(InputError, match=r"normal_noise"):
+        check.check(config)
+
+
 def test_a_table_with_splits_of_its_own_contradicts_splits_to_draw(own):
     config = own(SPLIT)
     for use in (

@@ -23,9 +23,10 @@ from pydicom.uid import RLELossless
 from safetensors.torch import load_file, save_file
 from scipy import ndimage
 from scipy.stats import spearmanr
+from small import write_model
 
 from amae.cli import main
-from amae.commands.predict import _picture_name
+from amae.commands.predict import _notes, _picture_name
 from amae.data.dicom import read_grey
 from amae.data.images import make_square
 from amae.figures.page import POLICY, SCRIPT, Reading, _source, pictured, write_page
@@ -34,13 +35,14 @@ from amae.mae.checkpoints import read_safetensors, write_tensors
 from amae.method.reconstruct import draw_orders, reconstruct
 from amae.predict import score as module
 from amae.predict.calibration import operating_point
-from amae.predict.card import FORMAT
+from amae.predict.card import FORMAT, card_of
 from amae.predict.dicom_out import write_capture
 from amae.predict.files import list_files
 from amae.predict.header import header_flags
 from amae.predict.model import load_model
 from amae.runtime.errors import InputError
 from amae.runtime.files import atomic, read_csv
+from amae.runtime.tensors import read_arrays
 from amae.settings import ModuleSettings, Stage1Settings
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -864,3 +866,14 @@ def test_a_training_that_ended_in_its_warm_up_calls_nothing():
     found = _not_left_warm_up(modules=cut, stage1=whole)
     assert set(found) == {"inter", "mask_rec", "error_ratio", "error_ratio_patch"}
     assert found["inter"] == "its training ended within its warm-up of 5 epochs"
+
+
+def test_noise_that_was_stated_for_the_normal_images_is_on_the_card_and_among_the_notes_of_a_page(tmp_path):
+    about, arrays = read_arrays(write_model(tmp_path / "m.safetensors", 32, "voi"))
+    arrays = {name: array for name, array in arrays.items() if array.dtype == np.float64}
+    scored = pd.DataFrame({"reason": [""], "flag": [""]})
+    said = "Up to 5.0% of the normal training images may be abnormal"
+    for noise, times in ((0, 0), (0.05, 1)):
+        stated = about | {"normal_noise": noise}
+        assert card_of(stated, arrays).count(said) == times
+        assert " ".join(_notes(scored, stated, "detector", 0.95, None)).count(said) == times

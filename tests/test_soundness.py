@@ -9,7 +9,15 @@ import torch
 
 from amae.commands.check_setting import check_setting as command
 from amae.evaluation.metrics import auc
-from amae.evaluation.soundness import anomaly_ratio, auc_of_unlabeled, differences, greatest_auc_p, implied_auc
+from amae.evaluation.soundness import (
+    anomaly_ratio,
+    auc_of_unlabeled,
+    auc_p_interval,
+    differences,
+    fault,
+    greatest_auc_p,
+    implied_auc,
+)
 from amae.mae.checkpoints import write_tensors
 from amae.runtime.errors import InputError
 
@@ -58,6 +66,25 @@ def test_columns_that_differ_between_the_sets_are_found():
     assert found == pytest.approx({"age": 1, "view": (0.75 + 1) / 2, "sex": 0.5, "same": 0.5})
 
 
+@pytest.mark.parametrize(
+    ("ratio", "stated", "distance", "found", "wide"),
+    [
+        (0.6, 0.6, 3, "", False),
+        (0.6, None, 3, "", False),
+        (1.0, 1.0, 9, "", False),
+        (0.75, 0.6, 9, "explains at most 0.800", False),
+        (1.0, 0.6, 9, "explains at most 0.800", True),
+        (1.0, None, 9, "or more are abnormal, with no anomaly ratio stated", True),
+    ],
+)
+def test_a_t_u_of_another_origin_is_refused_and_a_sound_one_is_not(ratio, stated, distance, found, wide):
+    normal, unlabeled, _ = mixture(ratio, 0, distance)
+    said = fault(auc_p_interval(normal, unlabeled), anomaly_ratio(normal, unlabeled), stated, {"rows": 1.0})
+    assert bool(said[0]) == bool(found) and found in said[0] and said[1] == wide
+    if found:
+        assert "separates them by rows 1.00" in said[0]
+
+
 def test_the_checks_as_a_command(tmp_path, capsys):
     split = np.repeat(["train_normal", "train_unlabeled"], [800, 1000])
     manifest = pd.DataFrame({"image_id": [f"i{n:04}" for n in range(1800)], "split": split})
@@ -81,7 +108,12 @@ def test_the_checks_as_a_command(tmp_path, capsys):
     true = auc(np.repeat([0, 1], [800, abnormal.sum()]), np.concatenate([normal, unlabeled[abnormal]]))
     assert table.loc["implied_auc", "low"] < true < table.loc["implied_auc", "high"]
     assert capsys.readouterr().err == ""
-    check_setting(trained_detector=tmp_path / "state.safetensors", table=tmp_path / "setting.csv", anomaly_ratio=0.2)
+    checked = {"trained_detector": tmp_path / "state.safetensors", "table": tmp_path / "setting.csv"}
+    check_setting(**checked, anomaly_ratio=0.5)
+    assert "an anomaly ratio of 0.5 explains at most 0.750: the sets differ" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"view 1\.00, intensity 0\.50, .* set accept_differences: true"):
+        check_setting(**checked, anomaly_ratio=0.02)
+    check_setting(**checked, anomaly_ratio=0.02, accept_differences=True)
     assert "differ by more than disease; what is known of the images separates them by view 1.00, intensity 0.50" in (
         capsys.readouterr().err
     )

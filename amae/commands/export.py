@@ -13,11 +13,11 @@ from amae.commands import parameters as p
 from amae.comparators.detector import networks_of
 from amae.comparators.state import load_state
 from amae.data.manifest import read_manifest
-from amae.data.packed import open_images, rejected_beside, select
+from amae.data.packed import known_columns, open_images, rejected_beside, select
 from amae.data.splits import patients_of
 from amae.data.stored import stored_images
 from amae.evaluation.soundness import anomaly_ratio as estimate
-from amae.evaluation.soundness import auc_of_unlabeled, implied_auc
+from amae.evaluation.soundness import auc_of_unlabeled, auc_p_interval, differences, fault, implied_auc, report_fault
 from amae.mae.weights import load_weights
 from amae.method.features import fit_gaussian
 from amae.method.scores import DESCRIPTIONS, MODULE_SCORES
@@ -56,6 +56,8 @@ def export(
     conversion: p.Conversion = "minmax",
     square: p.Square = "squash",
     anomaly_ratio: p.AnomalyRatio = None,
+    normal_noise: p.NormalNoise = 0.0,
+    accept_differences: p.AcceptDifferences = False,
     stage1: Stage1Settings = Stage1Settings(),
     modules: ModuleSettings = ModuleSettings(),
     reconstruction: ReconstructionSettings = ReconstructionSettings(),
@@ -67,7 +69,8 @@ def export(
     """Put a trained model and all that scoring a new radiograph needs into one file, with a card to read.
 
     The settings of stage 1 and of the modules are those of their trainings. Without an anomaly ratio the implied AUC
-    uses the detector's estimate of it.
+    uses the detector's estimate of it. Raises InputError where T_n and T_u differ by far more than disease, unless that
+    is accepted.
     """
     where = choose_device(device, gpus, jobs_per_card)
     encoder, a, b = (load_weights(path, where) for path in (weights, model_a, model_b))
@@ -76,8 +79,13 @@ def export(
     state, method, settings = load_state(trained_detector, where)
     if method != "detector":
         raise InputError(f"{trained_detector}: found a trained {method}, expected a detector")
+    logits = state["normal"].cpu().numpy(), state["unlabeled"].cpu().numpy()
+    auc_p, estimated = auc_p_interval(*logits, seed), estimate(*logits, seed)
+    apart = differences(*known_columns(manifest, images, index))
+    report_fault(fault(auc_p, estimated, anomaly_ratio, apart), accept_differences)
     about = {
         "dataset": dataset,
+        "normal_noise": normal_noise,
         "seed": seed,
         "conversion": conversion,
         "square": square,
@@ -93,10 +101,9 @@ def export(
     head_of_f0 = load_head(head, encoder.architecture.width).to(where).eval()
     trained = Model(about, encoder, head_of_f0, a, b, detector, {})
     learned, arrays = _describe_training(trained, manifest, images, index, lungs_table)
-    logits = state["normal"].cpu().numpy(), state["unlabeled"].cpu().numpy()
     if "detector" in learned["auc_p"]:  # T_u out of fold: its networks were trained on it
-        learned["auc_p"]["detector"] = auc_of_unlabeled(*logits)
-    ratio = estimate(*logits, seed)[0] if anomaly_ratio is None else anomaly_ratio
+        learned["auc_p"]["detector"] = auc_p[0]
+    ratio = estimated[0] if anomaly_ratio is None else anomaly_ratio
     learned["implied_auc"] = {name: implied_auc(value, ratio) for name, value in learned["auc_p"].items() if ratio > 0}
     learned["no_calls"] |= _not_left_warm_up(detector=settings, stage1=stage1, modules=modules)
     for name, reason in learned["no_calls"].items():

@@ -117,6 +117,10 @@ Methods = Annotated[
     ),
 ]
 AnomalyRatio = Annotated[float | None, meaning("abnormal share of T_u; without it, a data set has no T_u")]
+NormalNoise = Annotated[float, meaning("share of T_n that may be abnormal, as stated: for captions and cards alone")]
+AcceptDifferences = Annotated[
+    bool, meaning("warn, not refuse, where T_n and T_u differ by far more than the anomaly ratio explains")
+]
 Reference = Annotated[str, meaning("method that the others are tested against (Welch, DeLong)")]
 Caveats = Annotated[str, meaning("sentences to add to the caption")]
 Metrics = file("metrics of one seed, to write (.csv)")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from amae.commands import parameters as p
-from amae.predict.card import calibrated_on, chosen_score, describe
+from amae.predict.card import calibrated_on, chosen_score, describe, noise_of
 from amae.predict.files import list_files
 from amae.runtime.errors import InputError
 
@@ -194,7 +194,7 @@ def _notes(
         lines += ["No image is called: see the warnings, or the model has no normal images held out for calibration."]
     return [
         *lines,
-        *filter(None, [pictured(scored)]),
+        *filter(None, [noise_of(about), pictured(scored)]),
         "Flagged images, at the end, may not be frontal chest radiographs, or their grey levels may be wrong: they "
         "keep their scores, and are not called.",
         "Research software, not a medical device.",

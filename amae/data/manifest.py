@@ -137,6 +137,24 @@ def list_candidates(
     write_csv(candidates, candidates_path)
 
 
+def freeze_splits(table_path: str | Path, manifest_path: str | Path, frozen_path: str | Path) -> None:
+    """Write a person's table again, its column split filled with the splits of a manifest that was made from it.
+
+    Rows and other cells stay; rows that the manifest lacks have no split, so that they stay out of every set. Raises
+    InputError for an image of the manifest that the table lacks, before anything is written.
+    """
+    table, manifest = read_csv(table_path), read_manifest(manifest_path)
+    known = find_columns(table, KNOWN, table_path, report=False)
+    ids = _normalise(known, table_path, Path())["image_id"]
+    split = manifest.set_index("image_id")["split"]
+    if len(lost := split.index.difference(ids)):
+        raise InputError(f"{manifest_path}: {len(lost)} images are not in {table_path}, the first {lost[0]!r}")
+    column = next((own for own, name in zip(table, known, strict=True) if name == "split"), "split")
+    write_csv(table.assign(**{column: ids.map(split).fillna("")}), frozen_path)
+    if Path(frozen_path).resolve().parent != Path(table_path).resolve().parent:
+        print(f"{frozen_path}: its paths start where those of {table_path} do; set root", file=sys.stderr)
+
+
 def _split_table(
     table_path: str | Path, root: str | Path | None, splits: SplitSettings | None, every_ratio: bool
 ) -> pd.DataFrame:

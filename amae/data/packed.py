@@ -15,7 +15,7 @@ import pandas as pd
 
 from amae.data.manifest import SPLITS, read_manifest
 from amae.runtime.errors import InputError, naming
-from amae.runtime.files import open_sealed, read_csv
+from amae.runtime.files import open_sealed, read_csv, rows_of
 
 MASK_SIZE = 256  # pixels of a lung mask, and of the image that it is found in
 
@@ -91,6 +91,19 @@ def load_splits(
     present = [split for split in splits if split != "train_unlabeled" or (manifest["split"] == split).any()]
     with naming(manifest_path):
         return pd.concat([select(manifest, index, split, rejected) for split in present], ignore_index=True), images
+
+
+def known_columns(
+    manifest_path: str | Path, images_path: str | Path, index_path: str | Path
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Columns that are known of every image of T_n and T_u, none of which gives a label away; which are of T_u."""
+    chosen, packed = load_splits(manifest_path, images_path, index_path, "train_normal", "train_unlabeled")
+    sizes = rows_of(read_csv(index_path, ["image_id", "rows", "columns"]), chosen["image_id"], index_path)
+    known = chosen[[name for name in ("view", "sex", "age") if name in chosen]]
+    known = known.assign(intensity=[float(packed[row].mean()) for row in chosen["row"]])
+    for name in ("rows", "columns"):
+        known[name] = sizes[name].astype(int).to_numpy()
+    return known, (chosen["split"] == "train_unlabeled").to_numpy()
 
 
 def load_lung_masks(lungs_path: str | Path, rows: np.ndarray, size: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,8 @@ from amae.runtime.errors import InputError
 from amae.settings import SplitSettings
 from amae.sources.repartition import unlabeled_counts
 
+CLASSES = ("normal", "abnormal", "")
+Ordering = Callable[[np.ndarray, int], np.ndarray]  # row numbers of a class, and its number: the rows in order
 SIZES = ("train_normal", "unlabeled", "test_normal", "test_abnormal", "calibration")
 
 
@@ -23,7 +25,9 @@ def draw_splits(table: pd.DataFrame, settings: SplitSettings, every_ratio: bool 
     anomaly ratio; no other set depends on the size of the calibration set. Test patients are drawn patient by patient,
     so that one with many images is no likelier to be drawn; their other images are left out of training. A row without
     patient_id counts as a patient of its own. With `every_ratio` train_unlabeled and calibration hold what they would
-    hold at any anomaly ratio. Raises InputError that names every size that the pool cannot serve, and sizes that fit.
+    hold at any anomaly ratio. Where the order is `hash`, a row more or less with a patient of its own takes at most one
+    image out of each set, and moves none between test and the other sets. Raises InputError that names every size that
+    the pool cannot serve, and sizes that fit.
     """
     split, lacking = _draw(table, settings, every_ratio)
     if lacking:
@@ -37,13 +41,10 @@ def _draw(table: pd.DataFrame, settings: SplitSettings, every_ratio: bool) -> tu
     label = table["label"].to_numpy(dtype=str)
     patient = np.array(patients_of(table), dtype=object)
     lacking = list(_test_lacks(label, settings))
-    test = _draw_test(label, patient, settings)
+    walk, order = (_hashed if settings.order == "hash" else _permuted)(table["image_id"].to_numpy(), patient, settings)
+    test = _draw_test(label, walk, settings)
     pool = ~np.isin(patient, patient[test])
-    # one generator each: the order of one class does not depend on the sizes of the others
-    order = {
-        name: np.random.default_rng([settings.seed, 1, stream]).permutation(np.flatnonzero(pool & (label == name)))
-        for stream, name in enumerate(("normal", "abnormal", ""))
-    }
+    order = {name: order(np.flatnonzero(pool & (label == name)), stream) for stream, name in enumerate(CLASSES)}
     if not every_ratio:
         lacking += _pool_lacks({name: len(rows) for name, rows in order.items()}, settings)
     split = np.full(len(table), "", dtype=object)
@@ -59,7 +60,9 @@ def _draw(table: pd.DataFrame, settings: SplitSettings, every_ratio: bool) -> tu
             f"calibration is {settings.calibration}, but {len(free)} normal images are left whose patients are in no "
             "other set"
         )
-    split[_draw_calibration(split, order["normal"][::-1], patient, settings.calibration, every_ratio)] = "calibration"
+    # permuted: from the far end, as always; hashed: those at the far end are the nearest to the test set
+    normal = order["normal"] if settings.order == "hash" else order["normal"][::-1]
+    split[_draw_calibration(split, normal, patient, settings.calibration, every_ratio)] = "calibration"
     return pd.Series(split, index=table.index, name="split"), lacking
 
 
@@ -76,6 +79,7 @@ def _fitting(table: pd.DataFrame, settings: SplitSettings, every_ratio: bool) ->
             if sizes["test_normal"] and sizes["test_abnormal"]:
                 ratio = "null" if settings.anomaly_ratio is None else f"{settings.anomaly_ratio:g}"
                 sizes |= {"anomaly_ratio": ratio, "seed": settings.seed}
+                sizes |= {} if settings.order == "hash" else {"order": settings.order}
                 line = f". This fits: splits: {{{', '.join(f'{name}: {size}' for name, size in sizes.items())}}}"
     return line
 
@@ -86,15 +90,51 @@ def patients_of(table: pd.DataFrame) -> list[str]:
     return [patient or f"\0{image}" for patient, image in zip(table["patient_id"], table["image_id"], strict=True)]
 
 
-def _draw_test(label: np.ndarray, patient: np.ndarray, settings: SplitSettings) -> np.ndarray:
-    """Row numbers of the test set: patients in random order, each giving what is still wanted of its images."""
-    rng = np.random.default_rng([settings.seed, 0])
-    wanted = {"normal": settings.test_normal, "abnormal": settings.test_abnormal}
+def _permuted(_: np.ndarray, patient: np.ndarray, settings: SplitSettings) -> tuple[Iterator[np.ndarray], Ordering]:
+    """Rows of each patient in the order of the test draw, and the order of a class: permutations of row numbers."""
+
+    def walk() -> Iterator[np.ndarray]:
+        rng = np.random.default_rng([settings.seed, 0])
+        members = _members(patient)
+        for number in rng.permutation(len(members)):
+            yield rng.permutation(members[number])
+
+    # one generator each: the order of one class does not depend on the sizes of the others
+    return walk(), lambda rows, stream: np.random.default_rng([settings.seed, 1, stream]).permutation(rows)
+
+
+def _hashed(image: np.ndarray, patient: np.ndarray, settings: SplitSettings) -> tuple[Iterator[np.ndarray], Ordering]:
+    """The same by SHA-256 of seed, patient and image, so that no row's place depends on the other patients.
+
+    All sets are cut from one line: the first image of a patient stands where the patient does, the others stand
+    anywhere. Test patients come from its beginning, the other sets from its end. So who is pushed out of the test set
+    is the last to be wanted elsewhere.
+    """
+    of_patient = {name: _digest(settings.seed, name) for name in set(patient)}
+    place = np.array([_digest(settings.seed, *pair) for pair in zip(patient, image, strict=True)])
+    members = [rows[np.argsort(place[rows])] for rows in _members(patient)]
+    for rows in members:
+        place[rows[0]] = of_patient[patient[rows[0]]]
+    members.sort(key=lambda rows: place[rows[0]])
+    return iter(members), lambda rows, _: rows[np.argsort(place[rows])][::-1]
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()
+
+
+def _members(patient: np.ndarray) -> list[np.ndarray]:
+    """Row numbers of each patient, patients in the order of their names."""
     names, codes = np.unique(patient.astype(str), return_inverse=True)
-    members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes, minlength=len(names)))[:-1])
+    return np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes, minlength=len(names)))[:-1])
+
+
+def _draw_test(label: np.ndarray, walk: Iterator[np.ndarray], settings: SplitSettings) -> np.ndarray:
+    """Row numbers of the test set: patient after patient, each giving what is still wanted of its images."""
+    wanted = {"normal": settings.test_normal, "abnormal": settings.test_abnormal}
     chosen: list[int] = []
-    for number in rng.permutation(len(names)):
-        for row in rng.permutation(members[number]):
+    for rows in walk:
+        for row in rows:
             if wanted.get(label[row], 0):
                 wanted[label[row]] -= 1
                 chosen.append(int(row))

@@ -7,13 +7,18 @@ AUCp orders scores as their AUC does (Mohammad et al. 2026), and beyond (1 + AR)
 disease.
 """
 
+import sys
+
 import numpy as np
 import pandas as pd
 
-from amae.evaluation.metrics import auc
+from amae.evaluation.metrics import auc, bootstrap_interval
 from amae.method.mixture import estimated_ratio
+from amae.runtime.errors import InputError
 
 RESAMPLES = 500
+MOST_ABNORMAL = 0.9  # an estimated ratio whose interval is beyond: no folder of mixed images
+ACCEPT = "accept_differences"  # the key of a data set, and the option, with which a person goes on
 
 
 def auc_of_unlabeled(normal: np.ndarray, unlabeled: np.ndarray) -> float:
@@ -67,3 +72,48 @@ def anomaly_ratio(normal: np.ndarray, unlabeled: np.ndarray, seed: int = 0) -> t
     low, high = np.percentile(drawn, [2.5, 97.5])
     estimate = estimated_ratio(normal, unlabeled)
     return estimate, max(0.0, min(float(low), 2 * estimate - float(high))), float(high)
+
+
+def auc_p_interval(normal: np.ndarray, unlabeled: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
+    """AUCp with its 95 % bootstrap interval over images."""
+    labels = np.repeat([0, 1], [len(normal), len(unlabeled)])
+    low, high = bootstrap_interval(labels, np.concatenate([normal, unlabeled]), auc, seed=seed)
+    return auc_of_unlabeled(normal, unlabeled), low, high
+
+
+def fault(
+    auc_p: tuple[float, float, float],
+    estimated: tuple[float, float, float],
+    stated: float | None,
+    apart: dict[str, float],
+) -> tuple[str, bool]:
+    """What speaks against T_n and T_u, as a sentence, "" for nothing; and whether it does by a wide margin.
+
+    `auc_p` and `estimated`, the ratio, with their intervals; `stated`: the ratio that a person states; `apart` as
+    `differences` returns it. Wide: with a stated ratio the interval of AUCp is in the upper half of what is beyond
+    (1 + AR) / 2; without one, the estimate's is beyond MOST_ABNORMAL.
+    """
+    ratio = estimated[0] if stated is None else stated
+    most, low = greatest_auc_p(ratio), auc_p[1]
+    columns = ", ".join(f"{name} {value:.2f}" for name, value in list(apart.items())[:3])
+    known = f": the sets differ by more than disease; what is known of the images separates them by {columns}"
+    if stated is None and estimated[1] > MOST_ABNORMAL:
+        found = f"and by that {estimated[1]:.0%} of T_u or more are abnormal, with no anomaly ratio stated"
+    elif low > most:
+        found = f"and an anomaly ratio of {ratio:g} explains at most {most:.3f}"
+    else:
+        return "", False
+    wide = estimated[1] > MOST_ABNORMAL if stated is None else low > (1 + most) / 2
+    return f"the detector separates T_u from T_n with an AUC of {auc_p[0]:.3f}, {found}{known}", wide
+
+
+def report_fault(found: tuple[str, bool], accepted: bool) -> None:
+    """Raise InputError for a wide fault that nobody accepts; any other goes to stderr as a warning."""
+    message, wide = found
+    if wide and not accepted:
+        raise InputError(
+            f"{message}. Take T_n from the devices and kind of patients of T_u; to go on all the same, set "
+            f"{ACCEPT}: true for the data set (--{ACCEPT.replace('_', '-')})"
+        )
+    if message:
+        print(f"warning: {message}", file=sys.stderr)

@@ -47,6 +47,10 @@ def caveats(config: dict[str, Any], dataset: str, unlabeled: bool) -> str:
         seen = "Under protocol N too, f_0 was pre-trained on T_n and T_u" if unlabeled else "f_0 was pre-trained on T_n"
         once = "without labels, and once for all seeds and anomaly ratios: ± leaves its variance out."
         sentences.append(f"{seen}, {once}")
+    if noise := about.get("normal_noise", 0):
+        sentences.append(f"Up to {noise:.3g} of T_n may be abnormal, as stated for this data set.")
+    if about.get("accept_differences"):
+        sentences.append("Differences between T_n and T_u beyond disease were accepted for this data set.")
     if found := departures(config, dataset):
         sentences.append(f"Not the paper's settings: {', '.join(found)}.")
         sentences += ["Printed values are for orientation."] if about["kind"] in BENCHMARKS else []

@@ -64,6 +64,12 @@ def ratio_option(config: dict[str, Any], dataset: str) -> str:
     return "" if ratio is None else f"--anomaly-ratio {ratio}"
 
 
+def noise_option(config: dict[str, Any], dataset: str) -> str:
+    """The abnormal share of T_n that a person states, as an option, where it is any."""
+    noise = config["datasets"][dataset].get("normal_noise", 0)
+    return f"--normal-noise {noise}" if noise else ""
+
+
 def has_unlabeled(config: dict[str, Any], dataset: str) -> bool:
     """True where a data set has unlabeled images, so that protocol Y can be followed."""
     about = config["datasets"][dataset]

@@ -79,6 +79,18 @@ def _dataset(kind: str) -> dict[str, Any]:
             "enum": ["squash", "pad", "crop"],
             "description": "how an image becomes square: squash as published, pad, or centre crop",
         },
+        "normal_noise": {
+            "type": "number",
+            "minimum": 0,
+            "maximum": 0.5,
+            "description": "largest share of T_n that may be abnormal, stated by captions and cards; it changes no "
+            "training; left out: none",
+        },
+        "accept_differences": {
+            "type": "boolean",
+            "description": "warn, and do not refuse, where T_n and T_u differ by far more than disease; left out: "
+            "false",
+        },
         "allowed_failures": _count("images that may be unreadable before the run stops; they are listed"),
     }
     folder = _OPTIONAL_TEXT | {"description": "folder of the images; null: fetched, where that is allowed"}
@@ -123,9 +135,8 @@ def _dataset(kind: str) -> dict[str, Any]:
         },
     }.get(kind, published)
     properties = {**shared, **own}
-    return _object(
-        f"a data set of kind {kind}", properties, [key for key in properties if key not in ("boxes", "sexes")]
-    )
+    optional = ("boxes", "sexes", "normal_noise", "accept_differences")
+    return _object(f"a data set of kind {kind}", properties, [key for key in properties if key not in optional])
 
 
 def _names(description: str) -> dict[str, Any]:

@@ -62,6 +62,14 @@ def splits_of(config: dict[str, Any], dataset: str, variant: str) -> dict[str, A
     return splits | changed | {"calibration": 0} if changed and splits else splits
 
 
+def setting_options(config: dict[str, Any], dataset: str, variant: str) -> str:
+    """A variant's anomaly ratio, where it is known, and whether T_n and T_u may differ by more than it explains."""
+    ratio = changed_ratio(config, dataset, variant).get("anomaly_ratio", anomaly_ratio(config, dataset))
+    words = [] if ratio is None else [f"--anomaly-ratio {ratio}"]
+    words += ["--accept-differences"] * bool(config["datasets"][dataset].get("accept_differences"))
+    return " ".join(words)
+
+
 def changed_ratio(config: dict[str, Any], dataset: str, variant: str) -> dict[str, float]:
     """The anomaly ratio that a variant changes, by its key; empty where it changes none.
 

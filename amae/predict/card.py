@@ -73,6 +73,12 @@ def calibrated_on(about: Mapping[str, Any]) -> str:
     )
 
 
+def noise_of(about: Mapping[str, Any]) -> str:
+    """The abnormal share of T_n that was stated for the data set, as a sentence; "" for none."""
+    noise = about.get("normal_noise", 0)  # a model of before states none
+    return f"Up to {noise:.1%} of the normal training images may be abnormal, as stated for the data set." * (noise > 0)
+
+
 def chosen_score(about: Mapping[str, Any], score: str) -> str:
     """The score of this name; for auto the one with the greatest AUCp, of T_u against held-out normal images.
 
@@ -112,6 +118,7 @@ def card_of(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
         "",
         f"{images['train_normal']} normal images (T_n), {images['train_unlabeled']} without label (T_u); "
         f"{held_out} further normal images for calibration.",
+        *filter(None, [noise_of(about)]),
         "",
         *_table(["file", "SHA-256"], list(about["files"].items())),
         "",

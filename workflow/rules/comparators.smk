@@ -1,6 +1,6 @@
 """The systems that a run is compared with, the baseline Mask Rec. among them."""
 
-from amae.plan import compared, datasets
+from amae.plan import compared, splits
 
 BACKBONE = plan(compared.needed_backbone, "method")
 
@@ -78,7 +78,7 @@ rule check_setting:
     resources:
         **needs("check_setting"),
     params:
-        ratio=plan(datasets.ratio_option, "dataset"),
+        ratio=plan(splits.setting_options, "dataset", "variant"),
         code=code("check_setting"),
     shell:
         "amae check-setting --trained-detector {input.state:q} --manifest {input.manifest:q} --images {input.images:q}"

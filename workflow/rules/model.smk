@@ -1,6 +1,6 @@
 """The trained model as one file, and new radiographs scored with it."""
 
-from amae.plan import datasets, watched
+from amae.plan import datasets, splits, watched
 
 FOLDER = plan(watched.folder_to_predict)
 
@@ -32,7 +32,8 @@ rule export_model:
     params:
         conversion=quoted("conversion"),
         square=quoted("square"),
-        ratio=plan(datasets.ratio_option, "dataset"),
+        ratio=plan(splits.setting_options, "dataset", "variant"),
+        noise=plan(datasets.noise_option, "dataset"),
         stage1=settings_of("stage1"),
         modules=settings_of("modules"),
         settings=settings_of("reconstruction"),
@@ -42,7 +43,7 @@ rule export_model:
         " --lungs-table {input.lungs:q} --weights {input.weights:q} --head {input.head:q}"
         " --model-a {input.model_a:q} --model-b {input.model_b:q} --trained-detector {input.trained_detector:q}"
         " --measured {input.measured:q} --model {output.model:q} --card {output.card:q}"
-        " --separation {output.separation:q} {params.ratio} {params.stage1} {params.modules}"
+        " --separation {output.separation:q} {params.ratio} {params.noise} {params.stage1} {params.modules}"
         " --dataset {wildcards.dataset} --conversion {params.conversion} --square {params.square} {params.settings}"
         " --seed {wildcards.seed}"
         " --device {resources.device} --gpus {resources.gpu} --jobs-per-card {resources.jobs_per_card}"

@@ -1,0 +1,108 @@
+"""What abnormal images in T_n cost each method: `python -m benchmarks.contamination FOLDER [METHOD ...]`.
+
+FOLDER is that of a data set of known labels, as `uv run snakemake data` and the rule of its weights leave it. A share
+of T_n is replaced by abnormal images of the training pool that are in no set: never test images, never those of T_u.
+No training reads a label; they choose the images here. Writes benchmarks/contamination.csv row by row, and leaves out
+what it contains.
+"""
+
+import argparse
+import shlex
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from amae.cli import main as amae
+from amae.comparators.methods import column, method_of
+from amae.data.manifest import read_manifest
+from amae.evaluation.metrics import auc
+from amae.plan.compared import method_settings
+from amae.plan.variants import options_of
+from amae.runtime.errors import InputError
+from amae.runtime.files import read_csv, write_csv
+
+ROOT = Path(__file__).resolve().parents[1]
+TABLE = ROOT / "benchmarks/contamination.csv"
+SHARES = (0, 1, 5, 10, 20)  # percent of T_n
+METHODS = ("knn", "mahalanobis", "stage1", "knn_ratio", "gaussian_ratio", "pu_probe", "detector")
+
+
+def contaminated(manifest: pd.DataFrame, pool: pd.DataFrame, percent: float, seed: int = 0) -> pd.DataFrame:
+    """The manifest with so much of T_n replaced by images of `pool`, rows of the same columns, as if they were normal.
+
+    A greater share keeps the images of a smaller one. Raises InputError for a pool that is too small, or that has an
+    image of the manifest.
+    """
+    normal = np.flatnonzero(manifest["split"] == "train_normal")
+    count = round(len(normal) * percent / 100)
+    if count > len(pool) or pool["image_id"].isin(manifest["image_id"]).any():
+        raise InputError(f"found {len(pool)} abnormal images, expected {count} or more that are in no set")
+    rng = np.random.default_rng(seed)
+    out, into = rng.permutation(normal)[:count], rng.permutation(len(pool))[:count]
+    added = pool.iloc[into].assign(split="train_normal", label="normal")
+    return pd.concat([manifest.drop(index=manifest.index[out]), added], ignore_index=True)
+
+
+def unused_abnormal(folder: Path, manifest: pd.DataFrame) -> pd.DataFrame:
+    """Converted abnormal images of the training pool that are in no set; T_u at another ratio would have them."""
+    candidates = read_manifest(folder / "candidates.csv")
+    labels = read_csv(folder / "raw/labels.csv", ["image_id", "label"]).set_index("image_id")["label"]
+    unused = (candidates["split"] == "train_unlabeled") & ~candidates["image_id"].isin(manifest["image_id"])
+    return candidates[unused & (candidates["image_id"].map(labels) == "abnormal")]
+
+
+def measure(method: str, manifest: Path, folder: Path) -> float:
+    """AUC of a method on the test images, trained at the sizes of the preset demo with seed 0."""
+    config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    packed = f"--manifest {manifest} --images {folder}/images.npy --index {folder}/images.csv --device cpu"
+    out, weights = manifest.parent, f"--weights {folder}/mae.safetensors"
+    trained = f"--history {out}/history.csv --record {out}/run.json --seed 0"
+    if method == "stage1":
+        options = options_of(config, "", "stage1")
+        _run(f"train-stage1 {packed} {weights} --lungs {folder}/lungs.npy --head {out}/state {trained} {options}")
+        _run(f"score-stage1 {packed} {weights} --head {out}/state --stage1-scores {out}/scores.csv")
+        name = "p_abnormal"
+    else:
+        about = method_of(method)
+        protocol = max(about.protocols)  # Y, where a method can follow it
+        needed = weights * bool(about.needs) + f" --lungs {folder}/lungs.npy" * ("lungs" in about.needs)
+        options = f"--protocol {protocol} --scores {out}/scores.csv {method_settings(config, '', method)}"
+        _run(f"compare {method} {packed} {needed} --state {out}/state {trained} {options}")
+        name = column(method, about.protocols[protocol])
+    tested = read_manifest(manifest).query("split == 'test'").set_index("image_id")["label"]
+    scores = read_csv(out / "scores.csv").set_index("image_id")[name].astype(float)
+    return auc((tested == "abnormal").to_numpy(int), scores[tested.index].to_numpy())
+
+
+def _run(words: str) -> None:
+    if amae(shlex.split(words)):
+        raise SystemExit(f"failed: amae {words}")
+
+
+def main() -> None:
+    """Measure what the table lacks."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("methods", nargs="*", default=METHODS, metavar="METHOD")
+    given = parser.parse_args()
+    rows = read_csv(TABLE).to_dict("records") if TABLE.exists() else []
+    known = {(row["method"], int(row["percent"])) for row in rows}
+    manifest = read_manifest(given.folder / "manifest.csv")
+    pool = unused_abnormal(given.folder, manifest)
+    for method in given.methods:
+        for percent in SHARES:
+            if (method, percent) in known:
+                continue
+            with tempfile.TemporaryDirectory() as scratch:
+                path = Path(scratch) / "manifest.csv"
+                write_csv(contaminated(manifest, pool, percent), path)
+                rows.append({"method": method, "percent": percent, "auc": f"{measure(method, path, given.folder):.3f}"})
+            print(rows[-1], flush=True)
+            write_csv(pd.DataFrame(rows), TABLE)
+
+
+if __name__ == "__main__":
+    main()
