@@ -17,7 +17,7 @@ from amae.figures.curves import (
     plot_roc,
     plot_training,
 )
-from amae.figures.distributions import plot_histograms, plot_pseudo_labels
+from amae.figures.distributions import plot_histograms, plot_pseudo_labels, plot_sensitivity
 from amae.figures.dots import plot_audit
 from amae.figures.gallery import BACKGROUND, BOX, HIDDEN_GREY, _masked, choose_examples, plot_gallery, title_rows
 from amae.runtime.errors import InputError
@@ -99,6 +99,12 @@ def test_histograms(scores, tmp_path):
     assert_same_file_twice(lambda path: plot_histograms(constant, path), tmp_path)
 
 
+def test_sensitivity_by_finding(scores, tmp_path):
+    found = np.where(scores["label"] == "abnormal", np.where(np.arange(IMAGES) % 4 == 1, "nodule", "effusion"), "")
+    images = scores.astype(dict.fromkeys(("stage1", "inter", "own_score"), float)).assign(finding=found)
+    assert_same_file_twice(lambda path: plot_sensitivity(images, path, 0.9), tmp_path)
+
+
 @pytest.mark.parametrize("truth", ["known", "partly", "unknown", "none"])
 def test_pseudo_labels(truth, pseudo, tmp_path):
     hidden = pd.DataFrame({"image_id": pseudo["image_id"], "label": ["normal", "abnormal"] * 25})
@@ -115,6 +121,22 @@ def test_gallery_shows_holes_and_boxes(scores, reconstructions, tmp_path):
     boxes = {rows[0]: [(4, 6, 20, 30)]}
     picture = assert_same_file_twice(lambda path: plot_gallery(rows, images, maps, titles, path, boxes), tmp_path)
     assert has_colour(picture, BACKGROUND) and has_colour(picture, BOX)
+    plot_gallery(rows, images, maps, titles, tmp_path / "named.png", boxes, {rows[0]: ["nodule"]})
+    with Image.open(tmp_path / "named.png") as named:
+        differs = np.argwhere((np.asarray(named.convert("RGB")) != picture).any(-1))
+    height, width = picture.shape[:2]
+    assert len(differs) > 0 and (differs.max(0) < (height // 4, width // 2)).all()  # the name, on the first image alone
+
+
+def test_a_page_of_the_gallery_has_the_scale_of_all(scores, reconstructions, tmp_path):
+    images, maps = reconstructions
+    stretched = maps | {"mu_a": maps["mu_a"].copy()}
+    stretched["mu_a"][1] *= 50  # another image, on another page
+    one, two = [str(name) for name in maps["image_id"][:2]]
+    for name, arrays, scaled_by in (("own", maps, None), ("same", stretched, None), ("all", stretched, [one, two])):
+        plot_gallery([one], images, arrays, ["t"], tmp_path / f"{name}.png", scaled_by=scaled_by)
+    own, same, all_ = ((tmp_path / f"{name}.png").read_bytes() for name in ("own", "same", "all"))
+    assert own == same != all_
 
 
 def test_gallery_without_a_single_value(reconstructions, tmp_path):

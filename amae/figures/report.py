@@ -44,7 +44,7 @@ def write_first_page(dataset: str, summary: pd.DataFrame, about: Mapping[str, st
         "over images; ±: 1.96 sd over seeds."
     )
     made = pd.DataFrame(about.items(), columns=["made with", ""])
-    _write(f"<h2>{escape(dataset)}</h2>{_table(shown)}<p>{text}</p>{_table(made)}", path)
+    _write(f"<h2>{escape(dataset)}</h2>{_table(shown)}<p>{text}</p>{_table(made, '<td>')}", path)
 
 
 def _with_interval(mean: str, low: str, high: str, spread: str) -> str:
@@ -52,14 +52,15 @@ def _with_interval(mean: str, low: str, high: str, spread: str) -> str:
     return f"{between} ± {float(spread):.3f}" if spread else between
 
 
-def _table(table: pd.DataFrame) -> str:
+def _table(table: pd.DataFrame, number: str = NUMBER) -> str:
+    """A table in HTML; `number` begins a cell that contains one."""
     head = "".join(f"<th>{escape(str(name))}</th>" for name in table)
-    rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in table.itertuples(index=False))
+    rows = "".join(f"<tr>{''.join(_cell(each, number) for each in row)}</tr>" for row in table.itertuples(index=False))
     return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
 
 
-def _cell(value: str) -> str:
-    return f"{NUMBER if _is_number(value) else '<td>'}{escape(value)}</td>"
+def _cell(value: str, number: str) -> str:
+    return f"{number if _is_number(value) else '<td>'}{escape(value)}</td>"
 
 
 def _is_number(value: str) -> bool:
