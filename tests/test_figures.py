@@ -1,5 +1,7 @@
 """Figures are files that open, are the same bytes every time, and cope with holes, boxes and single epochs."""
 
+import base64
+import re
 from pathlib import Path
 
 import matplotlib
@@ -20,9 +22,11 @@ from amae.figures.curves import (
 from amae.figures.distributions import plot_histograms, plot_pseudo_labels, plot_sensitivity
 from amae.figures.dots import plot_audit
 from amae.figures.gallery import BACKGROUND, BOX, HIDDEN_GREY, _masked, choose_examples, plot_gallery, title_rows
+from amae.figures.report import write_first_page, write_table_page
 from amae.runtime.errors import InputError
 
 IMAGES = 40
+PARTS = ("mean", "low", "high", "spread")
 
 
 @pytest.fixture
@@ -184,3 +188,20 @@ def test_audit_shows_methods_views_and_the_strongest_shortcuts(tmp_path):
     assert ends[0] < place < ends[-1]  # between the intervals of AE and of the detector
     with pytest.raises(InputError, match="no method has an AUC"):
         plot_audit(table[table["score"] == "mean_intensity"], tmp_path / "none.png")
+
+
+def test_pages_of_the_report_show_what_the_tables_contain(tmp_path):
+    table = pd.DataFrame({"score": ["a<b>"], "auc": ["0.123456"], "normal": ["12"]})
+    write_table_page(table, "x.csv", tmp_path / "x.html")
+    text = (tmp_path / "x.html").read_text()
+    assert "<td>a&lt;b&gt;</td>" in text and ">0.1235<" in text and ">12<" in text
+    link = re.search(r'href="data:text/csv;base64,([^"]+)"', text)[1]
+    assert base64.b64decode(link).decode() == "score,auc,normal\na<b>,0.123456,12\n"
+    row = {
+        f"{m}_{part}": value for m in ("auc", "ap") for part, value in zip(PARTS, ".5 .4 .6 .01".split(), strict=True)
+    }
+    summary = pd.DataFrame([{"score": "inter", "group": group, "normal": "3", "abnormal": "4"} | row for group in "ab"])
+    summary["group"] = ["all", "view=PA"]
+    write_first_page("set", summary, {"preset": "p&q"}, tmp_path / "y.html")
+    text = (tmp_path / "y.html").read_text()
+    assert text.count("0.500 (0.400 to 0.600) ± 0.010") == 2 and "p&amp;q" in text and "3 normal, 4 abnormal" in text

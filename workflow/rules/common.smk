@@ -123,10 +123,7 @@ def code(command):
 
 
 def shown(file, caption, category, figure, pages=()):
-    """A file of the report; `caption` is a file of workflow/report, `figure` the name that stands beside the file.
-
-    Of a folder, `pages` are patterns of the files to show.
-    """
+    """A file of the report, or the `pages` of a folder; `caption`: a file of workflow/report; `figure`: its name."""
     run = {"run": "{variant}seed{seed}"} if "{seed}" in file else {}
     labels = {"data set": "{dataset}", **run, "figure": figure}
     patterns = {"patterns": pages} if pages else {}
