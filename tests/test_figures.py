@@ -198,7 +198,9 @@ def test_pages_of_the_report_show_what_the_tables_contain(tmp_path):
     link = re.search(r'href="data:text/csv;base64,([^"]+)"', text)[1]
     assert base64.b64decode(link).decode() == "score,auc,normal\na<b>,0.123456,12\n"
     row = {
-        f"{m}_{part}": value for m in ("auc", "ap") for part, value in zip(PARTS, ".5 .4 .6 .01".split(), strict=True)
+        f"{m}_{part}": value
+        for m in ("auc", "ap")
+        for part, value in zip(PARTS, [".5", ".4", ".6", ".01"], strict=True)
     }
     summary = pd.DataFrame([{"score": "inter", "group": group, "normal": "3", "abnormal": "4"} | row for group in "ab"])
     summary["group"] = ["all", "view=PA"]
