@@ -78,7 +78,8 @@ def recorded(command: str, arguments: Mapping[str, Any], given: tuple[str, ...] 
 def record_of(file: Path) -> tuple[Path, dict[str, Any]] | None:
     """The record that names a file as an output, with its path: that of its present content, or else the latest."""
     found = []
-    for path in (file.with_name("run.json"), *sorted(file.parent.glob(f"{FOLDER}/*.json"))):
+    above = [path for folder in list(file.absolute().parents)[:2] for path in sorted(folder.glob(f"{FOLDER}/*.json"))]
+    for path in (file.with_name("run.json"), *above):  # a command may fill a folder beside its first output
         if path.is_file() and path != file:
             record = read_record(path)
             if digest := recorded_digest(record, path, file):
