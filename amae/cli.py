@@ -98,12 +98,16 @@ def summary(module: str) -> str:
 def typed(function: Callable[..., None]) -> Callable[..., None]:
     """A command whose settings, dataclasses of `amae.settings`, have options with their meanings, types and limits.
 
-    Settings made from the command line are checked as all others are; their errors name the option's section.
+    Settings made from the command line are checked as all others are; their errors name the option's section. A record
+    is written of what the command wrote.
     """
     signature = inspect.signature(function)
+    to_read = tuple(name for name, p in signature.parameters.items() if p.kind is p.POSITIONAL_ONLY)
     kinds = {name: kind for name, p in signature.parameters.items() if (kind := settings_of(p.annotation))}
 
     def run(*arguments: Any, **options: Any) -> None:
+        from amae.runtime.records import recorded  # pandas, which the help does without
+
         for name, kind in kinds.items():
             if (given := options.get(name)) is None:
                 continue
@@ -111,7 +115,10 @@ def typed(function: Callable[..., None]) -> Callable[..., None]:
                 options[name] = kind(**vars(given))
             except InputError as error:
                 raise InputError(f"--{name.replace('_', '-')}.{error}") from None
-        function(*arguments, **options)
+        bound = signature.bind(*arguments, **options)
+        bound.apply_defaults()
+        with recorded(function.__name__, bound.arguments, to_read):
+            function(*arguments, **options)
 
     parameters = [_as_options(p, kinds[name]) if name in kinds else p for name, p in signature.parameters.items()]
     run.__signature__ = signature.replace(parameters=parameters)

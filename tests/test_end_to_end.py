@@ -1,6 +1,7 @@
 """The whole workflow on the tiny configuration: what it leaves behind, and whether its tables agree with each other."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -20,8 +21,13 @@ PER_SEED = [
     "comparators/detector_Y/scores.csv",
     "comparators/detector_Y/state.safetensors",
     "gallery.png",
+    "gallery/1_most_anomalous.png",
+    "gallery/2_least_anomalous.png",
+    "gallery/3_normal_scored_highest.png",
+    "gallery/4_abnormal_scored_lowest.png",
     "histograms.png",
     "metrics.csv",
+    "metrics.html",
     "model.md",
     "model.safetensors",
     "module_A/history.csv",
@@ -37,7 +43,9 @@ PER_SEED = [
     "reconstruction/run.json",
     "reconstruction/scores.csv",
     "scores.csv",
+    "sensitivity.png",
     "separation.csv",
+    "separation.html",
     "stage1/head.safetensors",
     "stage1/history.csv",
     "stage1/run.json",
@@ -57,6 +65,7 @@ PER_DATASET = [
     "mae.safetensors",
     "manifest.csv",
     "notes.csv",
+    "overview.html",
     "precision_recall.png",
     "pretraining/history.csv",
     "pretraining/mae.safetensors",
@@ -66,6 +75,7 @@ PER_DATASET = [
     "rejected.csv",
     "roc.png",
     "summary.csv",
+    "summary.html",
 ]
 RECORDS = {
     "pretraining/run.json": ("pretrain", None),
@@ -83,7 +93,7 @@ def settings():
 
 def test_everything_is_there_and_nothing_is_left_over(finished):
     files = {path.relative_to(finished.results).as_posix() for path in finished.results.rglob("*") if path.is_file()}
-    made = {name for name in files if not name.startswith(("logs/", "raw/dicom/"))}
+    made = {name for name in files if not re.search(r"^logs/|^raw/dicom/|\brecords/", name)}
     assert made == {*PER_DATASET, *(f"seed0/{name}" for name in PER_SEED)}
     assert len(list((finished.results / "raw/dicom").glob("*.dcm"))) == 70
 
@@ -233,7 +243,7 @@ def test_maps_hold_every_test_image(finished):
 
 def test_pictures_open(finished):
     pictures = sorted(finished.results.rglob("*.png"))
-    assert len(pictures) == 8
+    assert len(pictures) == 13
     for path in pictures:
         with Image.open(path) as picture:
             picture.load()
@@ -246,8 +256,18 @@ def test_the_report_is_one_file_with_every_result(finished, tmp_path):
     status, output = finished.run("--report", str(tmp_path / "report.html"))
     assert status == 0, output
     report = (tmp_path / "report.html").read_text()
-    for text in ("gallery.png", "metrics.csv", "3 Reconstructions", "worst mistakes"):
+    for text in ("1_most_anomalous.png", "metrics.html", "3 Reconstructions", "worst mistakes", "max-height"):
         assert text in report, text
+    first = report.partition("workflow_desc = ")[2].partition("\n")[0]  # the page that is seen at first
+    metrics = pd.read_csv(finished.results / "seed0/metrics.csv").query("group == 'all'").set_index("score")
+    assert f"{metrics.loc['inter', 'auc']:.3f} (" in first and "preset" in first and "trained by" in first
+
+
+def test_the_configuration_of_the_run_is_in_the_results(finished):
+    made = yaml.safe_load((finished.results.parent / "config.yaml").read_text())
+    tiny = yaml.safe_load((ROOT / "tests/tiny.yaml").read_text())
+    assert made["results"] == "out" and made["presets"]["tiny"] == tiny["presets"]["tiny"]
+    assert made["gallery"] == tiny["gallery"] and made["predict"]["specificity"] == 0.95  # of config/config.yaml
 
 
 @pytest.mark.long

@@ -27,7 +27,7 @@ OUTPUTS = {  # of a command, by option
     "segment-lungs": ("lungs", "lungs-table", "sheet"),
     "train-module": ("trained-module", "history", "record"),
     "reconstruct": ("reconstruction-scores", "maps", "record"),
-    "plot-gallery": ("figure",),
+    "plot-gallery": ("figure", "pages"),
 }
 DAMAGED = r"damaged|not a packed array"
 

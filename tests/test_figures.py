@@ -1,5 +1,7 @@
 """Figures are files that open, are the same bytes every time, and cope with holes, boxes and single epochs."""
 
+import base64
+import re
 from pathlib import Path
 
 import matplotlib
@@ -17,12 +19,14 @@ from amae.figures.curves import (
     plot_roc,
     plot_training,
 )
-from amae.figures.distributions import plot_histograms, plot_pseudo_labels
+from amae.figures.distributions import plot_histograms, plot_pseudo_labels, plot_sensitivity
 from amae.figures.dots import plot_audit
 from amae.figures.gallery import BACKGROUND, BOX, HIDDEN_GREY, _masked, choose_examples, plot_gallery, title_rows
+from amae.figures.report import write_first_page, write_table_page
 from amae.runtime.errors import InputError
 
 IMAGES = 40
+PARTS = ("mean", "low", "high", "spread")
 
 
 @pytest.fixture
@@ -99,6 +103,12 @@ def test_histograms(scores, tmp_path):
     assert_same_file_twice(lambda path: plot_histograms(constant, path), tmp_path)
 
 
+def test_sensitivity_by_finding(scores, tmp_path):
+    found = np.where(scores["label"] == "abnormal", np.where(np.arange(IMAGES) % 4 == 1, "nodule", "effusion"), "")
+    images = scores.astype(dict.fromkeys(("stage1", "inter", "own_score"), float)).assign(finding=found)
+    assert_same_file_twice(lambda path: plot_sensitivity(images, path, 0.9), tmp_path)
+
+
 @pytest.mark.parametrize("truth", ["known", "partly", "unknown", "none"])
 def test_pseudo_labels(truth, pseudo, tmp_path):
     hidden = pd.DataFrame({"image_id": pseudo["image_id"], "label": ["normal", "abnormal"] * 25})
@@ -115,6 +125,22 @@ def test_gallery_shows_holes_and_boxes(scores, reconstructions, tmp_path):
     boxes = {rows[0]: [(4, 6, 20, 30)]}
     picture = assert_same_file_twice(lambda path: plot_gallery(rows, images, maps, titles, path, boxes), tmp_path)
     assert has_colour(picture, BACKGROUND) and has_colour(picture, BOX)
+    plot_gallery(rows, images, maps, titles, tmp_path / "named.png", boxes, {rows[0]: ["nodule"]})
+    with Image.open(tmp_path / "named.png") as named:
+        differs = np.argwhere((np.asarray(named.convert("RGB")) != picture).any(-1))
+    height, width = picture.shape[:2]
+    assert len(differs) > 0 and (differs.max(0) < (height // 4, width // 2)).all()  # the name, on the first image alone
+
+
+def test_a_page_of_the_gallery_has_the_scale_of_all(scores, reconstructions, tmp_path):
+    images, maps = reconstructions
+    stretched = maps | {"mu_a": maps["mu_a"].copy()}
+    stretched["mu_a"][1] *= 50  # another image, on another page
+    one, two = [str(name) for name in maps["image_id"][:2]]
+    for name, arrays, scaled_by in (("own", maps, None), ("same", stretched, None), ("all", stretched, [one, two])):
+        plot_gallery([one], images, arrays, ["t"], tmp_path / f"{name}.png", scaled_by=scaled_by)
+    own, same, all_ = ((tmp_path / f"{name}.png").read_bytes() for name in ("own", "same", "all"))
+    assert own == same != all_
 
 
 def test_gallery_without_a_single_value(reconstructions, tmp_path):
@@ -162,3 +188,22 @@ def test_audit_shows_methods_views_and_the_strongest_shortcuts(tmp_path):
     assert ends[0] < place < ends[-1]  # between the intervals of AE and of the detector
     with pytest.raises(InputError, match="no method has an AUC"):
         plot_audit(table[table["score"] == "mean_intensity"], tmp_path / "none.png")
+
+
+def test_pages_of_the_report_show_what_the_tables_contain(tmp_path):
+    table = pd.DataFrame({"score": ["a<b>"], "auc": ["0.123456"], "normal": ["12"]})
+    write_table_page(table, "x.csv", tmp_path / "x.html")
+    text = (tmp_path / "x.html").read_text()
+    assert "<td>a&lt;b&gt;</td>" in text and ">0.1235<" in text and ">12<" in text
+    link = re.search(r'href="data:text/csv;base64,([^"]+)"', text)[1]
+    assert base64.b64decode(link).decode() == "score,auc,normal\na<b>,0.123456,12\n"
+    row = {
+        f"{m}_{part}": value
+        for m in ("auc", "ap")
+        for part, value in zip(PARTS, [".5", ".4", ".6", ".01"], strict=True)
+    }
+    summary = pd.DataFrame([{"score": "inter", "group": group, "normal": "3", "abnormal": "4"} | row for group in "ab"])
+    summary["group"] = ["all", "view=PA"]
+    write_first_page("set", summary, {"preset": "p&q"}, tmp_path / "y.html")
+    text = (tmp_path / "y.html").read_text()
+    assert text.count("0.500 (0.400 to 0.600) ± 0.010") == 2 and "p&amp;q" in text and "3 normal, 4 abnormal" in text

@@ -271,7 +271,7 @@ def test_a_data_set_without_unlabeled_images_has_no_stage_2(own):
     with pytest.raises(InputError, match="data set mine has no unlabeled images, so stage 2"):
         stage2.ranking(config, "mine", "", "0")
     files = targets.everything(config)
-    assert "results/mine/seed0/comparison.csv" in files and "results/mine/seed0/model.safetensors" not in files
+    assert "results/mine/seed0/comparison.html" in files and "results/mine/seed0/model.safetensors" not in files
     assert rows.reference(config, "mine", "table2") == "AMAE stage 1"
     experiments = config["experiments"] | {"figure3": ["mine", "rsna"]}
     asked = targets.of_experiment(config | {"experiments": experiments}, "figure3", ["x.png"], stage2=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from amae.cli import main
+from amae.runtime import records
 from amae.runtime.files import write_json
 from amae.runtime.provenance import recording
+from amae.runtime.records import edited_files, read_list, recorded
 from amae.runtime.tensors import METADATA, digest, read_about, read_arrays
 
 
@@ -113,3 +116,68 @@ def test_a_file_written_by_torch_is_read_without_it(tmp_path):
         name: tensor.dtype for name, tensor in tensors.items()
     }
     assert all(np.array_equal(arrays[name], tensors[name].numpy()) for name in tensors)
+
+
+def test_every_file_of_a_finished_run_is_traced(finished, monkeypatch, capsys):
+    """But for logs and radiographs: each leads back to the table of radiographs, and every hash is that recorded."""
+    monkeypatch.chdir(finished.folder)
+    passed_over = {"config.yaml", "run.json"}
+    files = [
+        path.relative_to(finished.folder)
+        for path in sorted(finished.results.rglob("*"))
+        if path.is_file() and not {"logs", "records", "dicom"} & set(path.parts) and path.name not in passed_over
+    ]
+    assert {"scores.csv", "summary.csv", "pseudo_labels.png", "notes.csv", "model.md"} <= {path.name for path in files}
+    for path in files:
+        out, _ = run(path, capsys)
+        assert "by: amae " in out and "amae simulate" in out, f"{path}: {out}"
+        assert "no record" not in out, f"{path}: {out}"
+    out, _ = run(finished.results / "images.npy", capsys)
+    assert "60 of 60 radiographs as recorded" in out
+
+
+def test_what_changed_after_it_was_made_is_a_fault(finished, tmp_path, monkeypatch, capsys):
+    copied = finished.copy(tmp_path / "copy")
+    monkeypatch.chdir(copied.folder)
+    picture = next(iter(sorted((copied.results / "raw/dicom").iterdir())))
+    picture.write_bytes(picture.read_bytes() + b"\0")
+    out, err = run(copied.results / "summary.csv", capsys, 2)
+    assert "1 CHANGED, the first out/tiny/raw/dicom/" in out and "inputs that are not as recorded: radiograph" in err
+    metrics = copied.results / "seed0/metrics.csv"
+    metrics.write_text(metrics.read_text().replace("0.", "1."))
+    out, err = run(metrics, capsys, 2)
+    assert ": CHANGED, " in out.splitlines()[0] and "seed0/metrics.csv" in err
+
+
+def test_the_record_of_a_command(tmp_path, monkeypatch):
+    """Files that stay as they were are inputs; the settings are those of every option; edited files are named."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/1.png").write_bytes(b"1")
+    (tmp_path / "in.csv").write_text("x\n")
+    (tmp_path / "old.csv").write_text("old\n")
+    subprocess.run(["git", "init", "-q"], check=True)
+    monkeypatch.setattr(records, "code_revision", lambda: {"commit": "c", "dirty": True})
+    monkeypatch.setattr(records, "edited_files", lambda: edited_files(tmp_path))
+    named = {"files": [Path("a")], "table": Path("in.csv"), "output": Path("old.csv"), "unused": None, "seed": 4}
+    with recorded("measure", named, ("files",)):
+        Path("old.csv").write_text("new\n")
+    made = json.loads(Path("records/old.csv.json").read_text())
+    assert made["outputs"] == {"../old.csv": hashlib.sha256(b"new\n").hexdigest()} and made["seed"] == 4
+    assert made["inputs"]["table"] == {"path": "in.csv", "sha256": hashlib.sha256(b"x\n").hexdigest()}
+    assert Path(made["inputs"]["radiographs"]["path"]).read_text() == f"{hashlib.sha256(b'1').hexdigest()}  a/1.png\n"
+    assert made["code"] == {"commit": "c", "dirty": True, "edited": ["a/", "in.csv", "old.csv"], "edited_count": 3}
+    assert made["settings"] == {"files": ["a"], "table": "in.csv", "output": "old.csv", "unused": None, "seed": 4}
+    before = Path("records/old.csv.json").read_bytes()
+    with recorded("measure", named):
+        pass  # a command that writes nothing
+    assert Path("records/old.csv.json").read_bytes() == before
+
+
+def test_names_in_a_list_of_radiographs_may_contain_anything(tmp_path):
+    names = ["a  b.png", "a\\n.png", "a\nb.png"]
+    for name in names:
+        (tmp_path / name).write_text(name)
+    records._list_radiographs([tmp_path], tmp_path / "list")
+    assert {path.name for path in read_list(tmp_path / "list")} == set(names)
+    subprocess.run(["sha256sum", "--check", "--quiet", "list"], cwd=tmp_path, check=True)

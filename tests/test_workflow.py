@@ -18,8 +18,10 @@ RESULTS = {
     "plot_scores": 1,
     "plot_histograms": 1,
     "plot_gallery": 1,
+    "show_table": 2,
+    "write_overview": 1,
 }
-RECONSTRUCTION = {"reconstruct_test": 1, "export_model": 1, **RESULTS}
+RECONSTRUCTION = {"reconstruct_test": 1, "export_model": 1, **RESULTS, "show_table": 3}
 MODULES = {"train_module": 2, "plot_training": 1, **RECONSTRUCTION}
 STAGE1 = {
     "train_stage1": 1,

@@ -16,6 +16,7 @@ def plot_gallery(
     scores: p.Scores,
     maps: p.Maps,
     figure: p.Figure,
+    pages: p.file("folder to write: a picture of each kind of example (.png)"),
     score: p.Score = "inter",
     rows: p.Rows = 4,
     boxes: p.Boxes = None,
@@ -28,7 +29,13 @@ def plot_gallery(
     packed, about = open_images(images, index)
     places = rows_of(about.reset_index(names="row"), ids, index)["row"]
     shown = dict(zip(ids, packed[places.to_numpy()], strict=True))
-    marked = packed_boxes(read_boxes(boxes), about)[0] if boxes else None
+    marked, findings = packed_boxes(read_boxes(boxes), about) if boxes else (None, None)
     arrays = load_arrays(maps, ("image_id", "mu_a", "mu_b", "visible"))
     with naming(maps):
-        gallery.plot_gallery(ids, shown, arrays, titles, figure, marked)
+        gallery.plot_gallery(ids, shown, arrays, titles, figure, marked, findings)
+        for number, (kind, part) in enumerate(examples.items(), start=1):
+            if part:
+                page = pages / f"{number}_{kind.replace(',', '').replace(' ', '_')}.png"
+                texts = titles[: len(part)]
+                titles = titles[len(part) :]
+                gallery.plot_gallery(part, shown, arrays, texts, page, marked, findings, scaled_by=ids)

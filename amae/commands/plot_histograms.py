@@ -1,10 +1,23 @@
-"""Histograms of every score."""
+"""Histograms of every score, and what they find at one specificity."""
 
 from amae.commands import parameters as p
-from amae.evaluation.tables import labelled_scores
+from amae.evaluation.tables import labelled_scores, tested_images
 from amae.figures import distributions
+from amae.runtime.errors import naming
 
 
-def plot_histograms(*, scores: p.Scores, figure: p.Figure) -> None:
-    """Plot the scores of normal and abnormal test images."""
-    distributions.plot_histograms(labelled_scores(scores), figure)
+def plot_histograms(
+    *,
+    manifest: p.Manifest,
+    index: p.Index,
+    scores: p.Scores,
+    figure: p.Figure,
+    sensitivity: p.file("picture of the sensitivity by finding to write (.png)"),
+    specificity: p.Specificity = 0.95,
+) -> None:
+    """Plot the scores of normal and abnormal test images, and the sensitivity of each by finding."""
+    table = labelled_scores(scores)
+    distributions.plot_histograms(table, figure, specificity)
+    about = tested_images(manifest, index, "finding").drop(columns=["label", "view"])
+    with naming(scores):
+        distributions.plot_sensitivity(table.merge(about, on="image_id", how="left"), sensitivity, specificity)

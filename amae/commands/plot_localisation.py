@@ -40,5 +40,10 @@ def plot_localisation(
     ]
     part = made.part(shown["image_id"].tolist())
     localisation.plot_localisation(
-        part.images, {name: part.map(name) for name in MAPS}, [marked[each] for each in part.ids], titles, figure
+        part.images,
+        {name: part.map(name) for name in MAPS},
+        [marked[each] for each in part.ids],
+        titles,
+        figure,
+        [findings[each] for each in part.ids],
     )

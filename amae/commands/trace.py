@@ -4,7 +4,7 @@ from amae.commands import parameters as p
 from amae.runtime.errors import InputError
 
 
-def trace(result: p.file("file of results: a trained network, a model, or a file beside a run.json"), /) -> None:
+def trace(result: p.file("file of results: a table, a picture, a trained network, a model"), /) -> None:
     """Print which command, settings, seed, code, versions and inputs made a file, back to the images.
 
     Inputs are compared with the hashes recorded when they were read. Fails where one has changed or is not found.

@@ -1,6 +1,7 @@
 """The gallery: what the two modules make of single images, and which images to look at."""
 
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from textwrap import fill
 
@@ -70,25 +71,26 @@ def plot_gallery(
     titles: Sequence[str],
     path: str | Path,
     boxes: Mapping[str, Sequence[Box]] | None = None,
+    findings: Mapping[str, Sequence[str]] | None = None,
+    scaled_by: Sequence[str] | None = None,
 ) -> None:
     """One row per image: image, one masked input, mu_A, mu_B, |mu_A - mu_B| and that map laid over the image.
 
     rows: image_ids; images: image_id -> uint8 (S, S); maps: the arrays of maps.npz (image_id (N,), mu_a and mu_b
     (N, H, W) in [0, 1] with nan where no mask hid the patch, visible bool (N, h, w)); titles: text beside each row;
-    boxes: image_id -> ground-truth boxes in packed pixel coordinates. The maps share one colour scale; nan is shown as
+    boxes: image_id -> ground-truth boxes in packed pixel coordinates; findings: what each of them shows, "" where it is
+    not known. The maps share one colour scale, that of the images `scaled_by` (by default those shown); nan is shown as
     background. Raises InputError where an image has no map.
     """
     places = {str(image_id): place for place, image_id in enumerate(maps["image_id"])}
-    missing = [image_id for image_id in rows if image_id not in places or image_id not in images]
+    missing = [image_id for image_id in [*rows, *(scaled_by or ())] if image_id not in places or image_id not in images]
     if missing:
         raise InputError(f"gallery: image {missing[0]!r} has no reconstruction or no pixels; reconstruct it first")
     chosen = [places[image_id] for image_id in rows]
     mu_a, mu_b = (np.asarray(maps[name][chosen], np.float32) for name in ("mu_a", "mu_b"))
     visible = np.asarray(maps["visible"][chosen], bool)
     difference = np.abs(mu_a - mu_b)
-    finite = difference[np.isfinite(difference)]
-    # A few pixels at the edges of patches would stretch the scale; the colour bar's arrow shows that they exceed it.
-    scale = Normalize(0, max(float(np.percentile(finite, 99.8)) if finite.size else 0, 1e-6))
+    scale = _scale(maps, [places[image_id] for image_id in scaled_by or rows])
     side = (PAGE - MARGIN - GAP) / len(HEADINGS) - GAP
     height = TOP + len(rows) * (side + GAP) + BOTTOM
     with page(path, PAGE, height, layout=None) as figure:
@@ -96,12 +98,21 @@ def plot_gallery(
         for row, image_id in enumerate(rows):
             image = np.asarray(images[image_id])
             _show_row(axes[row], image, visible[row], mu_a[row], mu_b[row], difference[row], scale)
-            for panel in (axes[row, 0], axes[row, -1]):
-                draw_boxes(panel, (boxes or {}).get(image_id, ()))
+            marked = (boxes or {}).get(image_id, ())
+            draw_boxes(axes[row, 0], marked, (findings or {}).get(image_id, ()))
+            draw_boxes(axes[row, -1], marked)
             axes[row, 0].set_ylabel(titles[row], rotation=0, ha="right", va="center", fontsize=6, labelpad=4)
         for panel, heading in zip(axes[0], HEADINGS, strict=True):
             panel.set_title(heading, pad=3)
         _explain_colours(figure, scale, any(boxes.get(image_id) for image_id in rows) if boxes else False)
+
+
+def _scale(maps: Mapping[str, np.ndarray], places: Sequence[int]) -> Normalize:
+    """Colour scale of the difference: from 0 to its 99.8th percentile over these rows of `maps`."""
+    difference = np.abs(np.asarray(maps["mu_a"][places], np.float32) - np.asarray(maps["mu_b"][places], np.float32))
+    finite = difference[np.isfinite(difference)]
+    # A few pixels at the edges of patches would stretch the scale; the colour bar's arrow shows that they exceed it.
+    return Normalize(0, max(float(np.percentile(finite, 99.8)) if finite.size else 0, 1e-6))
 
 
 def _grid(figure: Figure, rows: int, side: float) -> np.ndarray:
@@ -158,9 +169,14 @@ def _masked(image: np.ndarray, visible: np.ndarray) -> np.ndarray:
     return np.where(visible[np.ix_(rows, columns)], image, np.uint8(HIDDEN_GREY))
 
 
-def draw_boxes(axes: Axes, boxes: Sequence[Box]) -> None:
-    for left, top, right, bottom in boxes:
+def draw_boxes(axes: Axes, boxes: Sequence[Box], findings: Sequence[str] = ()) -> None:
+    """Draw boxes, each with the name of its finding at its upper edge, inside the picture, where it is known."""
+    for (left, top, right, bottom), name in zip_longest(boxes, findings, fillvalue=""):
         axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=BOX, linewidth=0.8))
+        if name:
+            look = {"boxstyle": "square,pad=0.1", "facecolor": "black", "edgecolor": "none", "alpha": 0.6}
+            place = max(left, axes.get_xlim()[0]), max(top, axes.get_ylim()[1])
+            axes.text(*place, name, color=BOX, fontsize=4.5, va="top", clip_on=True, bbox=look)
 
 
 def _explain_colours(figure: Figure, scale: Normalize, with_boxes: bool) -> None:

@@ -33,12 +33,13 @@ def plot_localisation(
     boxes: Sequence[Sequence[Box]],
     titles: Sequence[str],
     path: str | Path,
+    findings: Sequence[Sequence[str]] = (),
 ) -> None:
     """One row per image: the image with its boxes, then each map with the boxes and a cross at its maximum.
 
     images: uint8 (S, S) each; maps: name -> float (N, H, W), nan where nothing was predicted; boxes: in packed pixels;
-    titles: text beside each row. A map has one colour scale over all rows, from 0 to its 99.8th percentile, or centred
-    on 0 where it has negative values.
+    titles: text beside each row; findings: what each box shows, by row. A map has one colour scale over all rows,
+    from 0 to its 99.8th percentile, or centred on 0 where it has negative values.
     """
     columns = 1 + len(maps)
     side = min((PAGE - MARGIN - GAP) / columns - GAP, 1.6)
@@ -60,7 +61,7 @@ def plot_localisation(
                         (left, top), right - left, bottom - top, fill=False, edgecolor=DARK, linewidth=1.8
                     )
                     panel.add_patch(under)
-                draw_boxes(panel, boxes[row])
+                draw_boxes(panel, boxes[row], findings[row] if findings and not name else ())
                 panel.set_title("image" if not name else HEADINGS.get(name, name), pad=3) if row == 0 else None
         for column, name in enumerate(maps, start=1):
             _colour_bar(figure, column, side, *scales[name])

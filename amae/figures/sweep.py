@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from amae.evaluation.chance import chance_of_chi_square
 from amae.evaluation.metrics import auc, chi_square_distance
 from amae.evaluation.statistics import mean_and_spread, stars, welch_test
 from amae.evaluation.tables import is_abnormal, read_scores, score_columns, stack_scores
@@ -113,7 +114,9 @@ def plot_histogram_panels(
             two_densities(axes[place], scaled.ravel(), np.tile(labels, len(values)))
             chi2 = _with_spread([chi_square_distance(each[labels == 0], each[labels == 1]) for each in values], 1)
             as_printed = f" (printed {printed[heading]:.2f})" if np.isfinite(printed.get(heading, np.nan)) else ""
-            found = f"χ² {chi2}{as_printed}, AUC {_with_spread([auc(labels, each) for each in values], 3)}"
+            chance = np.mean([chance_of_chi_square(each[labels == 0], each[labels == 1]) for each in values])
+            area = _with_spread([auc(labels, each) for each in values], 3)
+            found = f"χ² {chi2} (chance {chance:.1f}){as_printed}, AUC {area}"
             axes[place].set_title(f"{heading}\n{found}")
             axes[place].set(xlabel=f"{score_name(column)}, scaled to 0 to 1", xlim=(0, 1))
         axes[0].set_ylabel("density")

@@ -1,5 +1,6 @@
 """Sentences of a caption: departures of a run from the paper, and the limits of its figures."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +61,19 @@ def caveats(config: dict[str, Any], dataset: str, unlabeled: bool) -> str:
 def caption_of(config: dict[str, Any], dataset: str) -> str:
     """`caveats` of a data set as the configuration has it."""
     return caveats(config, dataset, has_unlabeled(config, dataset))
+
+
+def settings_shown(config: dict[str, Any], dataset: str) -> str:
+    """What the first page of the report says of the settings, as a JSON object of texts."""
+    about = config["datasets"][dataset]
+    differs = ", ".join(departures(config, dataset)) or "nothing"
+    return json.dumps(
+        {
+            "preset": config["preset"],
+            "seeds": ", ".join(map(str, config["seeds"])),
+            "kind of data": about["kind"],
+            "weights": title_of(about["weights"]),
+            "differs from the paper in": differs,
+            "all settings": f"{config['results'].rstrip('/')}/config.yaml",
+        }
+    )

@@ -5,13 +5,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from amae.plan.paths import results_of
 from amae.runtime.errors import InputError
+from amae.runtime.files import atomic
 from amae.runtime.fingerprint import fingerprint
 from amae.runtime.lock import claim, has_nvidia
 from amae.runtime.provenance import other_versions
 
 ALL_CORES = 64  # as many as Snakemake was given, up to these
+HEADER = "# The configuration of the last run in this folder, as merged from all files and options.\n"
 LIMITED = "note: --resources gpu=N is a limit for the whole cluster: N jobs with a GPU at a time; leave it out for more"
 
 
@@ -25,11 +29,21 @@ def check_results(config: dict[str, Any]) -> None:
 def hold_results(config: dict[str, Any]) -> None:
     """Raise InputError where another run is at work in the folder of results; else keep others out of it.
 
-    Results of other versions of the packages are named.
+    Results of other versions of the packages are named, and the configuration is written to `config.yaml` there.
     """
     claim(results_of(config))
+    write_configuration(config)
     for line in other_versions(results_of(config)):
         print(f"note: {line}", file=sys.stderr)
+
+
+def write_configuration(config: dict[str, Any]) -> None:
+    """Write the configuration of this run, merged from all files and options, where the last run had another."""
+    path = Path(results_of(config), "config.yaml")
+    text = HEADER + yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=120)
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        with atomic(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 def code_of(command: str) -> str:

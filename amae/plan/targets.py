@@ -7,10 +7,13 @@ from amae.plan.datasets import has_stage2
 from amae.plan.paths import data_folder, of_every_seed
 
 IMAGES = ("images.npy", "contact_sheet.png", "lungs.png")
-OVER_SEEDS = ("summary.csv", "roc.png", "precision_recall.png")
-PER_SEED = ("training.png", "histograms.png")
+OVER_SEEDS = ("overview.html", "summary.html", "roc.png", "precision_recall.png")
+PER_SEED = ("training.png", "histograms.png", "sensitivity.png", "metrics.html")
 # What only stage 2 makes possible; without it, stage 1 is compared with the other methods.
-OF_STAGE2, WITHOUT_STAGE2 = ("pseudo_labels.png", "gallery.png", "model.safetensors"), ("comparison.csv",)
+OF_STAGE2 = ("pseudo_labels.png", "gallery", "model.safetensors", "separation.html")
+WITHOUT_STAGE2 = ("comparison.html",)
+# Tables that the report shows, by their names in the folder of a data set: those of a run, and of the experiments.
+SHOWN_TABLES = r"(?:.+/)?(?:summary|metrics|separation|comparison|localisation)|tables/[a-z0-9_]+"
 
 
 def of_dataset(config: dict[str, Any], names: Sequence[str]) -> list[str]:
@@ -35,8 +38,13 @@ def of_experiment(config: dict[str, Any], key: str, names: Sequence[str], stage2
     return [f"{data_folder(config, each)}/{name}" for each in chosen for name in names]
 
 
+def category_of(_: dict[str, Any], shown: str) -> str:
+    """The part of the report that a table belongs to."""
+    return "5 Experiments" if shown.startswith("tables/") or shown.endswith("localisation") else "4 Results"
+
+
 def localisation(config: dict[str, Any]) -> list[str]:
     """Table and figure of every replicate on the data sets of the localisation that have a stage 2."""
     chosen = [each for each in config["experiments"]["localisation"] if has_stage2(config, each)]
-    names = ("localisation.csv", "localisation.png")
+    names = ("localisation.html", "localisation.png")
     return [path for each in chosen for name in names for path in of_every_seed(config, each, "", name)]

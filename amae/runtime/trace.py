@@ -1,23 +1,26 @@
 """A file of results traced back: which command, settings, seed, code, versions and inputs made it.
 
-Sources are `run.json` beside a file (`amae.runtime.provenance`) and the description in the header of a safetensors
-file. Inputs are compared with the SHA-256 that was recorded when they were read.
+Sources are the records of commands (`amae.runtime.records`), `run.json` beside a file (`amae.runtime.provenance`) and
+the description in the header of a safetensors file. Inputs are compared with the SHA-256 that was recorded when they
+were read, and an output with that when it was written.
 """
 
 import json
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from amae.runtime.errors import InputError
 from amae.runtime.files import read_csv, read_record, sha256
+from amae.runtime.records import LIST, read_list, record_of, recorded_digest
 from amae.runtime.tensors import is_safetensors, read_arrays
 
+IMPORTS = "import-weights"  # its inputs may be files of another machine
 LEVELS = 4  # folders above a file in which its data set, with a manifest.csv, may be
-SUFFIXES = (".csv", ".npy", ".safetensors")
+SUFFIXES = (".csv", ".json", ".npy", ".npz", ".safetensors", LIST)
 OF_MODEL = ("dataset", "conversion", "square", "reconstruction", "detector")  # settings in the header of a model
 
 
@@ -49,11 +52,19 @@ class Trace:
         made, inputs = describe(self.start)
         if not made:
             raise InputError(
-                f"{self.start}: nothing describes it: found no run.json beside it and no header, expected one; ask for "
-                "a trained network, or a file beside a run.json"
+                f"{self.start}: nothing describes it: found no record beside it and no header, expected one; ask for a "
+                "file that an amae command wrote"
             )
-        yield f"{self.start}: SHA-256 {sha256(self.start)}"
+        yield f"{self.start}: SHA-256 {sha256(self.start)}{self._changed(self.start)}"
         yield from self._below(made, inputs, "  ")
+
+    def _changed(self, path: Path) -> str:
+        """A fault, in words, where a file is another than its command wrote; else ""."""
+        found = record_of(path)
+        if not found or (digest := recorded_digest(found[1], found[0], path)) == sha256(path):
+            return ""
+        self.faults.append(str(path))
+        return f": CHANGED, {digest} was written"
 
     def _below(self, made: list[str], inputs: list[Input], indent: str) -> Iterator[str]:
         yield from (f"{indent}{line}" for line in made)
@@ -63,6 +74,9 @@ class Trace:
             if path is None or each.sha256 in self.seen:
                 continue
             self.seen.add(each.sha256)
+            if path.suffix == LIST:
+                yield f"{indent}  {self._compare(path)}"
+                continue
             earlier, inputs = describe(path)
             yield from self._below(earlier or ["no record of how it was made"], inputs, f"{indent}  ")
 
@@ -78,6 +92,17 @@ class Trace:
         state = f"CHANGED, now {sha256(each.path)}" if changed else "NOT FOUND"
         self.faults.append(f"{each.role} {each.path}".strip())
         return None, state
+
+    def _compare(self, path: Path) -> str:
+        """How the radiographs of a list compare."""
+        recorded = read_list(path)
+        gone = [file for file in recorded if not file.is_file()]
+        changed = [file for file, digest in recorded.items() if file.is_file() and sha256(file) != digest]
+        self.faults += [f"radiograph {file}" for file in changed[:1] + gone[:1]]
+        states = [f"{len(recorded) - len(gone) - len(changed)} of {len(recorded)} radiographs as recorded"]
+        for what, files in (("CHANGED", changed), ("NOT FOUND", gone)):
+            states += [f"{len(files)} {what}, the first {files[0]}"] if files else []
+        return "; ".join(states)
 
     @cached_property
     def _by_content(self) -> dict[str, Path]:
@@ -96,8 +121,12 @@ def describe(path: Path) -> tuple[list[str], list[Input]]:
     made, inputs = [], []
     header = read_arrays(path)[0] if is_safetensors(path) else {}
     record = path if path.name == "run.json" else path.with_name("run.json")
-    if record.is_file() and path.suffix != ".md":
-        made, inputs = _of_record(read_record(record), record)
+    if found := record_of(path):
+        made, inputs = _of_record(found[1], found[0])
+        if IMPORTS in found[1]["command"][:2]:
+            inputs = [replace(each, imported=True) for each in inputs]
+    elif record.is_file() and path.suffix != ".md" and (path == record or "outputs" not in read_record(record)):
+        made, inputs = _of_record(read_record(record), record)  # of an earlier version: of all beside it
     elif header:
         made, inputs = _of_header(header)
     elif path.name in ("manifest.csv", "candidates.csv"):
@@ -110,7 +139,11 @@ def _of_record(record: dict[str, Any], path: Path) -> tuple[list[str], list[Inpu
     try:
         command = shlex.join(record["command"]) if "command" in record else "not recorded by this version"
         code = f"commit {record['code']['commit']}" if record["code"] else "of no git commit"
-        edited = ", with edits that are not committed" if record["code"] and record["code"]["dirty"] else ""
+        edited = (
+            f", with edits that are not committed{_edited(record['code'])}"
+            if (record["code"] or {}).get("dirty")
+            else ""
+        )
         made = [
             f"made {record['started']} ({path}) by: {command}",
             f"settings: {json.dumps(record['settings'])}",
@@ -121,6 +154,14 @@ def _of_record(record: dict[str, Any], path: Path) -> tuple[list[str], list[Inpu
         return made, [Input(role, each["sha256"], each["path"]) for role, each in record["inputs"].items()]
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not a record of a run ({type(error).__name__}: {error})") from None
+
+
+def _edited(code: dict[str, Any]) -> str:
+    """Names of the files that were edited, "" where they were not recorded."""
+    if not (names := code.get("edited")):
+        return ""
+    more = code["edited_count"] - len(names)
+    return f": {', '.join(names)}{f' and {more} more' if more > 0 else ''}"
 
 
 def _of_header(about: dict[str, Any]) -> tuple[list[str], list[Input]]:

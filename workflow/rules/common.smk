@@ -122,11 +122,12 @@ def code(command):
     return refusing(jobs.code_of, command)
 
 
-def shown(file, caption, category, figure):
-    """A file of the report; `caption` is a file of workflow/report, `figure` the name that stands beside the file."""
+def shown(file, caption, category, figure, pages=()):
+    """A file of the report, or the `pages` of a folder; `caption`: a file of workflow/report; `figure`: its name."""
     run = {"run": "{variant}seed{seed}"} if "{seed}" in file else {}
     labels = {"data set": "{dataset}", **run, "figure": figure}
-    return report(file, caption=f"../report/{caption}.rst", category=category, labels=labels)
+    patterns = {"patterns": pages} if pages else {}
+    return report(file, caption=f"../report/{caption}.rst", category=category, labels=labels, **patterns)
 
 
 def log_of(job, folder=RUN_LOGS):

@@ -48,11 +48,13 @@ rule plot_scores:
 
 
 rule plot_histograms:
-    """Histograms of every score for normal and abnormal test images."""
+    """Histograms of every score for normal and abnormal test images, and the sensitivity by finding."""
     input:
+        **TESTED,
         scores=f"{RUN}/scores.csv",
     output:
         figure=shown(f"{RUN}/histograms.png", "histograms", "4 Results", "score histograms"),
+        sensitivity=shown(f"{RUN}/sensitivity.png", "sensitivity", "4 Results", "sensitivity by finding"),
     log:
         log_of("plot_histograms"),
     benchmark:
@@ -62,9 +64,12 @@ rule plot_histograms:
     resources:
         **needs("plot_histograms"),
     params:
+        specificity=config["predict"]["specificity"],
         code=code("plot_histograms"),
     shell:
-        "amae plot-histograms --scores {input.scores:q} --figure {output.figure:q} 2>&1 | tee {log:q}"
+        "amae plot-histograms --manifest {input.manifest:q} --index {input.index:q} --scores {input.scores:q}"
+        " --figure {output.figure:q} --sensitivity {output.sensitivity:q} --specificity {params.specificity}"
+        " 2>&1 | tee {log:q}"
 
 
 rule plot_gallery:
@@ -75,7 +80,8 @@ rule plot_gallery:
         maps=f"{RUN}/reconstruction/maps.npz",
         boxes=unless_touched(BOXES),
     output:
-        figure=shown(f"{RUN}/gallery.png", "gallery", "3 Reconstructions", "gallery"),
+        figure=f"{RUN}/gallery.png",
+        pages=shown(directory(f"{RUN}/gallery"), "gallery", "3 Reconstructions", "gallery {page}", ["{page}.png"]),
     log:
         log_of("plot_gallery"),
     benchmark:
@@ -92,5 +98,5 @@ rule plot_gallery:
         code=code("plot_gallery"),
     shell:
         "amae plot-gallery --images {input.images:q} --index {input.index:q} --scores {input.scores:q}"
-        " --maps {input.maps:q} --figure {output.figure:q} --score {params.score:q} --rows {params.rows}"
-        " {params.boxes} 2>&1 | tee {log:q}"
+        " --maps {input.maps:q} --figure {output.figure:q} --pages {output.pages:q} --score {params.score:q}"
+        " --rows {params.rows} {params.boxes} 2>&1 | tee {log:q}"

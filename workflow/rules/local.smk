@@ -30,3 +30,5 @@ localrules:
     tabulate_results,
     tabulate_costs,
     tabulate_transfer,
+    write_overview,
+    show_table,

@@ -8,7 +8,7 @@ rule measure_localisation:
         maps=f"{RUN}/reconstruction/maps.npz",
         boxes=unless_touched(BOXES),
     output:
-        table=shown(f"{RUN}/localisation.csv", "localisation", "5 Experiments", "localisation"),
+        table=f"{RUN}/localisation.csv",
     log:
         log_of("measure_localisation"),
     benchmark:
@@ -47,7 +47,7 @@ rule plot_localisation:
     params:
         boxes=optional("boxes"),
         score=config["gallery"]["score"],
-        rows=2 * config["gallery"]["rows"],
+        rows=config["gallery"]["rows"],
         content=content_of(BOXES),
         code=code("plot_localisation"),
     shell:

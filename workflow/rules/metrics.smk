@@ -12,7 +12,7 @@ rule compute_metrics:
         detector_scores=plan(stage2.detector_scores, "dataset", "variant", "seed"),
     output:
         scores=f"{RUN}/scores.csv",
-        metrics=shown(f"{RUN}/metrics.csv", "metrics", "4 Results", "metrics"),
+        metrics=f"{RUN}/metrics.csv",
     log:
         log_of("compute_metrics"),
     benchmark:
@@ -35,7 +35,7 @@ rule summarise_metrics:
     input:
         scores=SCORES,
     output:
-        summary=shown(f"{DATA}/{{variant}}summary.csv", "summary", "4 Results", "summary over seeds"),
+        summary=f"{DATA}/{{variant}}summary.csv",
     log:
         log_of("{variant}summarise_metrics", DATA_LOGS),
     benchmark:

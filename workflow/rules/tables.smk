@@ -11,7 +11,7 @@ rule tabulate_results:
         index=f"{DATA}/images.csv",
         scores=plan(rows.score_files, "dataset", "name"),
     output:
-        table=shown(f"{DATA}/tables/{{name}}.csv", "results", "5 Experiments", "{name}"),
+        table=f"{DATA}/tables/{{name}}.csv",
         markdown=f"{DATA}/tables/{{name}}.md",
         latex=f"{DATA}/tables/{{name}}.tex",
     log:
@@ -44,7 +44,7 @@ rule tabulate_costs:
     input:
         records=plan(compared.record_files, "dataset"),
     output:
-        table=shown(f"{DATA}/tables/costs.csv", "costs", "5 Experiments", "costs"),
+        table=f"{DATA}/tables/costs.csv",
         markdown=f"{DATA}/tables/costs.md",
         latex=f"{DATA}/tables/costs.tex",
     log:
@@ -71,7 +71,7 @@ rule audit_scores:
         manifest=f"{DATA}/manifest.csv",
         scores=plan(compared.audited_scores, "dataset"),
     output:
-        table=shown(f"{DATA}/tables/audit.csv", "audit", "5 Experiments", "audit"),
+        table=f"{DATA}/tables/audit.csv",
         text=f"{DATA}/tables/audit.md",
     log:
         log_of("audit_scores", DATA_LOGS),

@@ -6,15 +6,15 @@ needs it.
 
 from amae.plan import targets, transfer
 
-TABLE2 = plan(targets.of_experiment, key="table2", names=["tables/table2.md", "tables/costs.md"])
+TABLE2 = plan(targets.of_experiment, key="table2", names=["tables/table2.html", "tables/costs.html"])
 FIGURE3A = plan(targets.of_experiment, key="figure3", names=["figures/figure3a.png"], stage2=True)
 FIGURE3B = plan(targets.of_experiment, key="figure3", names=["figures/figure3b.png"], stage2=True)
 FIGURE3C = plan(targets.of_experiment, key="figure3", names=["figures/figure3c.png"])
-MASKS = plan(targets.of_experiment, key="figure3", names=["tables/masks_ablation.md"], stage2=True)
-SENSITIVITY = plan(targets.of_experiment, key="figure3", names=["tables/sensitivity.md"], stage2=True)
-AUDIT = plan(targets.of_experiment, key="audit", names=["tables/audit.md", "tables/audit.png"])
+MASKS = plan(targets.of_experiment, key="figure3", names=["tables/masks_ablation.html"], stage2=True)
+SENSITIVITY = plan(targets.of_experiment, key="figure3", names=["tables/sensitivity.html"], stage2=True)
+AUDIT = plan(targets.of_experiment, key="audit", names=["tables/audit.html", "tables/audit.png"])
 LOCALISATION = plan(targets.localisation)
-BACKBONES = plan(targets.of_experiment, key="figure3", names=["tables/backbones.md"])
+BACKBONES = plan(targets.of_experiment, key="figure3", names=["tables/backbones.html"])
 
 
 rule data:

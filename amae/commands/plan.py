@@ -1,0 +1,31 @@
+"""What a run would take."""
+
+from pathlib import Path
+from typing import Annotated
+
+from amae.commands import parameters as p
+from amae.runtime.errors import InputError
+
+
+def plan(
+    targets: Annotated[list[str] | None, p.meaning("targets, as after snakemake; by default everything")] = None,
+    /,
+    *,
+    config: Annotated[list[str] | None, p.meaning("settings, as after snakemake --config: preset=paper")] = None,
+    configfile: Annotated[list[Path] | None, p.meaning("files of settings, as after snakemake --configfile")] = None,
+    cores: Annotated[int, p.whole(1, "cores, as snakemake would get them")] = 1,
+    gpus: Annotated[int, p.whole(0, "GPUs; 0: all hours are those of the CPU")] = 1,
+) -> None:
+    """Print what a run of the workflow would take: jobs, hours, gigabytes, downloads, files to get by hand.
+
+    Nothing is run. To be called in the folder of the workflow.
+    """
+    from snakemake.cli import parse_config
+
+    from amae.plan.outlook import planned, report
+
+    if not Path("workflow/Snakefile").is_file():
+        raise InputError("workflow/Snakefile: no such file; call this command in the folder of the repository")
+    merged, jobs = planned(targets or [], parse_config(config or []), configfile or [], cores, gpus)
+    for line in report(merged, jobs, gpus):
+        print(line)
