@@ -51,16 +51,19 @@ def predict(
     """
     files = list_files(radiographs, output)
     score = _checked(describe(model), score, specificity, dicom)  # before torch, which takes seconds to load
-    from amae.predict.kept import hold
+    from amae.predict.kept import hold, remove_strays
     from amae.predict.model import load_model
     from amae.runtime.device import choose_device
 
     trained = load_model(model, chosen := choose_device(device, gpus, jobs_per_card))
     what = {"model": sha256(model), "score": score, "specificity": specificity, "dicom": dicom}
     what |= {"device": chosen.type, "code": fingerprint(__name__), **versions()}
-    with hold(output, what):
+    with hold(output, what) as again:
         job = _Job(trained, files, output, score, specificity, dicom, workers)
-        _summarise(job, _predict_into(job))
+        kept = _predict_into(job)
+        if again:
+            remove_strays(output, kept)
+        _summarise(job, kept)
 
 
 def _summarise(job: "_Job", kept: "Kept") -> None:
@@ -68,14 +71,13 @@ def _summarise(job: "_Job", kept: "Kept") -> None:
     from amae.figures.page import Reading, write_page
     from amae.figures.prediction import SHOWN, draw_sheet
     from amae.predict.domain import drift_warnings
-    from amae.predict.kept import remove_strays
     from amae.predict.score import operating_point_of, why_no_call
 
-    if kept.continues:
-        remove_strays(job.output, kept)
     table = _write_table(job, kept)
     scored = table["reason"] == ""
     if not scored.any():
+        for name in ("contact_sheet.png", "summary.html"):  # of a run before
+            (job.output / name).unlink(missing_ok=True)
         raise InputError(_none_scored(table))
     trained, score, output = job.model, job.score, job.output
     like = ("the normal images of the site", "site") if trained.group("site") else ("the training images", "training")

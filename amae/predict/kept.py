@@ -27,8 +27,8 @@ CHUNK = 4096  # rows in memory at a time
 
 
 @contextmanager
-def hold(output: Path, what: dict[str, Any]) -> Iterator[None]:
-    """Keep the output for this process, and `what` its scores depend on.
+def hold(output: Path, what: dict[str, Any]) -> Iterator[bool]:
+    """Keep the output for this process, and `what` its scores depend on; True where a run was here before.
 
     Raises InputError where `output` contains what this command has not written, was scored with something else, which
     the message names, or is in use by another process.
@@ -44,11 +44,11 @@ def hold(output: Path, what: dict[str, Any]) -> Iterator[None]:
             stack.callback(os.close, lock)
         except OSError as error:
             print(f"warning: {output} cannot be locked ({error.strerror}): start one at a time", file=sys.stderr)
-        if (folder / RECORD).exists():
+        if again := (folder / RECORD).exists():
             _require_same(read_record(folder / RECORD), what, output)
         else:
             write_json(what, folder / RECORD)
-        yield
+        yield again
 
 
 def _others(output: Path) -> bool:
@@ -77,7 +77,6 @@ class Kept:
         self._sources = [self.folder / ROWS, *sorted(self.folder.glob("part-*.jsonl"))]
         self._at = np.full((len(names), 2), -1, np.int64)  # source and offset
         self.gone = self._find()
-        self.continues = any(source.exists() for source in self._sources)
         self._next = 1 + max((int(path.stem.partition("-")[2]) for path in self._sources[1:]), default=-1)
 
     def _find(self) -> int:
