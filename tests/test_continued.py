@@ -105,6 +105,7 @@ def test_a_run_that_ends_anywhere_is_continued(model, few, tmp_path, monkeypatch
     folder, output = tmp_path / "in", tmp_path / "out"
     write_pictures(folder, *"abcdefghij")
     places = {
+        "first": "amae.figures.prediction.overlay",
         "picture": "amae.figures.prediction.reading",
         "rows": "amae.predict.kept.json.dumps",
         "merge": "amae.predict.kept.Kept.merge",
@@ -119,10 +120,8 @@ def test_a_run_that_ends_anywhere_is_continued(model, few, tmp_path, monkeypatch
             raise KeyboardInterrupt
         return whole(*given, **named)
 
-    module, _, name = places[moment].rpartition(".")
     with monkeypatch.context() as patch:
-        target = kept.Kept if name == "merge" else kept.json if name == "dumps" else sys.modules.get(module)
-        whole = getattr(target, name)
+        whole = pkgutil.resolve_name(places[moment])
         patch.setattr(places[moment], end)
         assert main(words(model, folder, output)) == 130
     (output / "maps/.zz.png.tmp.png").write_text("left by a kill")
