@@ -127,17 +127,42 @@ def test_a_full_disk_stops_the_work_at_the_first_mask_that_does_not_fit(packed, 
     monkeypatch.setattr(lungs, "CHUNK", 1)
     monkeypatch.setattr(lungs, "_segment_chunk", lambda path, start: segmented.append(start) or MASK)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3 * 256 * 32, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3 * 256 * 32 - 1, before[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
             run(packed, "one", 1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert len(segmented) == 3
-    assert not list(packed.glob("*one*"))
+    assert [path.suffix for path in packed.glob("*one*")] == [".unfinished"]  # the next run continues
 
 
 MASK = (np.zeros((1, 256, 32), np.uint8), [0.0], ["empty"])
+
+
+@pytest.mark.parametrize("torn", [0, 5000])
+def test_a_run_that_ended_continues_after_its_last_whole_chunk(packed, monkeypatch, capsys, torn):
+    whole, segment, begun = run(packed, "whole", 1), lungs._segment_chunk, []
+    monkeypatch.setattr(lungs, "CHUNK", 3)
+
+    def end(path, start):
+        begun.append(start)
+        if len(begun) == 3:
+            raise KeyboardInterrupt
+        return segment(path, start)
+
+    monkeypatch.setattr(lungs, "_segment_chunk", end)
+    with pytest.raises(KeyboardInterrupt):
+        run(packed, "one", 1)
+    [unfinished] = packed.glob(".one.*.unfinished")
+    with unfinished.open("ab") as file:
+        file.write(b"x" * torn)  # of a chunk that a kill cut
+    begun.append("again")
+    one = run(packed, "one", 1)
+    assert begun == [0, 3, 6, "again", 6, 9, 12, 15]
+    assert "continuing after 6 images" in capsys.readouterr().err
+    assert [a.read_bytes() == b.read_bytes() for a, b in zip(one, whole, strict=True)] == [True, True, True]
+    assert not list(packed.glob(".*"))
 
 
 def test_table_and_masks_agree_with_the_images(packed):

@@ -13,9 +13,14 @@ from amae.commands import parameters as p
 from amae.predict.card import calibrated_on, chosen_score, describe, noise_of
 from amae.predict.files import list_files
 from amae.runtime.errors import InputError
+from amae.runtime.files import atomic, sha256
+from amae.runtime.fingerprint import fingerprint
+from amae.runtime.progress import Progress
+from amae.runtime.provenance import versions
 
 if TYPE_CHECKING:
     from amae.predict.calibration import OperatingPoint
+    from amae.predict.kept import Kept
     from amae.predict.model import Model
 
 LONGEST = 230  # bytes of a file's name that leave room for a suffix and a temporary name, of 255
@@ -40,40 +45,87 @@ def predict(
 ) -> None:
     """Score new radiographs: table, heat maps, overlays, contact sheet, and one page that opens offline.
 
-    Fails, with the reasons, where not one file can be scored.
+    In an output that was scored before, by the same model with the same options, only new and changed files are
+    scored: a run that was killed continues, and the result is that of one run. Fails, with the reasons, where not one
+    file can be scored.
     """
     files = list_files(radiographs, output)
     score = _checked(describe(model), score, specificity, dicom)  # before torch, which takes seconds to load
-    from amae.figures.page import Reading, write_page
-    from amae.figures.prediction import draw_sheet
-    from amae.predict.domain import drift_warnings
+    from amae.predict.kept import hold, remove_strays
     from amae.predict.model import load_model
-    from amae.predict.score import SCORES, operating_point_of, why_no_call
     from amae.runtime.device import choose_device
-    from amae.runtime.files import write_csv
 
-    trained = load_model(model, choose_device(device, gpus, jobs_per_card))
-    point = operating_point_of(trained, score, specificity)
-    table = _predict_into(_Job(trained, files, output, score, specificity, dicom, workers))
+    trained = load_model(model, chosen := choose_device(device, gpus, jobs_per_card))
+    what = {"model": sha256(model), "score": score, "specificity": specificity, "dicom": dicom}
+    what |= {"device": chosen.type, "code": fingerprint(__name__), **versions()}
+    with hold(output, what) as again:
+        job = _Job(trained, files, output, score, specificity, dicom, workers)
+        kept = _predict_into(job)
+        if again:
+            remove_strays(output, kept)
+        _summarise(job, kept)
+
+
+def _summarise(job: "_Job", kept: "Kept") -> None:
+    """Table, contact sheet and page from the rows of all files."""
+    from amae.figures.page import Reading, write_page
+    from amae.figures.prediction import SHOWN, draw_sheet
+    from amae.predict.domain import drift_warnings
+    from amae.predict.score import operating_point_of, why_no_call
+
+    table = _write_table(job, kept)
     scored = table["reason"] == ""
-    percentiles = [f"{name}_percentile" for name in SCORES]
-    pictures = ["map", "overlay", "reading", *["dicom"] * dicom]
-    columns = ["file", *SCORES, *percentiles, "call", "flag", "reason", *pictures]
-    write_csv(table.reindex(columns=columns), output / "predictions.csv")
     if not scored.any():
+        for name in ("contact_sheet.png", "summary.html"):  # of a run before
+            (job.output / name).unlink(missing_ok=True)
         raise InputError(_none_scored(table))
+    trained, score, output = job.model, job.score, job.output
     like = ("the normal images of the site", "site") if trained.group("site") else ("the training images", "training")
     warnings = drift_warnings(table[scored], trained.group(like[1]), like[0])
     warnings = [f"Unlike {like[0]} as a whole: {warning}." for warning in warnings]
+    point = operating_point_of(trained, score, job.specificity)
     if not point:
-        warnings.append(f"No image is called: {why_no_call(trained, score, specificity)}.")
-    notes = _notes(table, trained.about, score, specificity, point)
+        warnings.append(f"No image is called: {why_no_call(trained, score, job.specificity)}.")
+    notes = _notes(table, trained.about, score, job.specificity, point)
     ranked = table.sort_values([score, "file"], ascending=[False, True])
-    draw_sheet(ranked[ranked["reason"] == ""], score, output, output / "contact_sheet.png")
+    highest, shown = ranked.index[ranked["reason"] == ""][:SHOWN], _shown_on_page(ranked)
+    rows = _rows(kept, {*highest, *shown})
+    draw_sheet(rows.loc[highest], score, output, output / "contact_sheet.png", int(scored.sum()))
     reference = trained.group("calibration").get(score)
-    write_page(ranked, score, Reading(notes, warnings, trained.about["map_limit"], reference, point), output)
+    about = Reading(notes, warnings, trained.about["map_limit"], reference, point)
+    write_page(rows.loc[shown], score, about, output)
     for line in (notes[0], *(f"warning: {warning}" for warning in warnings)):
         print(line, file=sys.stderr)
+
+
+def _write_table(job: "_Job", kept: "Kept") -> pd.DataFrame:
+    """Write predictions.csv a part at a time; the columns that the summary needs of every file."""
+    from amae.predict.domain import MEASURES
+    from amae.predict.score import SCORES
+
+    percentiles = [f"{name}_percentile" for name in SCORES]
+    pictures = ["map", "overlay", "reading", *["dicom"] * job.dicom]
+    columns = ["file", *SCORES, *percentiles, "call", "flag", "reason", *pictures]
+    light = []
+    with atomic(job.output / "predictions.csv") as temporary, temporary.open("w", newline="") as file:
+        for table in kept.tables():
+            table.reindex(columns=columns).to_csv(file, index=False, header=not light)
+            light.append(table[["file", "reason", "flag", job.score, *MEASURES]])
+    return pd.concat(light)
+
+
+def _shown_on_page(ranked: pd.DataFrame) -> pd.Index:
+    """The rows of the page, in their order: the first called or not, the first flagged, the first not scored."""
+    from amae.figures.page import LISTED
+
+    flagged, scored = ranked["flag"] != "", ranked["reason"] == ""
+    parts = (scored & ~flagged, scored & flagged, ~scored)
+    return ranked.index[np.concatenate([np.flatnonzero(part)[:LISTED] for part in parts])]
+
+
+def _rows(kept: "Kept", places: set[int]) -> pd.DataFrame:
+    """All columns of some files."""
+    return pd.concat(table[table.index.isin(places)] for table in kept.tables())
 
 
 def _checked(about: dict[str, Any], score: str, specificity: float, dicom: bool) -> str:
@@ -97,7 +149,7 @@ def _none_scored(table: pd.DataFrame) -> str:
 @dataclass(frozen=True)
 class _Job:
     model: "Model"
-    files: dict[str, Path]
+    files: dict[str, str]
     output: Path
     score: str
     specificity: float
@@ -105,31 +157,41 @@ class _Job:
     workers: int
 
 
-def _predict_into(job: _Job) -> pd.DataFrame:
-    """Score files, and write the pictures of each batch as it is done."""
+def _predict_into(job: _Job) -> "Kept":
+    """Score the files that have no row yet, and write the pictures of each batch, then its rows, as it is done."""
     from amae.figures.prediction import heat_map, overlay, reading, write_picture
+    from amae.predict.kept import Kept
     from amae.predict.score import score_files
 
-    names, limit = list(job.files), job.model.about["map_limit"]
-    tables = []
+    names, paths, limit = list(job.files), list(job.files.values()), job.model.about["map_limit"]
+    kept = Kept(job.output, names, paths)
+    missing = kept.missing
+    if kept.gone:
+        print(f"{kept.gone} files that were scored before are no longer given: left out", file=sys.stderr)
+    if done := len(names) - len(missing):
+        print(f"continuing: {done} of {len(names)} files are scored already", file=sys.stderr)
+    progress = Progress("predict", len(names), "files", done)
     for table, images, maps in score_files(
-        job.model, list(job.files.values()), job.score, job.specificity, job.workers
+        job.model, [paths[place] for place in missing], job.score, job.specificity, job.workers
     ):
+        table.index = missing[table.index]
         table["file"] = [names[place] for place in table.index]
-        kept = table["reason"] == ""
+        scored = table["reason"] == ""
         for column, suffix in (("map", ".png"), ("overlay", ".png"), ("reading", ".webp")):
             folder = column if column == "reading" else f"{column}s"
             pictures = [f"{folder}/{_picture_name(name, suffix)}" for name in table["file"]]
-            table[column] = pd.Series(pictures, table.index).where(kept, "")
-        for row, image, difference in zip(table[kept].itertuples(), images, maps, strict=True):
+            table[column] = pd.Series(pictures, table.index).where(scored, "")
+        for row, image, difference in zip(table[scored].itertuples(), images, maps, strict=True):
             write_picture(heat_map(difference, limit), job.output / row.map)
             write_picture(overlay(image, difference, limit), job.output / row.overlay)
             write_picture(reading(row.radiograph, difference, limit, row.geometry), job.output / row.reading)
         if job.dicom:
             _write_captures(table, maps, job)
-        tables.append(table.drop(columns=["geometry", "radiograph"], errors="ignore"))
-        print(f"predict: {table.index[-1] + 1}/{len(names)} files", file=sys.stderr, flush=True)
-    return pd.concat(tables)
+        kept.add(table.drop(columns=["geometry", "radiograph"], errors="ignore"))
+        done += len(table)
+        progress.reached(done)
+    kept.merge()
+    return kept
 
 
 def _write_captures(table: pd.DataFrame, maps: np.ndarray, job: _Job) -> None:
@@ -143,7 +205,7 @@ def _write_captures(table: pd.DataFrame, maps: np.ndarray, job: _Job) -> None:
     made_by = "".join(about["files"].values())
     kept = table[table["reason"] == ""]
     for place, name, geometry, difference in zip(kept.index, kept["file"], kept["geometry"], maps, strict=True):
-        source = job.files[name]
+        source = Path(job.files[name])
         if not is_dicom(source):
             continue
         written = f"dicom/{_picture_name(name, '.dcm')}"
@@ -168,7 +230,7 @@ def _notes(
     table: pd.DataFrame, about: dict[str, Any], score: str, specificity: float, point: "OperatingPoint | None"
 ) -> list[str]:
     """Sentences that a reader of the page needs."""
-    from amae.figures.page import pictured
+    from amae.figures.page import listed, pictured
     from amae.method.scores import DESCRIPTIONS
     from amae.predict.calibration import CONFIDENCE
 
@@ -194,7 +256,7 @@ def _notes(
         lines += ["No image is called: see the warnings, or the model has no normal images held out for calibration."]
     return [
         *lines,
-        *filter(None, [noise_of(about), pictured(scored)]),
+        *filter(None, [noise_of(about), pictured(scored), listed(len(table))]),
         "Flagged images, at the end, may not be frontal chest radiographs, or their grey levels may be wrong: they "
         "keep their scores, and are not called.",
         "Research software, not a medical device.",

@@ -21,6 +21,7 @@ from amae.data.packed import MASK_SIZE, Geometry
 from amae.runtime.errors import InputError
 from amae.runtime.files import atomic, seal, sha256, write_csv
 from amae.runtime.fingerprint import fingerprint
+from amae.runtime.progress import Progress
 
 PART = 64  # files whose results a kill may cost
 REJECTED_COLUMNS = ["image_id", "path", "reason"]
@@ -62,12 +63,15 @@ def convert(
     made = _valid([path for path in parts if path.exists()], how, workers)
     missing = [(path, files[start : start + PART]) for path, start in parts.items() if path not in made]
     rejected = sum(len(json.loads(text.item())) for text in _read(made, "rejected"))
+    done = len(files) - sum(len(part) for _, part in missing)
     if made:
-        print(f"continuing after {len(files) - sum(len(part) for _, part in missing)} images", file=sys.stderr)
+        print(f"continuing after {done} images", file=sys.stderr)
+    progress = Progress("convert", len(files), "images", done)
     results = in_order(read_image, ((file, *how) for _, part in missing for _, file in part), workers)
     for path, part in missing:
         rejected += _write_part(path, part, islice(results, len(part)), size)
-        _report_progress(parts[path], len(part), len(files), rejected)
+        done += len(part)
+        progress.reached(done, f", {rejected} rejected")
     _check_rejected(list(parts), rejected_path, allowed_failures)
     _write_notes(list(parts), Path(rejected_path).with_name("notes.csv"))
     pictures = dict(row for text in _read(parts, "pictures") for row in json.loads(text.item()))
@@ -114,6 +118,7 @@ def _write_part(path: Path, files: list[tuple[str, str]], results: Iterable[tupl
             images=np.array(images, np.uint8).reshape(-1, size, size),
             lung_images=np.array(lung_images, np.uint8).reshape(-1, MASK_SIZE, MASK_SIZE),
             index=pd.DataFrame(index, columns=INDEX_COLUMNS).to_csv(index=False, header=False),
+            count=len(images),  # without reading them
             rejected=json.dumps(rejected),
             notes=json.dumps(notes),
             pictures=json.dumps(pictures),
@@ -166,7 +171,7 @@ def _join(parts: list[Path], images_path: str | Path, lung_images_path: str | Pa
 
 def _join_array(parts: list[Path], name: str, path: Path) -> None:
     """Write one array of the parts, sealed."""
-    kept = sum(len(images) for images in _read(parts, name))
+    kept = sum(int(count) for count in _read(parts, "count"))
     with path.open("wb") as file:
         for images in _read(parts, name):
             if not file.tell():
@@ -174,12 +179,6 @@ def _join_array(parts: list[Path], name: str, path: Path) -> None:
                 np.lib.format.write_array_header_1_0(file, header)
             file.write(images.tobytes())
     seal(path)
-
-
-def _report_progress(start: int, files: int, total: int, rejected: int) -> None:
-    """A line to stderr at about every tenth of the way."""
-    if (start + files) * 10 // total != start * 10 // total:
-        print(f"convert: {start + files}/{total} images, {rejected} rejected", file=sys.stderr, flush=True)
 
 
 def _write_notes(parts: list[Path], path: Path) -> None:
@@ -193,7 +192,7 @@ def _write_notes(parts: list[Path], path: Path) -> None:
 
 def _check_rejected(parts: list[Path], rejected_path: str | Path, allowed: int) -> None:
     """Write the table of rejected files; raise InputError for more than are allowed, or where no image is left."""
-    kept = sum(len(images) for images in _read(parts, "images"))
+    kept = sum(int(count) for count in _read(parts, "count"))
     rejected = [row for text in _read(parts, "rejected") for row in json.loads(text.item())]
     write_csv(pd.DataFrame(rejected, columns=REJECTED_COLUMNS), rejected_path)
     if len(rejected) <= allowed and kept:

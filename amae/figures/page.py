@@ -22,6 +22,7 @@ from amae.figures.style import SCORES
 from amae.predict.calibration import OperatingPoint
 from amae.runtime.files import atomic
 
+LISTED = 10_000  # images of each part of the page, some 1.5 KB each
 PICTURED = 1000  # images with a picture on the page, some 50 KB each
 BINS = 24  # of the histogram of normal images
 WIDTH, HEIGHT, FLOOR = 200, 90, 70  # of that histogram, in its own units; FLOOR: where its bars stand
@@ -138,6 +139,16 @@ def pictured(scored: int) -> str:
     if scored <= PICTURED:
         return ""
     return f"Pictures of the first {PICTURED} of {scored} images; those of all are in the folder reading."
+
+
+def listed(files: int) -> str:
+    """The files that the page lists, as a sentence; "" for all of them."""
+    if files <= LISTED:
+        return ""
+    return (
+        f"This page lists up to {LISTED} images called or not, flagged ones and unreadable files each, the highest "
+        f"scores first; predictions.csv lists all {files}."
+    )
 
 
 def write_page(table: pd.DataFrame, score: str, about: Reading, folder: Path) -> None:

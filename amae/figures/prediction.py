@@ -71,17 +71,17 @@ def read_pictures(paths: Sequence[Path]) -> np.ndarray:
     return np.stack([np.asarray(Image.open(path)) for path in paths])
 
 
-def draw_sheet(table: pd.DataFrame, score: str, folder: Path, path: Path) -> None:
+def draw_sheet(table: pd.DataFrame, score: str, folder: Path, path: Path, scored: int) -> None:
     """Contact sheet of overlays in the order of the table: orange border abnormal, blue not called, none normal.
 
-    Its heading states it where there are more images than it shows.
+    Its heading states it where there are more images than it shows; `scored`: images of which the table has the first.
     """
     shown = table.head(SHOWN)
     names = telling_apart(shown["file"].tolist())
     titles = [f"{value:.3g} {name}" for value, name in zip(shown[score], names, strict=True)]
     borders = [BORDERS[call] for call in shown["call"]]
     pictures = read_pictures([folder / name for name in shown["overlay"]])
-    contact_sheet(pictures, titles, path, borders=borders, heading=shown_of(len(table)))
+    contact_sheet(pictures, titles, path, borders=borders, heading=shown_of(scored))
 
 
 def shown_of(scored: int) -> str:

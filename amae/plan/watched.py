@@ -8,7 +8,7 @@ from typing import Any
 
 from amae.plan.paths import is_made, results_of
 from amae.runtime.errors import InputError
-from amae.runtime.files import sha256
+from amae.runtime.files import sha256, size_and_time
 
 _sha256 = cache(sha256)  # a file is read once in a run
 
@@ -39,14 +39,8 @@ def files_to_predict(config: dict[str, Any]) -> list[Path]:
 def listing_of(config: dict[str, Any]) -> str:
     """Hash of path, size and time of each file that `amae predict` finds in the configured folder."""
     folder = folder_to_predict(config)
-    lines = [f"{path.relative_to(folder)} {_size_and_time(path)}" for path in files_to_predict(config)]
+    lines = [
+        f"{path.relative_to(folder)} {' '.join(map(str, size_and_time(path) or []))}"  # a link to nothing is reported
+        for path in files_to_predict(config)
+    ]
     return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _size_and_time(path: Path) -> str:
-    """Size in bytes and time in ns of a file; "" for a link that leads nowhere, which the command reports."""
-    try:
-        about = path.stat()
-    except OSError:
-        return ""
-    return f"{about.st_size} {about.st_mtime_ns}"

@@ -27,6 +27,9 @@ REQUIRED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID")
 TIMES = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}
 COPIED = (*REQUIRED, *TIMES, "PatientID", "PatientName", "PatientSex", "AccessionNumber", "StudyID")
 COPIED += ("ReferringPhysicianName", "PatientOrientation", "SpecificCharacterSet")
+TIMES_OF_WRITING = ("InstanceCreationDate", "InstanceCreationTime", "DateOfSecondaryCapture", "TimeOfSecondaryCapture")
+TIMES_OF_WRITING += ("ContentDate", "ContentTime", "SeriesDate", "SeriesTime", "ContributionDateTime")
+# all optional (PS3.3 A.8.1, C.12.1)
 DESCRIPTION = "AMAE anomaly map, research only, not for diagnosis"
 
 
@@ -93,6 +96,10 @@ def write_capture(source: Path, picture: np.ndarray, made_by: str, path: Path) -
         if len(orientation) != 2:
             capture.PatientOrientation = None  # not known, and not to be made up
         capture.DerivationDescription, capture.BurnedInAnnotation = DESCRIPTION, "NO"
+        for dataset in (capture, *capture.get("ContributingEquipmentSequence", [])):
+            for name in TIMES_OF_WRITING:  # the UIDs are those of every run, so the bytes must be
+                if name in dataset:
+                    delattr(dataset, name)
         capture.SourceImageSequence = [_reference(reference)]
         with atomic(path) as temporary:
             capture.save_as(temporary, enforce_file_format=True)

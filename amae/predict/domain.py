@@ -21,9 +21,9 @@ MASKS = {"empty": "no lungs found", "implausible": "implausible lungs"}
 
 
 def distances(features: np.ndarray, mean: np.ndarray, precision: np.ndarray) -> np.ndarray:
-    """Mahalanobis distances `(N,)` of features `(N, D)`."""
-    offset = np.asarray(features, np.float64) - mean
-    return np.sqrt(np.maximum(((offset @ precision) * offset).sum(1), 0))
+    """Mahalanobis distances `(N,)` of features `(N, D)`; one by one, so that none depends on the others."""
+    offsets = np.asarray(features, np.float64) - mean
+    return np.sqrt([max((offset @ precision) @ offset, 0) for offset in offsets])
 
 
 def held_out_distances(features: np.ndarray, groups: Sequence[str]) -> np.ndarray:

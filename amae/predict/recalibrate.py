@@ -19,7 +19,7 @@ from amae.runtime.files import line_numbers, read_csv, require_columns
 from amae.runtime.provenance import versions
 
 
-def normal_files(given: Path, output: Path) -> tuple[dict[str, Path], dict[str, str]]:
+def normal_files(given: Path, output: Path) -> tuple[dict[str, str], dict[str, str]]:
     """Files of normal images by name, and the rows of a table that are left out by name, each with the reason.
 
     `given`: a folder, or a table (CSV) with a column path, from the table's folder, and optionally label (normal,
@@ -43,7 +43,7 @@ def normal_files(given: Path, output: Path) -> tuple[dict[str, Path], dict[str, 
         if label.lower() not in TABLE_LABELS:
             raise InputError(f"{given}: row {line}: label is {label!r}; expected normal, abnormal, 0, 1 or empty")
         if (known := TABLE_LABELS[label.lower()]) == "normal":
-            files[name] = given.parent / name
+            files[name] = str(given.parent / name)
         else:
             left_out[name] = f"labelled {known}" if known else "without label"
     if not files:
@@ -51,7 +51,7 @@ def normal_files(given: Path, output: Path) -> tuple[dict[str, Path], dict[str, 
     return files, left_out
 
 
-def measure(model: Model, files: dict[str, Path], workers: int = 1) -> Iterator[pd.DataFrame]:
+def measure(model: Model, files: dict[str, str], workers: int = 1) -> Iterator[pd.DataFrame]:
     """Scores and measures of files, a batch at a time, as `score_files` has them.
 
     A column `left_out` has the reason where an image cannot stand for a site's normal ones; "" for the others.

@@ -33,6 +33,8 @@ from amae.runtime.errors import InputError
 from amae.settings import ReconstructionSettings
 
 BATCH = 32
+GROUP = 8  # images in a pass of the networks on a CPU, filled up where there are fewer: a product of another size has
+# other last digits, and what a file scores may not depend on what is scored with it
 SCORES = list(DESCRIPTIONS)
 MOST_ROUNDS = 4  # of complementary masks
 QUIET = 0.25  # greatest noise of the masks, as a share of the spread of normal images
@@ -46,6 +48,18 @@ def score_images(model: Model, images: np.ndarray, draw: int = 0) -> tuple[pd.Da
     Returns one column for each score (higher is more abnormal), the features `(N, D)`, and the maps of `evidence_map`,
     `(N, H, W)` float32. All depend on the image's pixels alone, which seed its masks; another `draw` gives other masks.
     """
+    group = GROUP if model.device.type == "cpu" else BATCH
+    parts = [_score_group(model, images[start : start + group], group, draw) for start in range(0, len(images), group)]
+    scores, features, maps = zip(*parts, strict=True)
+    return pd.concat(scores, ignore_index=True), np.concatenate(features), np.concatenate(maps)
+
+
+def _score_group(
+    model: Model, images: np.ndarray, group: int, draw: int
+) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
+    """The same for 1 to `group` images, in a pass of `group`."""
+    given = len(images)
+    images = np.concatenate([images, np.repeat(images[-1:], group - given, axis=0)])
     batch = torch.from_numpy(images).to(model.device)
     features = frozen_features(model.encoder, batch)
     p_abnormal = model.head(features).softmax(1)[:, 1]
@@ -58,7 +72,7 @@ def score_images(model: Model, images: np.ndarray, draw: int = 0) -> tuple[pd.Da
     scores.insert(0, "stage1", p_abnormal.cpu().numpy())
     scores.insert(0, "detector", logits.mean((1, 2)).double().cpu().numpy().round(5))  # the same in every batch
     maps = evidence_map(images, mu_a.numpy(), mu_b.numpy(), architecture.patch_size)
-    return scores, features.cpu().numpy(), maps
+    return scores[:given], features[:given].cpu().numpy(), maps[:given]
 
 
 def quiet(model: Model, images: np.ndarray) -> tuple[ReconstructionSettings, float]:

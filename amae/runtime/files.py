@@ -47,6 +47,15 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f".{path.stem}.tmp{path.suffix}")
 
 
+def size_and_time(path: str | Path) -> tuple[int, int] | None:
+    """Size in bytes and time of the last change in ns of a file; None for a link that leads nowhere."""
+    try:
+        about = os.stat(path)
+    except OSError:
+        return None
+    return about.st_size, about.st_mtime_ns
+
+
 def sha256(path: str | Path) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     return _read_through(path)[0]
