@@ -1,6 +1,6 @@
 """The trained model as one file, and new radiographs scored with it."""
 
-from amae.plan import datasets, watched
+from amae.plan import datasets, paths, watched
 
 FOLDER = plan(watched.folder_to_predict)
 
