@@ -95,7 +95,8 @@ def test_the_example_of_the_page_trains_and_scores_from_the_command_line(few, tm
 
 def test_an_installed_method_has_settings_schema_and_help_as_ours(package):
     package()
-    assert list(methods.all_methods()) == [*methods.METHODS, "mean_image"] == list(compared.all_methods())
+    ours = [*methods.METHODS, *methods.of_anomalib(), "mean_image"]
+    assert list(methods.all_methods()) == ours == list(compared.all_methods())
     comparators = schema(methods.all_methods())["properties"]["presets"]["additionalProperties"]["properties"]
     size = comparators["comparators"]["properties"]["mean_image"]["properties"]["image_size"]
     assert size["minimum"] == 1 and size["description"] == "side of the images in pixels"

@@ -12,7 +12,7 @@ import torch
 
 from amae.commands import parameters as p
 from amae.comparators.interface import TestData, TrainingData, check_fitted, check_scores
-from amae.comparators.methods import Method, all_methods, code_of, column, method_of
+from amae.comparators.methods import Method, all_methods, code_of, column, method_of, section
 from amae.comparators.state import load_state, save_state
 from amae.data.packed import load_lung_masks, load_splits
 from amae.data.splits import patients_of
@@ -145,8 +145,8 @@ def _command(name: str) -> Callable[..., None]:
     sections = _sections(name)
 
     def command(**options: Any) -> None:
-        given = {section: options.pop(section, of()) for section, of in sections.items()}
-        compare(name, given[name] if name in given else method.settings(**given), **options)
+        given = {key: options.pop(key, of()) for key, of in sections.items()}
+        compare(name, given[section(name)] if section(name) in given else method.settings(**given), **options)
 
     own = inspect.signature(compare).parameters
     shared = [each for key, each in own.items() if key not in ("method", "settings")]
@@ -164,7 +164,7 @@ def _sections(name: str) -> dict[str, type]:
     """The settings of a method by section of the command line: its own, or those that it shares with AMAE."""
     fields = dataclasses.fields(method_of(name).settings)
     shared = {field.name: field.type for field in fields if dataclasses.is_dataclass(field.type)}
-    return shared or ({name: method_of(name).settings} if fields else {})
+    return shared or ({section(name): method_of(name).settings} if fields else {})
 
 
 SUBCOMMANDS = {name: _command(name) for name in all_methods()}

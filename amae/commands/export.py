@@ -25,7 +25,7 @@ from amae.method.stage1 import frozen_features, load_head
 from amae.predict.card import read_card
 from amae.predict.domain import MASKS, held_out_distances
 from amae.predict.model import Model, save_model
-from amae.predict.score import BATCH, mask_noise, quiet, score_images
+from amae.predict.score import BATCH, mask_noise, quiet, score_images, score_packed
 from amae.runtime.device import choose_device
 from amae.runtime.errors import InputError, naming
 from amae.runtime.files import atomic, read_csv, rows_of, sha256, write_csv
@@ -156,7 +156,7 @@ def _describe_training(
     masks, noise = quiet(model, packed[sample["row"].to_numpy()])
     reconstruction = ReconstructionSettings(**model.about["reconstruction"])
     model = dataclasses.replace(model, about=model.about | {"masks_of_new_images": dataclasses.asdict(masks)})
-    _, maps = _score(model, normal.head(LIMIT_IMAGES), packed)
+    _, maps = score_packed(model, packed[normal["row"].head(LIMIT_IMAGES).to_numpy()])
     found = {
         "images": {"calibration": 0} | {split: len(chosen) for split, chosen in parts.items()},
         "mask_shares": {name: float((lungs["flag"] == name).mean()) for name in MASKS},
@@ -175,10 +175,10 @@ def _describe_training(
         )
         found["no_calls"] = dict.fromkeys(MODULE_SCORES, reason)
     if calibration:
-        scores, _ = _score(model, parts["calibration"], packed)
+        scores, _ = score_packed(model, packed[parts["calibration"]["row"].to_numpy()])
         arrays |= {f"calibration.{name}": np.sort(scores[name].to_numpy(np.float64)) for name in scores}
-        chosen = parts["train_unlabeled"]
-        unlabeled, _ = _score(model, chosen[:: -(-len(chosen) // AUCP_IMAGES)], packed)
+        chosen = parts["train_unlabeled"]["row"].to_numpy()
+        unlabeled, _ = score_packed(model, packed[chosen[:: -(-len(chosen) // AUCP_IMAGES)]])
         found["auc_p"] = {name: auc_of_unlabeled(scores[name], unlabeled[name]) for name in scores}
     return found, arrays
 
@@ -189,14 +189,6 @@ def _errors(model: Model, images: np.ndarray, normal: torch.Tensor) -> tuple[flo
     parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
     error = np.concatenate([score_images(model, part)[0]["mask_rec"] for part in parts]).mean()
     return float(error), float((((images - mean) / 255) ** 2).mean())
-
-
-def _score(model: Model, chosen: pd.DataFrame, images: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
-    """Scores and maps of packed images, in batches."""
-    rows = chosen["row"].to_numpy()
-    found = [score_images(model, images[rows[start : start + BATCH]]) for start in range(0, len(rows), BATCH)]
-    scores = pd.concat([scores for scores, *_ in found], ignore_index=True)
-    return scores, np.concatenate([maps for *_, maps in found])
 
 
 def _test_aucs(measured: Path | None) -> dict[str, list[float]]:

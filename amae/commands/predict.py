@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from amae.commands import parameters as p
-from amae.predict.card import calibrated_on, chosen_score, describe, noise_of
+from amae.predict.card import calibrated_on, chosen_score, describe, noise_of, origin
 from amae.predict.files import list_files
 from amae.runtime.errors import InputError
 from amae.runtime.files import atomic, sha256
@@ -236,7 +236,7 @@ def _notes(
 
     scored, flagged = (table["reason"] == "").sum(), (table["flag"] != "").sum()
     found = f"{len(table)} files: {scored} scored ({flagged} of them flagged), {len(table) - scored} not scored."
-    lines = [found, f"Model {about['dataset']}, seed {about['seed']}. Score: {DESCRIPTIONS[score]}; high is abnormal."]
+    lines = [found, f"Model {about['dataset']}, {origin(about)}. Score: {DESCRIPTIONS[score]}; high is abnormal."]
     tested = about["test"].get(score)
     if tested:
         lines.append(

@@ -1,8 +1,10 @@
 """Every comparator: its name in the tables, settings, needs and protocols. Nothing here loads torch.
 
-`METHODS` has those of this project. Another package adds its own by an entry point of the group `amae.comparators`.
+`METHODS` has those of this project. Another package adds its own by an entry point of the group `amae.comparators`; the
+optional extra `anomalib` adds its image models.
 """
 
+import ast
 import dataclasses
 import importlib
 import re
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from amae.method.training import Resume
 
 GROUP = "amae.comparators"  # of entry points
+ANOMALIB = "anomalib:"  # begins the names of anomalib's models
+NEEDS_ANOMALIB = "models of anomalib need the optional extra of that name: `uv sync --extra anomalib`"
 BOTH = {"N": "score", "Y": "score"}
 NEEDS = frozenset({"lungs", "encoder", "autoencoder"})
 
@@ -216,18 +220,41 @@ def _loaded(entry: "EntryPoint", taken: Mapping[str, Method]) -> Method:
     return method
 
 
+@cache
+def of_anomalib() -> dict[str, Method]:
+    """The image models of anomalib, `anomalib:Padim` and so on; none where it is not installed. It is not imported."""
+    if not (folder := _folder_of("anomalib")):
+        return {}
+    tree = ast.parse((folder / "anomalib/models/image/__init__.py").read_text(encoding="utf-8"))
+    names = next(node.value for node in tree.body if isinstance(node, ast.Assign) and node.targets[0].id == "__all__")
+    return {
+        f"{ANOMALIB}{name}": Method(
+            f"{name} (anomalib)",
+            f"{_HERE}.anomalib_model",
+            s.AnomalibSettings,
+            {"N": "score"},
+            taxonomy="anomalib",
+            note=_NOT_PAPER,
+            options={"model": name},
+        )
+        for name in ast.literal_eval(names)
+    }
+
+
 def all_methods() -> dict[str, Method]:
-    """The methods of this project, then the installed ones, by name."""
-    return METHODS | installed()
+    """The methods of this project, then those of anomalib and of other packages, by name."""
+    return METHODS | of_anomalib() | installed()
 
 
 def method_of(name: str) -> Method:
     """The method of a name; InputError that lists all of them for an unknown one."""
     if name in METHODS:
         return METHODS[name]
-    if name not in installed():
-        raise InputError(f"method {name!r}: expected one of {', '.join(all_methods())}")
-    return installed()[name]
+    if name.startswith(ANOMALIB) and not of_anomalib():
+        raise InputError(f"method {name!r}: {NEEDS_ANOMALIB}")
+    if name not in (found := all_methods()):
+        raise InputError(f"method {name!r}: expected one of {', '.join(found)}")
+    return found[name]
 
 
 def code_of(name: str) -> list[str]:
@@ -248,6 +275,11 @@ def _folder_of(module: str) -> Path | None:
     spec = find_spec(module.partition(".")[0])
     places = [*(spec.submodule_search_locations or [spec.origin])] if spec else []
     return Path(places[0]).parent if places and places[0] else None
+
+
+def section(name: str) -> str:
+    """The part of the command line that has a method's settings: its name; for models of anomalib, anomalib."""
+    return name.partition(":")[0]
 
 
 def column(method: str, score: str) -> str:

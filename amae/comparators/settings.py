@@ -166,6 +166,16 @@ class ProbeSettings(Checked):
 
 
 @dataclass(frozen=True)
+class AnomalibSettings(Checked):
+    """A one-class image model of anomalib; all that is not here is as anomalib has it."""
+
+    image_size: int | None = setting(None, "side of the model's input in pixels; null: anomalib's own for the model", 8)
+    epochs: int = setting(100, "passes over T_n; a model that only collects features takes anomalib's own number", 1)
+    batch_size: int = setting(32, "images in a step", 1)
+    pre_trained: bool = setting(True, "start from the weights that anomalib downloads; false: from random ones")
+
+
+@dataclass(frozen=True)
 class NoSettings(Checked):
     """A method in which there is nothing to set."""
 

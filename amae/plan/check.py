@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from amae.comparators.methods import all_methods
+from amae.comparators.methods import ANOMALIB, NEEDS_ANOMALIB, all_methods, of_anomalib
 from amae.plan.compared import SHARED
 from amae.plan.schema import schema
 from amae.plan.variants import resolve
@@ -108,9 +108,9 @@ def _check_experiments(config: dict[str, Any], source: str) -> None:
     for key, names in known.items():
         for name in config["experiments"][key]:
             if name not in names:
-                raise InputError(
-                    f"{source}: key experiments.{key}: found {name!r}, expected some of {', '.join(sorted(names))}"
-                )
+                lacking = name.startswith(ANOMALIB) and not of_anomalib()
+                expected = NEEDS_ANOMALIB if lacking else f"expected some of {', '.join(sorted(names))}"
+                raise InputError(f"{source}: key experiments.{key}: found {name!r}, {expected}")
     for preset, settings in config["presets"].items():
         for name, given in settings.get("comparators", {}).items():
             key = f"presets.{preset}.comparators.{name}"

@@ -88,7 +88,7 @@ def method_settings(config: dict[str, Any], variant: str, method: str) -> str:
     settings = own_settings(config, method)
     if backbone := needed_backbone(config, method):
         settings = dataclasses.replace(settings, backbone=backbone)
-    return options(method, settings)
+    return options(methods.section(method), settings)
 
 
 def method_code(_: dict[str, Any], method: str) -> list[str]:

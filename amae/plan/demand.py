@@ -54,6 +54,7 @@ DEMANDS = {
     "reconstruct_test": Demand(4_000, 250, gflop=36),
     "run_comparator": Demand(4_000, 400),
     "export_model": Demand(4_000, 250, gflop=90),
+    "combine_models": Demand(4_000, 250, gflop=30),
     "predict_radiographs": Demand(4_000, 20, gflop=150, seconds=1.0),
     "evaluate_model": Demand(4_000, 250, gflop=90, seconds=1.0),
     "audit_scores": Demand(2_000, 150, seconds=0.05),
@@ -87,6 +88,7 @@ ON_GPU = (
     "reconstruct_test",
     "run_comparator",
     "export_model",
+    "combine_models",
     "predict_radiographs",
     "evaluate_model",
 )

@@ -26,6 +26,11 @@ def of_replicates(config: dict[str, Any], names: Sequence[str]) -> list[str]:
     return [path for name in names for path in of_every_seed(config, config["dataset"], "", name)]
 
 
+def over_seeds(config: dict[str, Any]) -> list[str]:
+    """The model of all seeds of the main run; none where there is one seed."""
+    return of_dataset(config, ["model.safetensors"] * (len(config["seeds"]) > 1))
+
+
 def everything(config: dict[str, Any]) -> list[str]:
     """Files of the default target."""
     last = OF_STAGE2 if has_stage2(config, config["dataset"]) else WITHOUT_STAGE2

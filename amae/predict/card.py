@@ -2,7 +2,8 @@
 
 The description in the file's header is `about`; `arrays` are its float64 arrays, by group: `features.mean (D,)` and
 `features.precision (D, D)` of the training images; `training.<measure> (N,)`, measures as in amae.predict.domain;
-`calibration.<score> (M,)`, none where no normal images were held out. A recalibrated model has those of a site as
+`calibration.<score> (M,)`, none where no normal images were held out; of a combined model also `scale.<score>`, mean
+and standard deviation of each member, `(members, 2)`. A recalibrated model has those of a site as
 `calibration` and `site.<measure>`, and those of its own run as `original.<score>`.
 """
 
@@ -20,6 +21,7 @@ from amae.runtime.errors import InputError
 from amae.runtime.tensors import read_about, read_arrays
 
 KIND = "amae model"
+COMBINED_FORMAT = 5  # of a file with the models of several seeds
 FORMAT = 4  # of the file; raised when a file of before can no longer be read, or its statistics mean something else
 DAMAGE = (KeyError, TypeError, ValueError, RuntimeError, ZeroDivisionError, AttributeError)
 
@@ -29,10 +31,11 @@ def require_model(about: Mapping[str, Any], path: str | Path) -> None:
     if about.get("kind") != KIND:
         known = "a trained autoencoder" if "architecture" in about else about.get("kind", "something else")
         raise InputError(f"{path}: not a model made by `amae export`, but {known}")
-    if about.get("format") != FORMAT:
+    expected = COMBINED_FORMAT if "members" in about else FORMAT
+    if about.get("format") != expected:
         made = about.get("versions", {}).get("amae", "another version")
         raise InputError(
-            f"{path}: a model of format {about.get('format')}, by amae {made}; this version reads format {FORMAT}; "
+            f"{path}: a model of format {about.get('format')}, by amae {made}; this version reads format {expected}; "
             "export it again"
         )
 
@@ -64,6 +67,12 @@ def group(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
     """The arrays of a group: features, training, calibration, site or original."""
     prefix = f"{name}."
     return {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
+
+
+def origin(about: Mapping[str, Any]) -> str:
+    """The seed of a model, or the seeds of a combined one, in words."""
+    seeds = [str(each["seed"]) for each in about.get("members", [about])]
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
 
 
 def calibrated_on(about: Mapping[str, Any]) -> str:
@@ -99,7 +108,7 @@ def card_of(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
     images, size = about["images"], about["architecture"]["image_size"]
     held_out = about.get("recalibration", {}).get("calibration_before", images["calibration"])
     lines = [
-        f"# AMAE model: {about['dataset']}, seed {about['seed']}",
+        f"# AMAE model: {about['dataset']}, {origin(about)}",
         "",
         "Scores frontal chest radiographs by how abnormal they look (Bozorgtabar, Mahapatra and Thiran, MICCAI 2023).",
         "**Research software, not a medical device.**",
@@ -168,6 +177,7 @@ def _quality(about: Mapping[str, Any]) -> list[str]:
     masks, run = about["masks_of_new_images"]["masks"], about["reconstruction"]
     noise = ", ".join(f"`{name}` {share:.0%}" for name, share in about["mask_noise_of_run"].items())
     return [
+        *_members(about),
         *_table(["score", "AUC on test images, 95 % interval", "AUCp", "AUC implied by it"], rows),
         "",
         "AUC: abnormal against normal test images of the run that made the model. AUCp: images without label",
@@ -178,6 +188,31 @@ def _quality(about: Mapping[str, Any]) -> list[str]:
         f"those of new images: {masks} an image. The noise of these masks is",
         f"{about['mask_noise']:.0%} of the spread of normal images (the worse of `inter` and `error_ratio`). With the",
         f"run's own {run['masks']} {run['mask_scheme']} masks it is: {noise}.",
+    ]
+
+
+def _members(about: Mapping[str, Any]) -> list[str]:
+    """What a combined model is made of, and how good each part was; nothing of any other model."""
+    if "members" not in about:
+        return []
+    members, held_out = about["members"], about["images"]["calibration"]
+    of = "normal images held out for calibration" if held_out else "images of T_n"
+    known = [
+        [f"{each['test'][score][0]:.2f}" if score in each["test"] else "not known" for each in members]
+        for score in DESCRIPTIONS
+    ]
+    return [
+        f"The models of {origin(about)} in one: a score is the mean over them, each less its mean and by its standard",
+        f"deviation on {about['scaled_by']} {of}, and a map the mean of their maps. AUC on test images of each:",
+        "",
+        *_table(
+            ["score", *(f"seed {each['seed']}" for each in members)],
+            [(f"`{score}`", *row) for score, row in zip(DESCRIPTIONS, known, strict=True)],
+        ),
+        "",
+        "Of the combined model; AUCp and the AUC implied by it are the means of those of the single models, and the",
+        "noise of the masks is that of the noisiest one:",
+        "",
     ]
 
 

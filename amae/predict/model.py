@@ -1,10 +1,11 @@
 """A trained model as one file: f_0, stage 1 head, modules A and B, detector, and what scoring needs besides.
 
+A file may contain several models that share f_0 and differ in their seed: see `amae.predict.combine`.
+
 The file is a safetensors file that describes itself. Nothing in it names an image, a patient or a path.
 """
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from amae.mae.weights import filled
 from amae.method.detector import make_network
 from amae.method.scores import DESCRIPTIONS
 from amae.method.stage1 import make_head
-from amae.predict.card import DAMAGE, FORMAT, KIND, card_of, damaged, group, require_model
+from amae.predict.card import COMBINED_FORMAT, DAMAGE, FORMAT, KIND, card_of, damaged, group, require_model
 from amae.predict.domain import MEASURES
 from amae.runtime.errors import InputError
 from amae.settings import ReconstructionSettings
@@ -30,7 +31,8 @@ from amae.settings import ReconstructionSettings
 class Model:
     """A trained model.
 
-    `about`: its description in words and numbers. `arrays`: float64, by group. Both as in amae.predict.card.
+    `about`: its description in words and numbers. `arrays`: float64, by group. Both as in amae.predict.card. `members`:
+    of one that was combined, the models of all seeds; its own networks are the first one's.
     """
 
     about: dict[str, Any]
@@ -40,6 +42,7 @@ class Model:
     module_b: MAE
     detector: tuple[nn.Sequential, ...]
     arrays: dict[str, np.ndarray]
+    members: tuple["Model", ...] = ()
 
     @property
     def settings(self) -> ReconstructionSettings:
@@ -58,14 +61,17 @@ class Model:
 
 def save_model(model: Model, path: str | Path) -> None:
     """Write a model. Equal models give equal bytes. Raises InputError where its networks differ in size."""
-    parts = _parts(model.encoder, model.head, model.module_a, model.module_b, model.detector)
+    parts = {"f0": model.encoder} | _parts(model)
+    for place, member in enumerate(model.members[1:], 1):
+        parts |= {f"{_prefix(place)}{part}": network for part, network in _parts(member).items()}
     architectures = {part.architecture for part in parts.values() if isinstance(part, MAE)}
     if len(architectures) != 1:
         raise InputError("f_0 and the modules A and B are of different sizes or normalisations; they do not belong")
     tensors = {f"{part}.{key}": value for part, net in parts.items() for key, value in net.state_dict().items()}
     tensors |= {name: torch.from_numpy(np.array(array, np.float64)) for name, array in model.arrays.items()}
     architecture = dataclasses.asdict(architectures.pop())
-    write_tensors(tensors, path, {"kind": KIND, "format": FORMAT, "architecture": architecture, **model.about})
+    made = COMBINED_FORMAT if model.members else FORMAT
+    write_tensors(tensors, path, {"kind": KIND, "format": made, "architecture": architecture, **model.about})
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
@@ -73,22 +79,34 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
     about, tensors = read_safetensors(path)
     require_model(about, path)
     try:
-        architecture = Architecture(**about["architecture"])
-        nets = {part: filled(architecture, _of(tensors, part), path) for part in ("f0", "A", "B")}
-        head = make_head(architecture.width)
-        head.load_state_dict(_of(tensors, "head"))
-        detector = tuple(make_network() for _ in range(about["detector"]["folds"]))
-        for fold, network in enumerate(detector):
-            network.load_state_dict(_of(tensors, f"detector{fold}"))
+        encoder = filled(Architecture(**about["architecture"]), _of(tensors, "f0"), path)
         arrays = {key: value.numpy() for key, value in tensors.items() if value.dtype == torch.float64}
-        model = Model(about, nets["f0"], head.eval(), nets["A"], nets["B"], detector, arrays)
+        members = [
+            _with_networks(each, encoder, tensors, path, _prefix(place))
+            for place, each in enumerate(about.get("members", [about]))
+        ]
+        model = dataclasses.replace(members[0], about=about, arrays=arrays)
+        if "members" in about:
+            model = dataclasses.replace(model, members=tuple(members))
         _check_arrays(model)
         card_of(about, arrays)  # needs all there is to know
     except DAMAGE as error:
         raise damaged(path, error) from None
-    for net in (model.encoder, model.head, model.module_a, model.module_b, *model.detector):
+    for net in (encoder, *(net for member in members for net in _parts(member).values())):
         net.to(device).eval()
     return model
+
+
+def _with_networks(about: dict[str, Any], encoder: MAE, tensors: dict[str, Tensor], path: Path, prefix: str) -> Model:
+    """The model whose networks, all but f_0, have this prefix in the file."""
+    architecture = encoder.architecture
+    module_a, module_b = (filled(architecture, _of(tensors, f"{prefix}{part}"), path) for part in "AB")
+    head = make_head(architecture.width)
+    head.load_state_dict(_of(tensors, f"{prefix}head"))
+    detector = tuple(make_network() for _ in range(about["detector"]["folds"]))
+    for fold, network in enumerate(detector):
+        network.load_state_dict(_of(tensors, f"{prefix}detector{fold}"))
+    return Model(about, encoder, head, module_a, module_b, detector, {})
 
 
 def _check_arrays(model: Model) -> None:
@@ -103,13 +121,20 @@ def _check_arrays(model: Model) -> None:
         set(model.group("site")) != set(MEASURES) or set(model.group("original")) not in known
     ):
         raise ValueError("statistics of the recalibration incomplete")
+    scales, shape = model.group("scale"), (len(model.members), 2)
+    if model.members and {name: scale.shape for name, scale in scales.items()} != dict.fromkeys(DESCRIPTIONS, shape):
+        raise ValueError("scales of the members incomplete")
 
 
-def _parts(
-    encoder: MAE, head: nn.Sequential, module_a: MAE, module_b: MAE, detector: Sequence[nn.Sequential]
-) -> dict[str, nn.Module]:
-    folds = {f"detector{fold}": network for fold, network in enumerate(detector)}
-    return {"f0": encoder, "head": head, "A": module_a, "B": module_b, **folds}
+def _parts(model: Model) -> dict[str, nn.Module]:
+    """Networks of a model, all but f_0, by their name in the file."""
+    folds = {f"detector{fold}": network for fold, network in enumerate(model.detector)}
+    return {"head": model.head, "A": model.module_a, "B": model.module_b, **folds}
+
+
+def _prefix(place: int) -> str:
+    """What the names of a member's networks begin with in the file."""
+    return f"member{place}." if place else ""
 
 
 def _of(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,7 +47,11 @@ def score_images(model: Model, images: np.ndarray, draw: int = 0) -> tuple[pd.Da
 
     Returns one column for each score (higher is more abnormal), the features `(N, D)`, and the maps of `evidence_map`,
     `(N, H, W)` float32. All depend on the image's pixels alone, which seed its masks; another `draw` gives other masks.
+    Of a combined model scores and maps are the means over its members.
     """
+    if model.members:
+        scores, features, maps = zip(*(score_images(member, images, draw) for member in model.members), strict=True)
+        return mean_scores(scores, model.group("scale")), features[0], np.mean(maps, 0)
     group = GROUP if model.device.type == "cpu" else BATCH
     parts = [_score_group(model, images[start : start + group], group, draw) for start in range(0, len(images), group)]
     scores, features, maps = zip(*parts, strict=True)
@@ -73,6 +77,32 @@ def _score_group(
     scores.insert(0, "detector", logits.mean((1, 2)).double().cpu().numpy().round(5))  # the same in every batch
     maps = evidence_map(images, mu_a.numpy(), mu_b.numpy(), architecture.patch_size)
     return scores[:given], features[:given].cpu().numpy(), maps[:given]
+
+
+def mean_scores(scores: Sequence[pd.DataFrame], scales: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Mean over models of each score, float64, less the mean of normal images and by their standard deviation.
+
+    `scores`: a table for each of the M models; `scales`: these two by score, `(M, 2)`.
+    """
+    return pd.DataFrame(
+        {
+            name: np.mean(
+                [
+                    (each[name].to_numpy(np.float64) - of[0]) / of[1]
+                    for each, of in zip(scores, scales[name], strict=True)
+                ],
+                0,
+            )
+            for name in scores[0]
+        }
+    )
+
+
+def score_packed(model: Model, images: np.ndarray) -> tuple[pd.DataFrame, np.ndarray]:
+    """Scores and maps of uint8 images `(N, H, W)`, in batches, as `score_images` has them."""
+    found = [score_images(model, images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
+    scores = pd.concat([scores for scores, *_ in found], ignore_index=True)
+    return scores, np.concatenate([maps for *_, maps in found])
 
 
 def quiet(model: Model, images: np.ndarray) -> tuple[ReconstructionSettings, float]:

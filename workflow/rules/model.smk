@@ -1,6 +1,6 @@
 """The trained model as one file, and new radiographs scored with it."""
 
-from amae.plan import datasets, splits, watched
+from amae.plan import datasets, paths, splits, watched
 
 FOLDER = plan(watched.folder_to_predict)
 
@@ -46,6 +46,32 @@ rule export_model:
         " --separation {output.separation:q} {params.ratio} {params.noise} {params.stage1} {params.modules}"
         " --dataset {wildcards.dataset} --conversion {params.conversion} --square {params.square} {params.settings}"
         " --seed {wildcards.seed}"
+        " --device {resources.device} --gpus {resources.gpu} --jobs-per-card {resources.jobs_per_card}"
+        " 2>&1 | tee {log:q}"
+
+
+rule combine_models:
+    """Put the models of all seeds into one file, which gives the mean of their scores and of their maps."""
+    input:
+        **PACKED,
+        models=plan(paths.of_every_seed, "dataset", "variant", file="model.safetensors"),
+    output:
+        model=f"{DATA}/{{variant}}model.safetensors",
+        card=f"{DATA}/{{variant}}model.md",
+    log:
+        log_of("{variant}combine_models", DATA_LOGS),
+    benchmark:
+        benchmark_of("{variant}combine_models", DATA_LOGS)
+    conda:
+        "../../environment.yml"
+    threads: CORES
+    resources:
+        **needs("combine_models"),
+    params:
+        code=code("combine_models"),
+    shell:
+        "amae combine-models --models {input.models:q} --manifest {input.manifest:q} --images {input.images:q}"
+        " --index {input.index:q} --model {output.model:q} --card {output.card:q}"
         " --device {resources.device} --gpus {resources.gpu} --jobs-per-card {resources.jobs_per_card}"
         " 2>&1 | tee {log:q}"
 

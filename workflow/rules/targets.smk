@@ -30,9 +30,10 @@ rule pretrain:
 
 
 rule model:
-    """The trained model as one file."""
+    """The trained model as one file; with several seeds, also one of them all."""
     input:
         plan(targets.of_replicates, names=["model.safetensors"]),
+        plan(targets.over_seeds),
 
 
 rule predictions:
