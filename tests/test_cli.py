@@ -238,7 +238,7 @@ def outputs_of(command):
         "train-stage1": ("head", "history", "record"),
         "score-stage1": ("stage1-scores",),
         "score-probe": ("probe-scores",),
-        "score-detector": ("detector-scores",),
+        "score-detector": ("detector-ranking",),
         "export-pseudo-labels": ("labels",),
         "train-module": ("trained-module", "history", "record"),
         "reconstruct": ("reconstruction-scores", "maps", "record"),
@@ -247,9 +247,10 @@ def outputs_of(command):
         "list-images": ("candidates",),
         "export": ("model", "card", "separation"),
         "plot-scores": ("roc", "precision-recall"),
+        "plot-gallery": ("figure", "pages"),
         "compare": ("state", "history", "record", "scores"),
     }
-    return {f"--{name}" for name in written.get(command, ("table", "figure", "folder"))}
+    return {f"--{name}" for name in written.get(command, ("table", "figure", "folder", "page"))}
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,7 @@ def test_the_detectors_logits_of_the_unlabeled_images_become_probabilities(tmp_p
     score_detector(
         trained_detector=tmp_path / "state.safetensors",
         manifest=tmp_path / "manifest.csv",
-        detector_scores=tmp_path / "scores.csv",
+        detector_ranking=tmp_path / "scores.csv",
     )
     found = pd.read_csv(tmp_path / "scores.csv")
     assert found["image_id"].tolist() == ["a", "c"]

@@ -45,7 +45,7 @@ def dicomweb(
     /,
     *,
     model: p.Model,
-    output: Annotated[Path, p.meaning("folder of the ledger; the same one again goes on with it")],
+    output: p.Output,
     query: Annotated[
         list[str] | None,
         p.meaning("attributes of the studies, as StudyDate=20260101-20260131 ModalitiesInStudy=DX PatientID=7"),

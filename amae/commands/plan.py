@@ -14,7 +14,7 @@ def plan(
     config: Annotated[list[str] | None, p.meaning("settings, as after snakemake --config: preset=paper")] = None,
     configfile: Annotated[list[Path] | None, p.meaning("files of settings, as after snakemake --configfile")] = None,
     cores: Annotated[int, p.whole(1, "cores, as snakemake would get them")] = 1,
-    gpus: Annotated[int, p.whole(0, "GPUs; 0: all hours are those of the CPU")] = 1,
+    gpus: p.Gpus = 1,
 ) -> None:
     """Print what a run of the workflow would take: jobs, hours, gigabytes, downloads, files to get by hand.
 

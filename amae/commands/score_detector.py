@@ -12,7 +12,7 @@ def score_detector(
     *,
     trained_detector: p.TrainedDetector,
     manifest: p.Manifest,
-    detector_scores: p.file("the detector's probabilities of T_u, to write (.csv)"),
+    detector_ranking: p.file("the detector's probabilities of T_u, to write (.csv)"),
 ) -> None:
     """Write the detector's probabilities of T_u, each of a network that never saw the image's patient.
 
@@ -24,4 +24,4 @@ def score_detector(
     found = torch.sigmoid(state["unlabeled"]).numpy()
     if len(found) != len(table):
         raise InputError(f"{trained_detector}: found logits of {len(found)} images of T_u, expected {len(table)}")
-    write_csv(table.assign(p_normal=1 - found, p_abnormal=found), detector_scores)
+    write_csv(table.assign(p_normal=1 - found, p_abnormal=found), detector_ranking)

@@ -17,7 +17,7 @@ COLUMNS = [f"{metric}_{part}" for metric in ("auc", "ap") for part in ("mean", "
 def write_overview(
     *,
     summary: p.file("metrics over seeds (.csv)"),
-    records: Annotated[list[Path], p.meaning("records of the trainings (.json)")],
+    training_records: Annotated[list[Path], p.meaning("records of the trainings (.json)")],
     dataset: p.DatasetName,
     settings: Annotated[str, p.meaning("settings to name: a JSON object of texts")],
     page: p.Page,
@@ -26,7 +26,7 @@ def write_overview(
     table = read_csv(summary, ["score", "group", "normal", "abnormal", *COLUMNS])
     if table[table["group"] == "all"].empty:
         raise InputError(f"{summary}: found no row of group all, expected one for each score")
-    made = [read_record(path) for path in records]
+    made = [read_record(path) for path in training_records]
     commits = sorted({_commit(record.get("code")) for record in made})
     about = json.loads(settings) | {
         "trained by": "; ".join(commits),

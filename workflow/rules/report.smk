@@ -22,7 +22,7 @@ rule write_overview:
         settings=plan(captions.settings_shown, "dataset"),
         code=code("write_overview"),
     shell:
-        "amae write-overview --summary {input.summary:q} --records {input.records:q} --dataset {wildcards.dataset:q}"
+        "amae write-overview --summary {input.summary:q} --training-records {input.records:q} --dataset {wildcards.dataset:q}"
         " --settings {params.settings:q} --page {output.page:q} 2>&1 | tee {log:q}"
 
 
@@ -46,4 +46,4 @@ rule show_table:
         caveats=plan(captions.caption_of, "dataset"),
         code=code("show_table"),
     shell:
-        "amae show-table --table {input.table:q} --page {output.page:q} 2>&1 | tee {log:q}"
+        "amae show-table --shown {input.table:q} --page {output.page:q} 2>&1 | tee {log:q}"

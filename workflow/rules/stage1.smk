@@ -104,7 +104,7 @@ rule score_detector:
         code=code("score_detector"),
     shell:
         "amae score-detector --trained-detector {input.state:q} --manifest {input.manifest:q}"
-        " --detector-scores {output.scores:q} 2>&1 | tee {log:q}"
+        " --detector-ranking {output.scores:q} 2>&1 | tee {log:q}"
 
 
 rule export_pseudo_labels:
