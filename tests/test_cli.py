@@ -217,6 +217,8 @@ def test_every_input_of_every_command_may_be_missing_or_something_else(project, 
         inputs = [i for i in files if command[i - 1] not in outputs_of(command[0])]
         for place in inputs:
             for name in wrong:
+                if (command[0], name) == ("show-table", "table.csv"):
+                    continue  # any table can be shown
                 words = list(command)
                 words[place] = str(tmp_path / name)
                 for other in files:
