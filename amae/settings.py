@@ -230,7 +230,7 @@ class FineTunedSettings(_Trained):
     folds: int = setting(3, "folds of patients, and networks", 2)
     rounds: int = setting(2, "trainings, as those of the section detector", 1)
     epochs: int = setting(20, "passes over a network's images", 1)
-    warmup_epochs: int = setting(2, "epochs of linear warm-up", 0)
+    warmup_epochs: int = setting(1, "epochs of linear warm-up", 0)
     batch_size: int = setting(32, "images in a step", 2)
     lr: float = setting(1e-3, "learning rate of the head", 0)
     layer_decay: float = setting(0.75, "factor of the learning rate from a block to the one below it", 0, 1)

@@ -342,6 +342,7 @@ def test_pictures_show_every_scored_image(exported, predicted):
             with Image.open(output / name) as picture:
                 assert (picture.size, picture.mode, picture.info) == ((size, size), "RGB", {})
     written = {path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()}
+    written = {name for name in written if not name.startswith((".amae/", "records/"))}
     for name in table["reading"]:
         with Image.open(output / name) as picture:
             assert (picture.format, picture.mode, dict(picture.getexif())) == ("WEBP", "RGB", {})

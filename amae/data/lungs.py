@@ -124,14 +124,14 @@ def _write_masks(
     progress = Progress("lung masks", count, "images", len(coverage))
     segment = partial(_segment_chunk, str(lung_images_path))
     starts = range(len(coverage), count, CHUNK)
-    with closing(in_processes(segment, starts, workers)) as results, unfinished.open("ab") as file:
-        for part, part_coverage, part_flags in results:
-            file.write(part.tobytes())
-            file.flush()  # a full disk shows at the first mask that does not fit
-            coverage += part_coverage
-            flags += part_flags
-            progress.reached(len(coverage))
     with atomic(lungs_path) as temporary:
+        with closing(in_processes(segment, starts, workers)) as results, unfinished.open("ab") as file:
+            for part, part_coverage, part_flags in results:
+                file.write(part.tobytes())
+                file.flush()  # a full disk shows at the first mask that does not fit
+                coverage += part_coverage
+                flags += part_flags
+                progress.reached(len(coverage))
         with temporary.open("wb") as file, unfinished.open("rb") as masks:
             header = {"descr": "|u1", "fortran_order": False, "shape": (count, SIZE, SIZE // 8)}
             np.lib.format.write_array_header_1_0(file, header)

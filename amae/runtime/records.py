@@ -129,13 +129,23 @@ def _circumstances(read: Mapping[str, Path]) -> dict[str, Any]:
 
 
 def _list_radiographs(paths: list[Path], listed: Path) -> None:
-    """Write the SHA-256 of files, and of all files in folders, as sha256sum does; missing ones are left out."""
+    """Write the SHA-256 of files, and of all files in folders, as sha256sum does; unreadable ones are left out."""
     files = [path for each in paths for path in (sorted(each.rglob("*")) if each.is_dir() else [each])]
     files = [path for path in files if path.is_file()]
     with ThreadPoolExecutor(4) as pool, atomic(listed) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for path, digest in zip(files, pool.map(sha256, files), strict=True):
+        for path, digest in zip(files, pool.map(_digest, files), strict=True):
+            if not digest:
+                continue
             name = str(path).replace("\\", "\\\\").replace("\n", "\\n")
             file.write(f"{ESCAPED if name != str(path) else ''}{digest}  {name}\n")
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file; "" for one that cannot be read."""
+    try:
+        return sha256(path)
+    except OSError:
+        return ""
 
 
 def _paths(value: Any) -> Iterator[Path]:
