@@ -133,3 +133,11 @@ def test_one_model_or_other_images_are_refused(run, capsys):
     assert "the only model; expected two or more" in capsys.readouterr().err
     assert combine(folder, paths, index=folder / "manifest.csv") == 2
     assert "manifest.csv: not the file from which" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("run", ["train_normal"], indirect=True)
+def test_its_detectors_are_not_exported_as_one(run, capsys):
+    folder, paths, *_ = run
+    assert combine(folder, paths) == 0
+    assert main(["export-onnx", str(folder / "both.safetensors"), "--network", str(folder / "x.onnx")]) == 2
+    assert "a combined model (seeds 0, 1); expected one of a single seed" in capsys.readouterr().err

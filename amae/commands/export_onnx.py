@@ -2,7 +2,7 @@
 
 from amae.commands import parameters as p
 from amae.predict.calibration import SPECIFICITY
-from amae.predict.card import describe
+from amae.predict.card import describe, origin
 from amae.runtime.errors import InputError
 from amae.runtime.files import sha256
 
@@ -13,6 +13,8 @@ def export_onnx(model: p.Model, /, *, network: p.file("ONNX file to write (.onnx
     The other scores are not exported: their masks are seeded by a hash of the image, which ONNX cannot compute.
     """
     about = describe(model)
+    if "members" in about:
+        raise InputError(f"{model}: a combined model ({origin(about)}); expected one of a single seed")
     if network.exists():
         raise InputError(f"{network}: exists; choose another name, or delete it first")
     from amae.predict.model import load_model
