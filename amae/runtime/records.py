@@ -26,6 +26,7 @@ RADIOGRAPHS = {"convert": "manifest"}  # command -> parameter: a table of the fi
 BESIDE = {"rejected": "notes.csv"}  # parameter -> file that is written beside the one that it names
 READ_ONLY = ("root",)  # a folder from which paths start
 ESCAPED = "\\"  # before the line of a file with such a character, or a line break, in its name
+ANY_NAME = "surrogateescape"  # names of files need not be UTF-8
 MOST_EDITED = 20  # files that are named; all are counted
 _State = tuple[int, int, int] | None
 
@@ -96,7 +97,7 @@ def recorded_digest(record: Mapping[str, Any], path: Path, file: Path) -> str | 
 def read_list(path: Path) -> dict[Path, str]:
     """Files of a list of radiographs, with their SHA-256."""
     found = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors=ANY_NAME).split("\n")[:-1]:
         digest, _, name = line.partition("  ")
         if digest.startswith(ESCAPED):
             digest, name = digest[1:], name.replace("\\n", "\n").replace("\\\\", "\\")
@@ -132,7 +133,7 @@ def _list_radiographs(paths: list[Path], listed: Path) -> None:
     """Write the SHA-256 of files, and of all files in folders, as sha256sum does; unreadable ones are left out."""
     files = [path for each in paths for path in (sorted(each.rglob("*")) if each.is_dir() else [each])]
     files = [path for path in files if path.is_file()]
-    with ThreadPoolExecutor(4) as pool, atomic(listed) as temporary, temporary.open("w", encoding="utf-8") as file:
+    with ThreadPoolExecutor(4) as pool, atomic(listed) as temporary, temporary.open("w", encoding="utf-8", errors=ANY_NAME) as file:
         for path, digest in zip(files, pool.map(_digest, files), strict=True):
             if not digest:
                 continue
