@@ -44,6 +44,18 @@ UNSPLIT, SPLIT = ["path,label", "a.png,normal"], ["path,split", "a.png,train_nor
 PROTOCOL_N = ["path,split,label", "a.png,train_normal,", "b.png,test,0", "c.png,test,1"]
 
 
+def test_own_data_without_a_conversion_go_through_their_window(own):
+    config = own(SPLIT)
+    assert datasets.quoted(config, "mine", "conversion") == "minmax"
+    del config["datasets"]["mine"]["conversion"]
+    check.check(config)
+    assert datasets.quoted(config, "mine", "conversion") == "voi"
+    assert "conversion voi" in captions.departures(config, "mine")
+    del config["datasets"]["simulated"]["conversion"]
+    with pytest.raises(InputError, match=r"datasets\.simulated\.conversion"):
+        check.check(config)
+
+
 # Variants
 
 

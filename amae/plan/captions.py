@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from amae.plan.datasets import has_unlabeled
+from amae.plan.datasets import OWN_DEFAULTS, has_unlabeled
 from amae.plan.variants import resolve
 from amae.plan.weights import title_of
 from amae.settings import SECTIONS
@@ -23,7 +23,7 @@ NOT_DISEASE = {
 
 def departures(config: dict[str, Any], dataset: str) -> list[str]:
     """Each setting of the main run on a data set that is not the paper's: "preset demo", "weights pretrain"."""
-    about, preset = config["datasets"][dataset], config["presets"][config["preset"]]
+    about, preset = OWN_DEFAULTS | config["datasets"][dataset], config["presets"][config["preset"]]
     kind, paper = about["kind"], config["preset"] == "paper"
     found = [] if kind in BENCHMARKS else [f"data set of kind {kind}"]
     found += [] if paper else [f"preset {config['preset']}"]

@@ -10,6 +10,7 @@ from amae.plan.paths import data_folder, is_made, results_of
 from amae.plan.weights import CATALOGUED, has_decoder, timm_encoder
 from amae.runtime.errors import InputError
 
+OWN_DEFAULTS = {"conversion": "voi"}  # of a data set of kind own
 PUBLISHED_KINDS = ("rsna", "vindr", "nih", "paediatric")
 _OWN_FILES = ("table", "root", "boxes", "folder", "repartition", "metadata", "weights")
 
@@ -115,4 +116,4 @@ def calibration_images(config: dict[str, Any], dataset: str) -> int:
 
 def quoted(config: dict[str, Any], dataset: str, key: str) -> str:
     """One key of a data set's configuration, quoted for the shell."""
-    return shlex.quote(str(config["datasets"][dataset][key]))
+    return shlex.quote(str((OWN_DEFAULTS | config["datasets"][dataset])[key]))

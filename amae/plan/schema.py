@@ -12,6 +12,7 @@ from typing import Any
 from amae.comparators.methods import METHODS, Method
 from amae.method.scores import DESCRIPTIONS
 from amae.plan.compared import SHARED
+from amae.plan.datasets import OWN_DEFAULTS
 from amae.settings import SECTIONS, SplitSettings
 
 _NAME = "^[A-Za-z0-9][A-Za-z0-9_.-]*$"
@@ -73,7 +74,8 @@ def _dataset(kind: str) -> dict[str, Any]:
         },
         "conversion": {
             "enum": ["minmax", "voi"],
-            "description": "grey levels: minmax as in the published benchmarks, voi through the DICOM window",
+            "description": "grey levels: minmax as in the published benchmarks, voi through the DICOM window; "
+            "left out: voi (kind own alone)",
         },
         "square": {
             "enum": ["squash", "pad", "crop"],
@@ -135,7 +137,7 @@ def _dataset(kind: str) -> dict[str, Any]:
         },
     }.get(kind, published)
     properties = {**shared, **own}
-    optional = ("boxes", "sexes", "normal_noise", "accept_differences")
+    optional = ("boxes", "sexes", "normal_noise", "accept_differences", *(OWN_DEFAULTS if kind == "own" else ()))
     return _object(f"a data set of kind {kind}", properties, [key for key in properties if key not in optional])
 
 

@@ -133,7 +133,11 @@ def _list_radiographs(paths: list[Path], listed: Path) -> None:
     """Write the SHA-256 of files, and of all files in folders, as sha256sum does; unreadable ones are left out."""
     files = [path for each in paths for path in (sorted(each.rglob("*")) if each.is_dir() else [each])]
     files = [path for path in files if path.is_file()]
-    with ThreadPoolExecutor(4) as pool, atomic(listed) as temporary, temporary.open("w", encoding="utf-8", errors=ANY_NAME) as file:
+    with (
+        ThreadPoolExecutor(4) as pool,
+        atomic(listed) as temporary,
+        temporary.open("w", encoding="utf-8", errors=ANY_NAME) as file,
+    ):
         for path, digest in zip(files, pool.map(_digest, files), strict=True):
             if not digest:
                 continue
