@@ -21,6 +21,7 @@ PER_SEED = [
     "comparators/detector_Y/scores.csv",
     "comparators/detector_Y/state.safetensors",
     "gallery.png",
+    "gallery/.snakemake_timestamp",  # Snakemake's own mark in a folder that is an output
     "gallery/1_most_anomalous.png",
     "gallery/2_least_anomalous.png",
     "gallery/3_normal_scored_highest.png",

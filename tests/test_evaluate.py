@@ -60,9 +60,9 @@ def test_scores_metrics_and_calls_of_a_table(model, table, capsys):
     assert run(model, table) == 0
     out, err = capsys.readouterr()
     assert {path.name for path in (table.parent / "out").iterdir()} == {
-        *("scores.csv", "metrics.csv", "calls.csv", "operating_point.csv")
+        *("scores.csv", "metrics.csv", "calls.csv", "operating_point.csv", "records")
     }
-    found = {path.stem: pd.read_csv(path, keep_default_na=False) for path in (table.parent / "out").iterdir()}
+    found = {path.stem: pd.read_csv(path, keep_default_na=False) for path in (table.parent / "out").glob("*.csv")}
     scores, calls = found["scores"], found["calls"].set_index("image_id")
     assert scores["image_id"].tolist() == [*(f"i{number:02}" for number in range(24)), "flagged"]
     assert list(scores) == ["image_id", "label", "view", "finding", *DESCRIPTIONS]

@@ -20,6 +20,7 @@ from amae.commands.plot_panels import plot_panels
 from amae.commands.tabulate_costs import tabulate_costs
 from amae.commands.tabulate_results import tabulate_results
 from amae.evaluation.audit import audit_table
+from amae.evaluation.chance import chance_of_chi_square
 from amae.evaluation.metrics import chi_square_distance
 from amae.evaluation.results import (
     cost_table,
@@ -438,7 +439,12 @@ def test_histogram_panels_show_every_seed_beside_the_printed_distance(options, m
         for frame in frames
     ]
     aucs = [roc_auc_score(frame["label"] == "abnormal", frame["inter"]) for frame in frames]
-    expected = f"χ² {np.mean(chi2):.1f} ± {1.96 * np.std(chi2, ddof=1):.1f} (printed 58.37)"
+    chance = [
+        chance_of_chi_square(*(frame.loc[frame["label"] == label, "inter"].to_numpy() for label in CLASSES))
+        for frame in frames
+    ]
+    expected = f"χ² {np.mean(chi2):.1f} ± {1.96 * np.std(chi2, ddof=1):.1f}"
+    expected += f" (chance {np.mean(chance):.1f}) (printed 58.37)"
     expected += f", AUC {np.mean(aucs):.3f} ± {1.96 * np.std(aucs, ddof=1):.3f}"
     assert titles[1] == f"AMAE stage 2\n{expected}"
     assert "printed" not in titles[0] and "±" not in titles[2]

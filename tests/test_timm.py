@@ -258,7 +258,7 @@ def test_a_data_set_on_an_encoder_has_no_stage_2_and_a_line_reports_it(config, c
     check.check(config)
     assert datasets.has_unlabeled(config, "simulated") and not datasets.has_stage2(config, "simulated")
     made = targets.everything(config)
-    assert "results/simulated/seed0/comparison.csv" in made
+    assert "results/simulated/seed0/comparison.html" in made
     assert not [file for file in made if file.endswith(("model.safetensors", "gallery", "pseudo_labels.png"))]
     assert targets.localisation(config) == targets.of_experiment(config, "figure3", ["a"], stage2=True) == []
     assert stage2.files(config, "simulated", "", "0", ["scores.csv"]) == []

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 
 from amae.cli import main
 from amae.runtime import records
-from amae.runtime.files import write_json
+from amae.runtime.files import read_csv, write_json
 from amae.runtime.provenance import recording
 from amae.runtime.records import edited_files, read_list, recorded
 from amae.runtime.tensors import METADATA, digest, read_about, read_arrays
@@ -139,7 +139,7 @@ def test_every_file_of_a_finished_run_is_traced(finished, monkeypatch, capsys):
 def test_what_changed_after_it_was_made_is_a_fault(finished, tmp_path, monkeypatch, capsys):
     copied = finished.copy(tmp_path / "copy")
     monkeypatch.chdir(copied.folder)
-    picture = next(iter(sorted((copied.results / "raw/dicom").iterdir())))
+    picture = Path(read_csv(copied.results / "candidates.csv", ["path"])["path"].iloc[0])  # of those that are converted
     picture.write_bytes(picture.read_bytes() + b"\0")
     out, err = run(copied.results / "summary.csv", capsys, 2)
     assert "1 CHANGED, the first out/tiny/raw/dicom/" in out and "inputs that are not as recorded: radiograph" in err
@@ -175,7 +175,7 @@ def test_the_record_of_a_command(tmp_path, monkeypatch):
 
 
 def test_names_in_a_list_of_radiographs_may_contain_anything(tmp_path):
-    names = ["a  b.png", "a\\n.png", "a\nb.png"]
+    names = ["a  b.png", "a\\n.png", "a\nb.png", "a\\\nb.png", "a\rb.png"]
     for name in names:
         (tmp_path / name).write_text(name)
     records._list_radiographs([tmp_path], tmp_path / "list")

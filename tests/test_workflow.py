@@ -95,7 +95,8 @@ def test_comments_and_docstrings_rerun_nothing(finished, tmp_path):
         (["gallery={rows: 2}"], {"plot_gallery": 1}),
         (
             ["seeds=[0,1]"],
-            {"run_comparator": 1, **STAGE1},  # of the second seed alone, with the summary and the curves of both
+            # Of the second seed alone, with the summary and the curves of both; every page of a table states the seeds.
+            {"run_comparator": 1, **STAGE1, "show_table": 5},
         ),
     ],
 )
@@ -140,7 +141,7 @@ def test_pseudo_labels_of_ours_share_all_but_stage_2(finished, source):
     commands = re.findall(r"^(?:Shell command:| +) *amae (\S+) (.*)$", output, re.M)
     jobs = sorted(name for name, _ in commands)
     made = [f"score-{source}", "export-pseudo-labels", "train-module", "train-module", "reconstruct"]
-    assert jobs == sorted([*made, "tabulate-results"])
+    assert jobs == sorted([*made, "tabulate-results", "show-table"])
     words = dict(commands)
     assert f"--unlabeled-scores out/tiny/seed0/{source}/scores.csv" in words["export-pseudo-labels"]
     assert f"--pseudo-labels.source {source}" in words["export-pseudo-labels"]

@@ -8,6 +8,7 @@ outputs and edited files are added; that of any other command lies in the folder
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,7 @@ LIST = ".sha256"  # suffix of a list of radiographs, as sha256sum writes it
 RADIOGRAPHS = {"convert": "manifest"}  # command -> parameter: a table of the files that the command reads
 BESIDE = {"rejected": "notes.csv"}  # parameter -> file that is written beside the one that it names
 READ_ONLY = ("root",)  # a folder from which paths start
+TEXTS = ("settings",)  # parameters of texts to show; a file that they name is not read
 ESCAPED = "\\"  # before the line of a file with such a character, or a line break, in its name
 ANY_NAME = "surrogateescape"  # names of files need not be UTF-8
 MOST_EDITED = 20  # files that are named; all are counted
@@ -40,7 +42,7 @@ def recorded(command: str, arguments: Mapping[str, Any], given: tuple[str, ...] 
         arguments: the value of every parameter, defaults too.
         given: parameters that name what is read, by file or by folder; of a folder every file counts.
     """
-    named = {name: list(_paths(value)) for name, value in arguments.items()}
+    named = {name: list(_paths(value)) for name, value in arguments.items() if name not in TEXTS}
     before = {path: _state(path) for paths in named.values() for each in paths for path in _files(each)}
     about = {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -63,6 +65,8 @@ def recorded(command: str, arguments: Mapping[str, Any], given: tuple[str, ...] 
     own = next((path for path, name in written.items() if name == "record"), None)
     path = own or first.parent / FOLDER / f"{first.name}.json"
     about |= read_record(own) if own else _circumstances(read)
+    if (about["code"] or {}).get("dirty"):
+        about["code"] |= edited_files()  # before this record adds files of its own
     radiographs = [each for name in given for each in named[name] if each.is_dir()]
     if command in RADIOGRAPHS:
         radiographs = [Path(each) for each in read_csv(arguments[RADIOGRAPHS[command]], ["path"])["path"]]
@@ -70,8 +74,6 @@ def recorded(command: str, arguments: Mapping[str, Any], given: tuple[str, ...] 
         listed = path.with_name(f"{first.name}{LIST}")
         _list_radiographs(radiographs, listed)
         about["inputs"]["radiographs"] = {"path": str(listed), "sha256": sha256(listed)}
-    if (about["code"] or {}).get("dirty"):
-        about["code"] |= edited_files()
     about["outputs"] = {os.path.relpath(each, path.parent): sha256(each) for each in written if each != own}
     write_json(about, path)
 
@@ -97,10 +99,10 @@ def recorded_digest(record: Mapping[str, Any], path: Path, file: Path) -> str | 
 def read_list(path: Path) -> dict[Path, str]:
     """Files of a list of radiographs, with their SHA-256."""
     found = {}
-    for line in path.read_text(encoding="utf-8", errors=ANY_NAME).split("\n")[:-1]:
+    for line in path.read_bytes().decode(errors=ANY_NAME).split("\n")[:-1]:  # a name may contain \r
         digest, _, name = line.partition("  ")
         if digest.startswith(ESCAPED):
-            digest, name = digest[1:], name.replace("\\n", "\n").replace("\\\\", "\\")
+            digest, name = digest[1:], re.sub(r"\\(.)", lambda each: "\n" if each[1] == "n" else each[1], name)
         found[Path(name)] = digest
     return found
 
