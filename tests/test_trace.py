@@ -121,7 +121,7 @@ def test_a_file_written_by_torch_is_read_without_it(tmp_path):
 def test_every_file_of_a_finished_run_is_traced(finished, monkeypatch, capsys):
     """But for logs and radiographs: each leads back to the table of radiographs, and every hash is that recorded."""
     monkeypatch.chdir(finished.folder)
-    passed_over = {"config.yaml", "run.json"}
+    passed_over = {"config.yaml", "run.json", ".snakemake_timestamp"}
     files = [
         path.relative_to(finished.folder)
         for path in sorted(finished.results.rglob("*"))
