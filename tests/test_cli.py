@@ -250,6 +250,7 @@ def outputs_of(command):
         "export": ("model", "card", "separation"),
         "plot-scores": ("roc", "precision-recall"),
         "plot-gallery": ("figure", "pages"),
+        "plot-histograms": ("figure", "sensitivity"),
         "compare": ("state", "history", "record", "scores"),
     }
     return {f"--{name}" for name in written.get(command, ("table", "figure", "folder", "page"))}

@@ -34,6 +34,7 @@ def test_jobs_downloads_and_what_a_person_gets(config):
     assert float(cpu[2].replace(",", "")) == pytest.approx(25 * float(row[2]), rel=0.05)  # two cores at 40 GFLOP/s
 
 
+@pytest.mark.long
 def test_the_command_plans_for_the_users_configuration(finished):
     command = ["amae", "plan", "--configfile", "tests/tiny.yaml", "--config", "results=out", "device=cpu"]
     status, output = run([*command, "--gpus", "0"], finished.folder)

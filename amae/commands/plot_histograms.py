@@ -17,7 +17,7 @@ def plot_histograms(
 ) -> None:
     """Plot the scores of normal and abnormal test images, and the sensitivity of each by finding."""
     table = labelled_scores(scores)
-    distributions.plot_histograms(table, figure, specificity)
     about = tested_images(manifest, index, "finding").drop(columns=["label", "view"])
+    distributions.plot_histograms(table, figure, specificity)
     with naming(scores):
         distributions.plot_sensitivity(table.merge(about, on="image_id", how="left"), sensitivity, specificity)

@@ -1,10 +1,10 @@
 """The first page of the report."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 from amae.commands import parameters as p
+from amae.evaluation.rows import parse_json
 from amae.figures.report import write_first_page
 from amae.runtime.errors import InputError
 from amae.runtime.files import read_csv, read_record
@@ -28,9 +28,9 @@ def write_overview(
         raise InputError(f"{summary}: found no row of group all, expected one for each score")
     made = [read_record(path) for path in training_records]
     commits = sorted({_commit(record.get("code")) for record in made})
-    about = json.loads(settings) | {
+    about = parse_json(settings, "--settings", dict) | {
         "trained by": "; ".join(commits),
-        "first training": min(record["started"] for record in made),
+        "first training": min(str(record.get("started", "not recorded")) for record in made),
         "page made by": _commit((code_revision() or {}) | edited_files()),
         "versions": ", ".join(f"{name} {version}" for name, version in versions().items() if version),
     }
