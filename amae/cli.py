@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import importlib
 import inspect
+import os
 import pkgutil
 import re
 import sys
@@ -32,7 +33,11 @@ COMMANDS = {name.replace("_", "-"): name for name in MODULES}  # sub-command -> 
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one sub-command. Returns the exit status: 0, 2 after what a user can put right, 130 after an interruption."""
+    """Run one sub-command.
+
+    Returns the exit status: 0, 2 after what a user can put right, 130 after an interruption, 141 where nobody reads its
+    output any more, as in `amae trace FILE | head`.
+    """
     words = sys.argv[1:] if arguments is None else arguments
     name = words[0] if words else "--help"
     if name in ("--help", "-h", "--version"):
@@ -46,9 +51,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         join()
         make_app(name)(words[1:], exit_on_error=False, print_error=False, result_action="return_value")
+        sys.stdout.flush()
     except CycloptsError as error:
         print(f"amae {name}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
+        return 141
     except (InputError, OSError, MemoryError, RuntimeError) as error:
         if not (reason := explain(error, words)):
             raise

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import inspect
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pydicom
 import pytest
 import torch
 from safetensors.torch import load_file
+from small import write_model
 
 from amae.cli import COMMANDS, main
 from amae.comparators.methods import METHODS
@@ -104,6 +106,15 @@ def test_a_card_is_printed_and_arguments_are_checked_without_torch(finished, tmp
         assert done.returncode == status and message in done.stderr, done.stderr
         assert done.stdout.endswith("False\n")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path):
+    model, (reads, writes) = write_model(tmp_path / "model.safetensors", 32, "voi"), os.pipe()
+    os.close(reads)
+    command = [sys.executable, "-m", "amae", "inspect", str(model)]
+    done = subprocess.run(command, check=False, stdout=writes, stderr=subprocess.PIPE, text=True)
+    os.close(writes)
+    assert (done.returncode, done.stderr) == (141, "")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
