@@ -26,6 +26,7 @@ def test_a_second_run_makes_the_same_files(finished, tmp_path, monkeypatch):
     for words in finished.commands():
         assert main(words) == 0
     made = [path for path in finished.results.rglob("[!.]*") if path.is_file() and path.suffix not in TIMED]
+    made = [path for path in made if path.name != "overview.html"]  # tells the time of the first training
     assert len(made) > 100
     for path in made:
         again = tmp_path / path.relative_to(finished.folder)

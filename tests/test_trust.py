@@ -131,7 +131,7 @@ with open({log!r}, "a") as file:
     file.write(json.dumps(words) + "\\n")
 for word in words:  # every file that does not exist yet and could be an output
     if "results of" in word and not os.path.isfile(word) and not word.startswith(("{{", "[")):
-        if word.endswith(("raw", "predictions")):
+        if word.endswith(("raw", "predictions", "gallery")):
             os.makedirs(word + "/dicom")
             for name in ("labels.csv", "boxes.csv"):
                 open(os.path.join(word, name), "w").close()
