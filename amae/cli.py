@@ -12,6 +12,7 @@ import inspect
 import os
 import pkgutil
 import re
+import select
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -55,10 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
     except CycloptsError as error:
         print(f"amae {name}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still to be flushed
-        return 141
     except (InputError, OSError, MemoryError, RuntimeError) as error:
+        if isinstance(error, BrokenPipeError) and not _is_read():  # else the pipe of a worker
+            return 141
         if not (reason := explain(error, words)):
             raise
         print(f"amae {name}: error: {reason}", file=sys.stderr)
@@ -67,6 +67,16 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"amae {name}: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _is_read() -> bool:
+    """False where nobody reads the output any more; what is left of it is dropped then."""
+    output = select.poll()
+    output.register(sys.__stdout__.fileno(), 0)  # errors are reported always
+    if output.poll(0):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+        return False
+    return True
 
 
 def overview() -> str:

@@ -203,6 +203,7 @@ def test_a_wrong_command_is_named(capsys, name, hint):
     [
         (InputError("a.csv: empty"), 2, "error: a.csv: empty"),
         (OSError(28, "No space left on device", "b.npy"), 2, "error: b.npy: No space left on device"),
+        (BrokenPipeError(32, "Broken pipe", "pipe of a worker"), 2, "error: pipe of a worker: Broken pipe"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
 )

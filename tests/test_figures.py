@@ -21,7 +21,16 @@ from amae.figures.curves import (
 )
 from amae.figures.distributions import plot_histograms, plot_pseudo_labels, plot_sensitivity
 from amae.figures.dots import plot_audit
-from amae.figures.gallery import BACKGROUND, BOX, HIDDEN_GREY, _masked, choose_examples, plot_gallery, title_rows
+from amae.figures.gallery import (
+    BACKGROUND,
+    BOX,
+    HIDDEN_GREY,
+    _masked,
+    choose_examples,
+    plot_gallery,
+    title_rows,
+    titled,
+)
 from amae.figures.report import write_first_page, write_table_page
 from amae.runtime.errors import InputError
 
@@ -129,7 +138,11 @@ def test_gallery_shows_holes_and_boxes(scores, reconstructions, tmp_path):
     with Image.open(tmp_path / "named.png") as named:
         differs = np.argwhere((np.asarray(named.convert("RGB")) != picture).any(-1))
     height, width = picture.shape[:2]
-    assert len(differs) > 0 and (differs.max(0) < (height // 4, width // 2)).all()  # the name, on the first image alone
+    assert (
+        len(differs) > 0 and (differs.max(0) < (height // 4, width // 2)).all()
+    )  # the name, beside the first image alone
+    assert titled("a", ["nodule", "", "effusion", "nodule"]) == "a\nboxes: effusion, nodule"
+    assert titled("a", [""]) == "a"
 
 
 def test_a_page_of_the_gallery_has_the_scale_of_all(scores, reconstructions, tmp_path):

@@ -1,7 +1,6 @@
 """The gallery: what the two modules make of single images, and which images to look at."""
 
 from collections.abc import Mapping, Sequence
-from itertools import zip_longest
 from pathlib import Path
 from textwrap import fill
 
@@ -99,9 +98,10 @@ def plot_gallery(
             image = np.asarray(images[image_id])
             _show_row(axes[row], image, visible[row], mu_a[row], mu_b[row], difference[row], scale)
             marked = (boxes or {}).get(image_id, ())
-            draw_boxes(axes[row, 0], marked, (findings or {}).get(image_id, ()))
-            draw_boxes(axes[row, -1], marked)
-            axes[row, 0].set_ylabel(titles[row], rotation=0, ha="right", va="center", fontsize=6, labelpad=4)
+            for panel in (axes[row, 0], axes[row, -1]):
+                draw_boxes(panel, marked)
+            title = titled(titles[row], (findings or {}).get(image_id, ()))
+            axes[row, 0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=6, labelpad=4)
         for panel, heading in zip(axes[0], HEADINGS, strict=True):
             panel.set_title(heading, pad=3)
         _explain_colours(figure, scale, any(boxes.get(image_id) for image_id in rows) if boxes else False)
@@ -169,14 +169,15 @@ def _masked(image: np.ndarray, visible: np.ndarray) -> np.ndarray:
     return np.where(visible[np.ix_(rows, columns)], image, np.uint8(HIDDEN_GREY))
 
 
-def draw_boxes(axes: Axes, boxes: Sequence[Box], findings: Sequence[str] = ()) -> None:
-    """Draw boxes, each with the name of its finding at its upper edge, inside the picture, where it is known."""
-    for (left, top, right, bottom), name in zip_longest(boxes, findings, fillvalue=""):
+def titled(title: str, findings: Sequence[str]) -> str:
+    """The text beside a row, with what its boxes show: names on the picture would hide small boxes and each other."""
+    names = ", ".join(sorted({name for name in findings if name}))
+    return f"{title}\n{fill(f'boxes: {names}', 24)}" if names else title
+
+
+def draw_boxes(axes: Axes, boxes: Sequence[Box]) -> None:
+    for left, top, right, bottom in boxes:
         axes.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=BOX, linewidth=0.8))
-        if name:
-            look = {"boxstyle": "square,pad=0.1", "facecolor": "black", "edgecolor": "none", "alpha": 0.6}
-            place = max(left, axes.get_xlim()[0]), max(top, axes.get_ylim()[1])
-            axes.text(*place, name, color=BOX, fontsize=4.5, va="top", clip_on=True, bbox=look)
 
 
 def _explain_colours(figure: Figure, scale: Normalize, with_boxes: bool) -> None:

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from amae.data.boxes import Box
-from amae.figures.gallery import BACKGROUND, BOX, MAP, draw_boxes
+from amae.figures.gallery import BACKGROUND, BOX, MAP, draw_boxes, titled
 from amae.figures.style import PAGE, page
 
 DARK = "#103040"
@@ -50,7 +50,14 @@ def plot_localisation(
             extent = (0, image.shape[1], image.shape[0], 0)
             panels = [_panel(figure, row, column, side, extent) for column in range(columns)]
             panels[0].imshow(image, cmap="gray", vmin=0, vmax=255, extent=extent)
-            panels[0].set_ylabel(titles[row], rotation=0, ha="right", va="center", fontsize=6, labelpad=4)
+            panels[0].set_ylabel(
+                titled(titles[row], findings[row] if findings else ()),
+                rotation=0,
+                ha="right",
+                va="center",
+                fontsize=6,
+                labelpad=4,
+            )
             for panel, (name, values) in zip(panels[1:], maps.items(), strict=True):
                 colours = colormaps[scales[name][1]].with_extremes(bad=BACKGROUND)
                 panel.imshow(values[row], cmap=colours, norm=scales[name][0], extent=extent, interpolation="nearest")
@@ -61,7 +68,7 @@ def plot_localisation(
                         (left, top), right - left, bottom - top, fill=False, edgecolor=DARK, linewidth=1.8
                     )
                     panel.add_patch(under)
-                draw_boxes(panel, boxes[row], findings[row] if findings and not name else ())
+                draw_boxes(panel, boxes[row])
                 panel.set_title("image" if not name else HEADINGS.get(name, name), pad=3) if row == 0 else None
         for column, name in enumerate(maps, start=1):
             _colour_bar(figure, column, side, *scales[name])
