@@ -33,8 +33,6 @@ from amae.runtime.errors import InputError
 from amae.settings import ReconstructionSettings
 
 BATCH = 32
-GROUP = 8  # images in a pass of the networks on a CPU, filled up where there are fewer: a product of another size has
-# other last digits, and what a file scores may not depend on what is scored with it
 SCORES = list(DESCRIPTIONS)
 MOST_ROUNDS = 4  # of complementary masks
 QUIET = 0.25  # greatest noise of the masks, as a share of the spread of normal images
@@ -52,7 +50,9 @@ def score_images(model: Model, images: np.ndarray, draw: int = 0) -> tuple[pd.Da
     if model.members:
         scores, features, maps = zip(*(score_images(member, images, draw) for member in model.members), strict=True)
         return mean_scores(scores, model.group("scale")), features[0], np.mean(maps, 0)
-    group = GROUP if model.device.type == "cpu" else BATCH
+    # What a file scores may not depend on what is scored with it, and the last digits of a matrix product depend on its
+    # size and, on some processors, on the place of a row in it. On a CPU batches save little time.
+    group = 1 if model.device.type == "cpu" else BATCH
     parts = [_score_group(model, images[start : start + group], group, draw) for start in range(0, len(images), group)]
     scores, features, maps = zip(*parts, strict=True)
     return pd.concat(scores, ignore_index=True), np.concatenate(features), np.concatenate(maps)
