@@ -38,6 +38,7 @@ from amae.figures.sweep import plot_comparison, plot_histogram_panels, plot_swee
 from amae.runtime.errors import InputError
 
 AUCS = {"AMAE stage 1": [0.86, 0.87, 0.88, 0.87], "AMAE stage 2": [0.91, 0.92, 0.90, 0.93], "Own_1 & 2": [0.5]}
+PAIRED = {"AMAE stage 2": 0.2, "Own_1 & 2": 0.0004}
 PUBLISHED = """source,method,protocol,taxonomy,dataset,metric,anomaly_ratio,value
 AMAE Table 2,AMAE stage 1,N,SSL,rsna,auc,,86.8
 AMAE Table 2,AMAE stage 1,N,SSL,vindr,auc,,74.2
@@ -259,15 +260,24 @@ def test_figures_are_the_same_bytes_twice(replicates, published, tmp_path):
     for name in ("one", "two"):
         plot_sweep(sweep, tmp_path / f"{name}_sweep.png", published)
         plot_sweep(sweep[sweep["seed"] == 0], tmp_path / f"{name}_single.png")
-        plot_comparison(replicates, tmp_path / f"{name}_comparison.png", "AMAE stage 1")
+        plot_comparison(replicates, tmp_path / f"{name}_comparison.png", "AMAE stage 1", PAIRED)
         plot_histogram_panels(panels, "inter", tmp_path / f"{name}_panels.png", {"with": 58.37})
     for path in tmp_path.glob("one_*.png"):
         assert path.stat().st_size > 5000
         assert path.read_bytes() == path.with_name(path.name.replace("one", "two")).read_bytes()
     with pytest.raises(InputError, match="'x' is not among the methods AMAE stage 1"):
-        plot_comparison(replicates, tmp_path / "x.png", "x")
+        plot_comparison(replicates, tmp_path / "x.png", "x", PAIRED)
     with pytest.raises(InputError, match="with: no score 'stage1'; the table has inter"):
         plot_histogram_panels(panels, "stage1", tmp_path / "x.png", {})
+
+
+def test_a_bracket_has_the_test_over_seeds_and_that_over_images(replicates, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Axes, "text", lambda axes, x, y, text, **look: drawn.append((x, text)))
+    plot_comparison(replicates, tmp_path / "c.png", "AMAE stage 1", PAIRED)
+    p = ttest_ind(AUCS["AMAE stage 1"], AUCS["AMAE stage 2"], equal_var=False).pvalue
+    assert 0.001 < p <= 0.01
+    assert drawn == [(0.5, "*** / ns"), (1, "p = 4.0e-04")]  # one seed: over images alone
 
 
 def test_a_sweep_shows_what_was_printed_without_unlabeled_images(replicates, published, tmp_path, monkeypatch):

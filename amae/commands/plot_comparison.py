@@ -1,7 +1,8 @@
 """Figure 3c."""
 
 from amae.commands import parameters as p
-from amae.evaluation.rows import replicates_of_rows
+from amae.evaluation.results import paired_tests
+from amae.evaluation.rows import replicates_of_rows, scores_of_rows
 from amae.figures import sweep
 from amae.runtime.errors import naming
 
@@ -9,7 +10,8 @@ from amae.runtime.errors import naming
 def plot_comparison(
     *, manifest: p.Manifest, index: p.Index, methods: p.Methods, reference: p.Reference, figure: p.Figure
 ) -> None:
-    """Plot AUC of methods with Welch tests against one of them."""
+    """Plot AUC of methods with tests against one of them."""
     replicates = replicates_of_rows(methods, manifest, index)
+    paired = paired_tests(scores_of_rows(methods, manifest, index), reference)
     with naming("--reference"):
-        sweep.plot_comparison(replicates, figure, reference)
+        sweep.plot_comparison(replicates, figure, reference, {method: p for (method, _), p in paired.items()})

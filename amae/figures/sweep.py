@@ -1,4 +1,4 @@
-"""Ablations: AUC over the anomaly ratio, methods compared by Welch tests, histograms with and without pseudo-labels."""
+"""Ablations: AUC over the anomaly ratio, methods compared by tests, histograms with and without pseudo-labels."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +19,10 @@ from amae.runtime.errors import InputError
 
 MARKERS = ("o", "s", "D", "^", "v", "P")
 GREY = "#555555"
-EXPLANATION = "dots: replicates; bars: mean ± 1.96 sd; brackets: Welch test,\nns: p > 0.05, **: p ≤ 0.05, ***: p ≤ 0.01"
+EXPLANATION = (
+    "dots: seeds; bars: mean ± 1.96 sd; brackets:\nWelch test over seeds / DeLong test over test images,\n"
+    "ns: p > 0.05, **: p ≤ 0.05, ***: p ≤ 0.01"
+)
 SPREAD = 0.15  # opacity of the band of a spread
 
 
@@ -69,11 +72,12 @@ def plot_sweep(frame: pd.DataFrame, path: str | Path, published: pd.DataFrame | 
         figure.legend(handles=handles, loc="outside lower center", ncols=2, handlelength=3.2)
 
 
-def plot_comparison(frame: pd.DataFrame, path: str | Path, reference: str) -> None:
-    """AUC of methods (Fig. 3c): every replicate as a dot, mean and 1.96 sd, brackets with Welch tests to the reference.
+def plot_comparison(frame: pd.DataFrame, path: str | Path, reference: str, paired: Mapping[str, float]) -> None:
+    """AUC of methods (Fig. 3c): every replicate as a dot, mean and 1.96 sd, brackets with tests to the reference.
 
-    frame: method, seed, auc (fraction), in the order to draw. No bracket where a method has a single replicate. Raises
-    InputError where the reference is not among the methods.
+    frame: method, seed, auc (fraction), in the order to draw. paired: p of the DeLong test of each other method, shown
+    behind that of the Welch test, or alone where a method has a single replicate. Raises InputError where the reference
+    is not among the methods.
     """
     groups = {name: part["auc"].to_numpy(float) for name, part in frame.groupby("method", sort=False)}
     if reference not in groups:
@@ -86,7 +90,7 @@ def plot_comparison(frame: pd.DataFrame, path: str | Path, reference: str) -> No
             axes.errorbar(place, mean, spread or 0, color=colour, marker="_", markersize=14, capsize=4, linewidth=1)
             shift = np.linspace(-0.1, 0.1, len(values)) if len(values) > 1 else np.zeros(1)
             axes.plot(place + shift, values, "o", color=colour, alpha=0.55, markersize=3, markeredgewidth=0)
-        _draw_brackets(axes, groups, reference)
+        _draw_brackets(axes, groups, reference, paired)
         axes.set_xticks(range(len(groups)), [_broken(name) for name in groups])
         axes.set(xlim=(-0.6, len(groups) - 0.4), ylabel="AUC")
         axes.set_title(EXPLANATION, fontsize=6.5, color=GREY)
@@ -142,21 +146,21 @@ def _draw_sweep(axes: Axes, measured: pd.DataFrame, look: Mapping[str, object]) 
     axes.plot(100 * ratio, mean, **look)
 
 
-def _draw_brackets(axes: Axes, groups: Mapping[str, np.ndarray], reference: str) -> None:
+def _draw_brackets(axes: Axes, groups: Mapping[str, np.ndarray], reference: str, paired: Mapping[str, float]) -> None:
     """A bracket from the reference to each other method, the nearest lowest, above everything drawn so far."""
     names = list(groups)
     origin = names.index(reference)
     low, top = axes.get_ylim()
-    step = 0.09 * (top - low)
+    step = 0.11 * (top - low)
     others = sorted((abs(place - origin), place) for place in range(len(names)) if place != origin)
     for _, place in others:
-        if min(len(groups[names[place]]), len(groups[reference])) < 2:
-            continue
-        p = welch_test(groups[names[place]], groups[reference])[1]
+        found = [stars(paired[names[place]])]
+        if min(len(groups[names[place]]), len(groups[reference])) > 1:
+            found.insert(0, stars(welch_test(groups[names[place]], groups[reference])[1]))
         top += step
         ends = [top - 0.25 * step, top, top, top - 0.25 * step]
         axes.plot([origin, origin, place, place], ends, color=GREY, linewidth=0.7)
-        axes.text((origin + place) / 2, top, stars(p), ha="center", va="bottom", fontsize=6.5)
+        axes.text((origin + place) / 2, top, " / ".join(found), ha="center", va="bottom", fontsize=6.5)
     axes.set_ylim(low, top + step)
 
 

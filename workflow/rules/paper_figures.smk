@@ -60,7 +60,7 @@ rule plot_pseudo_label_effect:
 
 
 rule plot_backbones:
-    """Figure 3c: stage 1 with other backbones, with Welch tests."""
+    """Figure 3c: stage 1 with other backbones, with tests against the main weights."""
     input:
         manifest=f"{DATA}/manifest.csv",
         index=f"{DATA}/images.csv",
