@@ -21,7 +21,7 @@ from PIL import Image
 from project import ROOT, environment
 
 from amae.data import images as module
-from amae.data import pack
+from amae.data import pack, parts
 from amae.data.images import make_square, read_image
 from amae.data.manifest import read_manifest
 from amae.data.pack import convert
@@ -297,10 +297,12 @@ def dataset(folder: Path, count: int = 9, broken: tuple[int, ...] = ()) -> Path:
 OUTPUTS = ["images.csv", "images.npy", "lung_images.npy", "notes.csv", "rejected.csv"]
 
 
-def run(folder: Path, out: str, workers: int = 1, allowed: int = 0, size: int = 16) -> Path:
+def run(
+    folder: Path, out: str, workers: int = 1, allowed: int = 0, size: int = 16, shard: tuple[int, int] | None = None
+) -> Path:
     target = folder / out
     names = ("images.npy", "lung_images.npy", "images.csv", "rejected.csv")
-    convert(folder / "manifest.csv", *(target / name for name in names), size, "minmax", "pad", workers, allowed)
+    convert(folder / "manifest.csv", *(target / name for name in names), size, "minmax", "pad", workers, allowed, shard)
     return target
 
 
@@ -316,10 +318,41 @@ def test_any_number_of_workers_writes_the_same_bytes(tmp_path: Path, capsys: pyt
 def test_parts_of_any_size_make_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset(tmp_path, count=9, broken=(0, 1, 2, 7))  # the first part contains no image
     whole = run(tmp_path, "whole", allowed=4)
-    monkeypatch.setattr(pack, "PART", 3)
-    parts = run(tmp_path, "parts", allowed=4)
-    assert sorted(os.listdir(parts)) == OUTPUTS
-    assert all((whole / name).read_bytes() == (parts / name).read_bytes() for name in os.listdir(whole))
+    monkeypatch.setattr(parts, "PART", 3)
+    again = run(tmp_path, "again", allowed=4)
+    assert sorted(os.listdir(again)) == OUTPUTS
+    assert all((whole / name).read_bytes() == (again / name).read_bytes() for name in os.listdir(whole))
+
+
+def test_shards_make_what_one_conversion_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In any order, from several processes at once; a shard that is missing is made when the others are joined."""
+    dataset(tmp_path, count=11, broken=(2,))
+    whole = run(tmp_path, "whole", allowed=1)
+    monkeypatch.setattr(parts, "PART", 2)
+    read: list[str] = []
+    monkeypatch.setattr(pack, "read_image", lambda path, *how: read.append(Path(path).stem) or read_image(path, *how))
+    run(tmp_path, "out", shard=(3, 4))
+    assert read == ["4", "5"]
+    run(tmp_path, "out", shard=(1, 4))
+    assert read[2:] == ["0", "1", "8", "9"]
+    assert all(name.endswith(".unfinished") for name in os.listdir(tmp_path / "out"))
+    run(tmp_path, "out", shard=(2, 4))
+    run(tmp_path, "out", allowed=1)
+    assert read[6:] == ["2", "3", "10", "2", "6", "7"]  # the rejected one again
+    assert sorted(os.listdir(tmp_path / "out")) == OUTPUTS
+    assert all((whole / name).read_bytes() == (tmp_path / "out" / name).read_bytes() for name in OUTPUTS)
+
+
+def test_files_that_were_read_stay_read_when_too_many_cannot_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset(tmp_path, broken=(2,))
+    with pytest.raises(InputError, match="1 of 9 images cannot be used"):
+        run(tmp_path, "out")
+    read: list[str] = []
+    monkeypatch.setattr(pack, "read_image", lambda path, *how: read.append(Path(path).stem) or read_image(path, *how))
+    run(tmp_path, "out", allowed=1)
+    assert read == ["2"]
 
 
 def test_an_interrupted_conversion_continues_and_another_starts_afresh(
@@ -327,7 +360,7 @@ def test_an_interrupted_conversion_continues_and_another_starts_afresh(
 ) -> None:
     dataset(tmp_path, broken=(2,))
     whole = run(tmp_path, "whole", allowed=1)
-    monkeypatch.setattr(pack, "PART", 2)
+    monkeypatch.setattr(parts, "PART", 2)
     asked: list[str] = []
 
     def read(path: str, *settings: object) -> tuple:
@@ -360,7 +393,7 @@ def test_a_file_that_was_put_right_after_a_kill_is_no_longer_rejected(
     whole = run(tmp_path, "whole")
     good = (tmp_path / "2.png").read_bytes()
     (tmp_path / "2.png").write_bytes(b"nothing")
-    monkeypatch.setattr(pack, "PART", 2)
+    monkeypatch.setattr(parts, "PART", 2)
 
     def killed(path: str, *settings: object) -> tuple:
         if Path(path).stem == "5":
@@ -460,7 +493,7 @@ def test_more_rejected_than_allowed_stops_with_the_table_written(tmp_path: Path)
         InputError, match=r"4 of 9 images.*allowed_failures is 3.*1\.png: not a DICOM.*; and others\. .*rejected"
     ):
         run(tmp_path, "out", allowed=3)
-    assert os.listdir(tmp_path / "out") == ["rejected.csv"]
+    assert [name for name in os.listdir(tmp_path / "out") if not name.endswith(".unfinished")] == ["rejected.csv"]
     assert len(pd.read_csv(tmp_path / "out/rejected.csv")) == 4
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from amae.cli import main
-from amae.data import lungs
+from amae.data import lungs, parts
 from amae.data.lungs import lung_mask, mask_flag, segment_lungs
 from amae.data.packed import load_lung_masks
 from amae.figures.lung_outlines import draw_outlines
@@ -121,46 +121,60 @@ def test_files_are_the_same_for_any_number_of_workers(packed, capsys):
     assert "18 images, 2 empty, 0 implausible" in capsys.readouterr().err
 
 
-def test_a_full_disk_stops_the_work_at_the_first_mask_that_does_not_fit(packed, monkeypatch):
-    """A limit on the size of files stands for the disk: one chunk of 16 images takes 16 * 256 * 32 bytes."""
-    segmented = []
-    monkeypatch.setattr(lungs, "CHUNK", 1)
-    monkeypatch.setattr(lungs, "_segment_chunk", lambda path, start: segmented.append(start) or MASK)
+def test_a_full_disk_stops_the_work_at_the_first_part_that_does_not_fit(packed, monkeypatch):
+    """A limit on the size of files stands for the disk: a part of one mask takes more than 256 * 32 bytes."""
+    segmented, segment = [], lungs.lung_mask
+    monkeypatch.setattr(parts, "PART", 1)
+    monkeypatch.setattr(lungs, "lung_mask", lambda image: segmented.append(1) or segment(image))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3 * 256 * 32 - 1, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (256 * 32, before[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
             run(packed, "one", 1)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert len(segmented) == 3
+    assert len(segmented) == 1
     assert [path.suffix for path in packed.glob("*one*")] == [".unfinished"]  # the next run continues
 
 
-MASK = (np.zeros((1, 256, 32), np.uint8), [0.0], ["empty"])
+@pytest.fixture
+def segmented(monkeypatch) -> list[int]:
+    """The first row of each part that is segmented; parts are small, and -1 in the list ends the work at the third."""
+    begun, segment = [], lungs._segment_part
+    monkeypatch.setattr(parts, "PART", 3)
 
-
-@pytest.mark.parametrize("torn", [0, 5000])
-def test_a_run_that_ended_continues_after_its_last_whole_chunk(packed, monkeypatch, capsys, torn):
-    whole, segment, begun = run(packed, "whole", 1), lungs._segment_chunk, []
-    monkeypatch.setattr(lungs, "CHUNK", 3)
-
-    def end(path, start):
-        begun.append(start)
-        if len(begun) == 3:
+    def counted(path, part):
+        begun.append(part[1].start)
+        if begun[0] == -1 and len(begun) == 4:
             raise KeyboardInterrupt
-        return segment(path, start)
+        return segment(path, part)
 
-    monkeypatch.setattr(lungs, "_segment_chunk", end)
+    monkeypatch.setattr(lungs, "_segment_part", counted)
+    return begun
+
+
+def test_a_run_that_ended_continues_after_its_last_part(packed, segmented, capsys):
+    whole = run(packed, "whole", 1)
+    segmented[:] = [-1]
     with pytest.raises(KeyboardInterrupt):
         run(packed, "one", 1)
-    [unfinished] = packed.glob(".one.*.unfinished")
-    with unfinished.open("ab") as file:
-        file.write(b"x" * torn)  # of a chunk that a kill cut
-    begun.append("again")
+    segmented[:] = [0]
     one = run(packed, "one", 1)
-    assert begun == [0, 3, 6, "again", 6, 9, 12, 15]
+    assert segmented[1:] == [6, 9, 12, 15]
     assert "continuing after 6 images" in capsys.readouterr().err
+    assert [a.read_bytes() == b.read_bytes() for a, b in zip(one, whole, strict=True)] == [True, True, True]
+    assert not list(packed.glob(".*"))
+
+
+def test_shards_make_what_one_run_makes(packed, segmented):
+    whole = run(packed, "whole", 1)
+    names = [packed / name for name in ("lung_images.npy", "images.csv", "one.npy", "one.csv")]
+    segmented.clear()
+    for number in (3, 1):
+        segment_lungs(*names, shard=(number, 4))
+    assert segmented == [6, 0, 12] and not (packed / "one.npy").exists()
+    one = run(packed, "one", 1)
+    assert segmented[3:] == [3, 9, 15]
     assert [a.read_bytes() == b.read_bytes() for a, b in zip(one, whole, strict=True)] == [True, True, True]
     assert not list(packed.glob(".*"))
 

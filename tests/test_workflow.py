@@ -358,3 +358,17 @@ def test_a_job_on_a_gpu_leaves_cores_to_others(tmp_path, monkeypatch, driver, vi
     jobs = {part.partition(":")[0]: re.findall(r"^    threads: (.*)$", part, re.M) for part in output.split("\nrule ")}
     assert jobs["train_module"] == jobs["reconstruct_test"] == [threads]
     assert jobs["convert_images"] == ["8"]
+
+
+@pytest.mark.long
+def test_jobs_that_share_the_conversion_make_the_same_files(finished, tmp_path):
+    project = finished.copy(tmp_path / "project")
+    names = ("images.npy", "images.csv", "lung_images.npy", "lungs.npy", "lungs.csv")
+    for name in names:
+        (project.results / name).unlink()
+    status, output = project.run("out/tiny/lungs.npy", config=("shards=2",))
+    assert status == 0, output
+    assert [len(re.findall(f"^localrule {step}_shard:", output, re.M)) for step in ("convert", "segment")] == [2, 2]
+    for name in names:
+        assert (project.results / name).read_bytes() == (finished.results / name).read_bytes(), name
+    assert not list(project.results.glob("*shard*")) and not list(project.results.glob(".*.unfinished"))

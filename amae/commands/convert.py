@@ -26,6 +26,7 @@ def convert(
     square: p.Square = "squash",
     allowed_failures: Annotated[int, p.whole(0, "images that may be unreadable")] = 0,
     workers: p.Workers = 1,
+    shard: p.Shard = None,
 ) -> None:
     """Pack DICOM, PNG, JPEG, TIFF or BMP files as square 8-bit grey images."""
     pack(
@@ -39,7 +40,10 @@ def convert(
         square=square,
         workers=workers,
         allowed_failures=allowed_failures,
+        shard=shard,
     )
+    if shard:
+        return
     packed, table = open_images(images, index)
     rows = np.unique(np.linspace(0, len(packed) - 1, SHEET_IMAGES).round().astype(int))
     contact_sheet(packed[rows], table["image_id"].iloc[rows].tolist(), sheet)

@@ -48,6 +48,14 @@ def optional(kind: Any) -> Any:
     return Annotated[kind.__origin__ | None, *kind.__metadata__]
 
 
+def _shard(kind: Any, tokens: Sequence[Token]) -> tuple[int, int]:
+    """Number and count of a shard, from a text like 2/8."""
+    number, _, count = tokens[0].value.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise ValueError(f"found {tokens[0].value!r}, expected a number and how many there are, as in 2/8")
+    return int(number), int(count)
+
+
 Number = Annotated[int, whole(0, "")]
 
 # Data set
@@ -90,6 +98,15 @@ Specificity = Annotated[float, meaning("share of normal images to call normal")]
 Device = Annotated[Literal["auto", "cpu", "cuda"], meaning("auto takes a GPU where there is one")]
 Gpus = Annotated[int, whole(0, "GPUs granted; 0 forces the CPU")]
 JobsPerCard = Annotated[int, whole(1, "jobs that may share a GPU; the others wait")]
+Shard = Annotated[
+    tuple[int, int] | None,
+    Parameter(
+        help="make one of several parts, as in 2/8, and nothing else; the command without it joins them",
+        converter=_shard,
+        metavar="K/N",
+        n_tokens=1,
+    ),
+]
 Workers = Annotated[int, whole(1, "processes")]
 
 # Scores, tables and figures

@@ -13,7 +13,9 @@ def segment_lungs(
     lungs_table: p.LungsTable,
     sheet: p.Sheet,
     workers: p.Workers = 1,
+    shard: p.Shard = None,
 ) -> None:
     """Find the lungs of every image."""
-    masks.segment_lungs(lung_images, index, lungs, lungs_table, workers)
-    draw_outlines(lung_images, index, lungs, lungs_table, sheet)
+    masks.segment_lungs(lung_images, index, lungs, lungs_table, workers, shard)
+    if not shard:
+        draw_outlines(lung_images, index, lungs, lungs_table, sheet)

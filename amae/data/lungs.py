@@ -6,8 +6,6 @@ border. It needs no training and finds aerated lung only; an opaque lung is left
 namely to find where an opacity may be pasted on a normal image.
 """
 
-import hashlib
-import os
 import shutil
 import sys
 from contextlib import closing
@@ -24,8 +22,9 @@ from skimage.segmentation import clear_border
 
 from amae.data.packed import MASK_SIZE as SIZE
 from amae.data.packed import open_images
+from amae.data.parts import Shard, join_array, of_shard, parts_of, read_parts, write_part
 from amae.runtime.errors import InputError
-from amae.runtime.files import atomic, seal, sha256, write_csv
+from amae.runtime.files import atomic, sha256, write_csv
 from amae.runtime.fingerprint import fingerprint
 from amae.runtime.processes import in_processes
 from amae.runtime.progress import Progress
@@ -38,8 +37,6 @@ MINIMUM_AREA = 400  # pixels; every constant of the recipe is meant at SIZE
 PLAUSIBLE_COVERAGE = (0.05, 0.6)
 # A mask with less than this share in one half of the image has lost a lung.
 MINIMUM_HALF = 0.05
-
-CHUNK = 16  # images a task of a worker
 
 
 def lung_mask(image: np.ndarray) -> np.ndarray:
@@ -89,22 +86,40 @@ def segment_lungs(
     lungs_path: str | Path,
     table_path: str | Path,
     workers: int = 1,
+    shard: Shard | None = None,
 ) -> None:
     """Find the lungs of every packed image, and write masks and table.
 
     `lung_images_path`: uint8 (N, 256, 256) .npy, read through a memory map. `index_path`: CSV with image_id, in the
     same order. Written: `lungs_path`, uint8 (N, 256, 32), the masks, eight pixels a byte (np.packbits along the
     last axis); `table_path`, CSV image_id, coverage (fraction of the image), flag ("", empty, implausible). The
-    result does not depend on `workers` (processes). Killed, the same command continues. Raises InputError for
-    images of another size, and where array and index do not belong together.
+    result does not depend on `workers` (processes). Killed, the same command continues. A `shard` makes its parts and
+    no more; the command without one makes those that are missing, and joins all. Raises InputError for images of
+    another size, and where array and index do not belong together.
     """
     images, index = open_images(lung_images_path, index_path)
     if images.shape[1] != SIZE:
         raise InputError(f"{lung_images_path}: images of {images.shape[1]} px; lungs are found in those of {SIZE} px")
     ids = index["image_id"].tolist()
-    coverage, flags = _write_masks(lung_images_path, len(ids), lungs_path, workers)
+    identity = f"{sha256(lung_images_path)} {fingerprint(__name__)}"
+    parts = of_shard(parts_of(lungs_path, len(ids), identity), shard)
+    missing = [part for part in parts.items() if not part[0].exists()]
+    done = sum(map(len, parts.values())) - sum(len(rows) for _, rows in missing)
+    if done:
+        print(f"continuing after {done} images", file=sys.stderr)
+    progress = Progress("lung masks", sum(map(len, parts.values())), "images", done)
+    with closing(in_processes(partial(_segment_part, str(lung_images_path)), missing, workers)) as results:
+        for count in results:
+            done += count
+            progress.reached(done)
+    if shard:
+        return
+    with atomic(lungs_path) as temporary:
+        join_array(list(parts), "masks", len(ids), temporary)
+    coverage, flags = [np.concatenate([*read_parts(parts, name)]) for name in ("coverage", "flags")]
     table = pd.DataFrame({"image_id": ids, "coverage": np.round(coverage, 6), "flag": flags})
     write_csv(table, table_path)
+    shutil.rmtree(next(iter(parts)).parent)
     counts = table["flag"].value_counts()
     print(
         f"lung masks: {len(ids)} images, {counts.get('empty', 0)} empty, {counts.get('implausible', 0)} implausible; "
@@ -113,70 +128,11 @@ def segment_lungs(
     )
 
 
-def _write_masks(
-    lung_images_path: str | Path, count: int, lungs_path: str | Path, workers: int
-) -> tuple[list[float], list[str]]:
-    """Segment `count` images into the packed mask file; coverages and flags in the same order."""
-    unfinished = _unfinished(Path(lungs_path), f"{sha256(lung_images_path)} {fingerprint(__name__)}")
-    coverage, flags = _found_before(unfinished)
-    if coverage:
-        print(f"continuing after {len(coverage)} images", file=sys.stderr)
-    progress = Progress("lung masks", count, "images", len(coverage))
-    segment = partial(_segment_chunk, str(lung_images_path))
-    starts = range(len(coverage), count, CHUNK)
-    with atomic(lungs_path) as temporary:
-        with closing(in_processes(segment, starts, workers)) as results, unfinished.open("ab") as file:
-            for part, part_coverage, part_flags in results:
-                file.write(part.tobytes())
-                file.flush()  # a full disk shows at the first mask that does not fit
-                coverage += part_coverage
-                flags += part_flags
-                progress.reached(len(coverage))
-        with temporary.open("wb") as file, unfinished.open("rb") as masks:
-            header = {"descr": "|u1", "fortran_order": False, "shape": (count, SIZE, SIZE // 8)}
-            np.lib.format.write_array_header_1_0(file, header)
-            shutil.copyfileobj(masks, file)
-        seal(temporary)
-    unfinished.unlink()
-    return coverage, flags
-
-
-def _unfinished(lungs_path: Path, identity: str) -> Path:
-    """The file of masks of an unfinished run, CHUNK by CHUNK; removes that of other images or code."""
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    path = lungs_path.with_name(f".{lungs_path.stem}.{digest}.unfinished")
-    for other in lungs_path.parent.glob(f".{lungs_path.stem}.*.unfinished"):
-        if other != path:
-            other.unlink()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def _found_before(unfinished: Path) -> tuple[list[float], list[str]]:
-    """Coverages and flags of the whole chunks of an unfinished file; what follows them is cut off."""
-    coverage: list[float] = []
-    flags: list[str] = []
-    if not unfinished.exists():
-        return coverage, flags
-    size = CHUNK * SIZE * SIZE // 8
-    whole = unfinished.stat().st_size // size
-    os.truncate(unfinished, whole * size)
-    with unfinished.open("rb") as file:
-        for _ in range(whole):
-            masks = np.unpackbits(np.frombuffer(file.read(size), np.uint8)).reshape(CHUNK, SIZE, SIZE).astype(bool)
-            part_coverage, part_flags = _about(masks)
-            coverage += part_coverage
-            flags += part_flags
-    return coverage, flags
-
-
-def _about(masks: np.ndarray) -> tuple[list[float], list[str]]:
-    """Coverages and flags of masks, bool (n, SIZE, SIZE)."""
-    return masks.mean(axis=(1, 2)).tolist(), [mask_flag(mask) for mask in masks]
-
-
-def _segment_chunk(lung_images_path: str, start: int) -> tuple[np.ndarray, list[float], list[str]]:
-    """Packed masks, coverages and flags of up to CHUNK images from row `start` on."""
-    images = np.load(lung_images_path, mmap_mode="r")[start : start + CHUNK]
+def _segment_part(lung_images_path: str, part: tuple[Path, range]) -> int:
+    """Write packed masks, coverages and flags of these rows; their number."""
+    path, rows = part
+    images = np.load(lung_images_path, mmap_mode="r")[rows.start : rows.stop]
     masks = np.stack([lung_mask(image) for image in images])
-    return np.packbits(masks, axis=-1), *_about(masks)
+    flags = [mask_flag(mask) for mask in masks]
+    write_part(path, masks=np.packbits(masks, axis=-1), coverage=masks.mean(axis=(1, 2)), flags=flags)
+    return len(rows)

@@ -164,14 +164,19 @@ def _of_comparator(config: dict[str, Any], variant: str, method: str, images: in
 
 def images_of(config: dict[str, Any], rule: str, dataset: str | None) -> int:
     """Images that a job reads: of the folder to predict, of the data set, for every anomaly ratio, or a thousand."""
+    shards = config["shards"] if rule in ("convert_images", "segment_lungs") else 1
     if rule == "predict_radiographs":
         return len(files_to_predict(config))
     if dataset is None:
         return 1_000
     about = config["datasets"][dataset]
     if about["kind"] == "simulated":
-        return about["images"] + about["splits"].get("calibration", 0)
-    return PUBLISHED_IMAGES[about["kind"]] if about["kind"] in PUBLISHED_KINDS else _rows(about["table"])
+        images = about["images"] + about["splits"].get("calibration", 0)
+    elif about["kind"] in PUBLISHED_KINDS:
+        images = PUBLISHED_IMAGES[about["kind"]]
+    else:
+        images = _rows(about["table"])
+    return -(-images // shards)
 
 
 @cache

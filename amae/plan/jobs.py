@@ -1,4 +1,4 @@
-"""The folder of results, the code behind a job, and the cores that it takes."""
+"""The folder of results, the code behind a job, the cores that it takes, and the jobs that share a step."""
 
 import os
 import sys
@@ -55,3 +55,8 @@ def cores_of(config: dict[str, Any]) -> int:
     """Cores of a job with a network: all, but two where it has a GPU, so that other jobs run beside it."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES") != ""
     return 2 if config["device"] != "cpu" and visible and has_nvidia() else ALL_CORES
+
+
+def shards_of(config: dict[str, Any]) -> list[int]:
+    """Numbers of the jobs that share the conversion, or the search for lungs; none where one job does it."""
+    return list(range(1, config["shards"] + 1)) if config["shards"] > 1 else []

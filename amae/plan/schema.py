@@ -204,6 +204,7 @@ def schema(methods: Mapping[str, Method] = METHODS) -> dict[str, Any]:
                     "--resources gpu=0 forces the CPU",
                 },
                 "jobs_per_card": _count("jobs that may share a GPU; of several GPUs each job takes a free one", 1),
+                "shards": _count("jobs that share the conversion and the search for lungs; 1: one job with workers", 1),
                 "gallery": _object(
                     "the gallery of reconstructions",
                     {
@@ -263,6 +264,7 @@ def schema(methods: Mapping[str, Method] = METHODS) -> dict[str, Any]:
                 "seeds",
                 "device",
                 "jobs_per_card",
+                "shards",
                 "gallery",
                 "predict",
                 "overrides",

@@ -40,6 +40,7 @@ wildcard_constraints:
     dataset=any_of(config["datasets"]),
     variant=any_of(map(paths.variant_folder, variants.all_variants(config))),
     seed=r"\d+",
+    shard=r"\d+",
     module="[AB]",
     method=any_of(compared.all_methods()),
     protocol="[NY]",

@@ -1,8 +1,9 @@
-"""From radiographs to packed images and lung masks."""
+"""From radiographs to packed images."""
 
-from amae.plan import datasets, splits, variants
+from amae.plan import datasets, jobs, splits, variants
 
 TABLE = plan(datasets.images_table, "dataset")
+SHARDS = jobs.shards_of(config)
 
 
 rule simulate_radiographs:
@@ -91,6 +92,7 @@ rule convert_images:
     input:
         candidates=f"{DATA}/candidates.csv",
         raw=plan(datasets.raw_images, "dataset"),
+        shards=expand(f"{DATA}/convert_shard{{shard}}.done", shard=SHARDS, allow_missing=True),
     output:
         images=f"{DATA}/images.npy",
         lung_images=f"{DATA}/lung_images.npy",
@@ -110,36 +112,26 @@ rule convert_images:
         conversion=quoted("conversion"),
         square=quoted("square"),
         allowed=quoted("allowed_failures"),
-        rejected=f"{DATA}/rejected.csv",
+        folder=subpath(input.candidates, parent=True),
+        shard="",
         code=code("convert"),
     shell:
-        "amae convert --manifest {input.candidates:q} --images {output.images:q}"
-        " --lung-images {output.lung_images:q} --index {output.index:q} --rejected {params.rejected:q}"
-        " --sheet {output.sheet:q} --image-size {params.size} --conversion {params.conversion} --square {params.square}"
-        " --allowed-failures {params.allowed} --workers {threads} 2>&1 | tee {log:q}"
+        "amae convert --manifest {input.candidates:q} --images {params.folder:q}/images.npy"
+        " --lung-images {params.folder:q}/lung_images.npy --index {params.folder:q}/images.csv"
+        " --rejected {params.folder:q}/rejected.csv --sheet {params.folder:q}/contact_sheet.png"
+        " --image-size {params.size} --conversion {params.conversion} --square {params.square}"
+        " --allowed-failures {params.allowed} {params.shard} --workers {threads} 2>&1 | tee {log:q}"
 
 
-rule segment_lungs:
-    """Find the lungs of every image, once."""
+use rule convert_images as convert_shard with:
     input:
-        lung_images=f"{DATA}/lung_images.npy",
-        index=f"{DATA}/images.csv",
+        candidates=f"{DATA}/candidates.csv",
+        raw=plan(datasets.raw_images, "dataset"),
     output:
-        lungs=f"{DATA}/lungs.npy",
-        table=f"{DATA}/lungs.csv",
-        sheet=shown(f"{DATA}/lungs.png", "lung_outlines", "1 Data", "lung outlines"),
+        temp(touch(f"{DATA}/convert_shard{{shard}}.done")),
     log:
-        log_of("segment_lungs", DATA_LOGS),
+        log_of("convert_shard{shard}", DATA_LOGS),
     benchmark:
-        benchmark_of("segment_lungs", DATA_LOGS)
-    conda:
-        "../../environment.yml"
-    threads: 64
-    resources:
-        **needs("segment_lungs"),
+        benchmark_of("convert_shard{shard}", DATA_LOGS)
     params:
-        code=code("segment_lungs"),
-    shell:
-        "amae segment-lungs --lung-images {input.lung_images:q} --index {input.index:q}"
-        " --lungs {output.lungs:q} --lungs-table {output.table:q} --sheet {output.sheet:q}"
-        " --workers {threads} 2>&1 | tee {log:q}"
+        shard=f"--shard {{shard}}/{config['shards']}",
