@@ -440,6 +440,16 @@ def test_a_score_that_is_not_there(project, refused):
     assert "no score 'magic' in the table; it has stage1, inter" in line
 
 
+def test_the_gallery_takes_the_score_of_greatest_auc_p(project, refused, tmp_path, capsys):
+    words = changed(project.commands("plot-gallery")[0], score="auto")
+    assert "--score auto: needs the AUCp of the scores, which --model contains" in refused(words)
+    model = project.folder / "out/tiny/seed0/model.safetensors"
+    found = pd.read_csv(model.with_name("separation.csv")).set_index("score")["auc_p"]
+    given = changed(words, figure=tmp_path / "g.png", pages=tmp_path / "pages")
+    assert main([*given, "--model", str(model)]) == 0
+    assert f"score {found.idxmax()}: its AUCp, {found.max():.3f}, is the greatest" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("command", "file", "message"),
     [

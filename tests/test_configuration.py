@@ -62,7 +62,7 @@ def test_the_configuration_is_accepted():
         ({"datasets": {2024: CONFIG["datasets"]["simulated"]}}, r"key datasets\.2024: found 2024, .* in quotes"),
         (
             {"gallery__score": "intre"},
-            r"key gallery\.score: found 'intre', expected one of detector, stage1, inter",
+            r"key gallery\.score: found 'intre', expected one of auto, detector, stage1, inter",
         ),
         (
             {"predict__score": "intre"},

@@ -5,7 +5,8 @@ from amae.data.boxes import packed_boxes, read_boxes
 from amae.data.packed import open_images
 from amae.evaluation.tables import labelled_scores
 from amae.figures import gallery
-from amae.runtime.errors import naming
+from amae.predict.card import chosen_score, describe
+from amae.runtime.errors import InputError, naming
 from amae.runtime.files import load_arrays, rows_of
 
 
@@ -20,8 +21,13 @@ def plot_gallery(
     score: p.Score = "inter",
     rows: p.Rows = 4,
     boxes: p.Boxes = None,
+    model: p.optional(p.Model) = None,
 ) -> None:
-    """Show image, masked input, both reconstructions and the map for telling examples."""
+    """Show image, masked input, both reconstructions and the map for telling examples; score auto needs the model."""
+    if score == "auto":
+        if model is None:
+            raise InputError("--score auto: needs the AUCp of the scores, which --model contains")
+        score = chosen_score(describe(model), score)
     table = labelled_scores(scores)
     with naming(scores):
         examples = gallery.choose_examples(table, score, rows)

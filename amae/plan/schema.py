@@ -208,7 +208,10 @@ def schema(methods: Mapping[str, Method] = METHODS) -> dict[str, Any]:
                 "gallery": _object(
                     "the gallery of reconstructions",
                     {
-                        "score": {"enum": list(DESCRIPTIONS), "description": "score that ranks the images shown"},
+                        "score": {
+                            "enum": ["auto", *DESCRIPTIONS],
+                            "description": "score that ranks the images shown; auto: the one of greatest AUCp",
+                        },
                         "rows": _count("images of each kind", 1),
                     },
                     ["score", "rows"],

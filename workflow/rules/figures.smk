@@ -79,6 +79,7 @@ rule plot_gallery:
         scores=f"{RUN}/scores.csv",
         maps=f"{RUN}/reconstruction/maps.npz",
         boxes=unless_touched(BOXES),
+        model=f"{RUN}/model.safetensors" if config["gallery"]["score"] == "auto" else [],
     output:
         figure=f"{RUN}/gallery.png",
         pages=shown(directory(f"{RUN}/gallery"), "gallery", "3 Reconstructions", "gallery {page}", ["{page}.png"]),
@@ -91,7 +92,7 @@ rule plot_gallery:
     resources:
         **needs("plot_gallery"),
     params:
-        boxes=optional("boxes"),
+        options=optional("boxes", "model"),
         score=config["gallery"]["score"],
         rows=config["gallery"]["rows"],
         content=content_of(BOXES),
@@ -99,4 +100,4 @@ rule plot_gallery:
     shell:
         "amae plot-gallery --images {input.images:q} --index {input.index:q} --scores {input.scores:q}"
         " --maps {input.maps:q} --figure {output.figure:q} --pages {output.pages:q} --score {params.score:q}"
-        " --rows {params.rows} {params.boxes} 2>&1 | tee {log:q}"
+        " --rows {params.rows} {params.options} 2>&1 | tee {log:q}"
