@@ -1,5 +1,6 @@
 """The detector: it learns what T_u has and T_n has not, without a label, and not by a column that is balanced."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from amae.method.detector import (
     balanced_weights,
     fit_folds,
     fit_rounds,
+    influence_maps,
     logit_maps,
     make_network,
     normalise,
@@ -236,3 +238,29 @@ def test_the_detectors_logits_of_the_unlabeled_images_become_probabilities(tmp_p
     found = pd.read_csv(tmp_path / "scores.csv")
     assert found["image_id"].tolist() == ["a", "c"]
     np.testing.assert_allclose(found[["p_normal", "p_abnormal"]], [[0.5, 0.5], [0.25, 0.75]])
+
+
+def test_influence_is_grey_level_times_slope(fitted, sets, monkeypatch):
+    """The slope by finite differences, in float64, at some pixels; no blur."""
+    networks, images = fitted[0], sets[0][-3:]
+    monkeypatch.setattr("amae.method.detector.BLUR", 0)
+    found = influence_maps(networks, images)
+    exact = [copy.deepcopy(network).double().eval() for network in networks]
+    batch, step = normalise(images).double(), 1e-5
+    for row, y, x in [(0, 3, 4), (0, 20, 9), (1, 8, 8), (1, 30, 1), (2, 15, 15), (2, 16, 27)]:
+        sides = batch[row : row + 1].repeat(2, 1, 1, 1)
+        sides[:, 0, y, x] += torch.tensor([step, -step])
+        above, below = torch.stack([network(sides).mean((1, 2, 3)) for network in exact]).mean(0)
+        grey = (images[row, y, x] / 255).item() / 0.25  # above black, in units of the normalised image
+        expected = max(grey * ((above - below) / (2 * step)).item(), 0)
+        assert found[row, y, x].item() == pytest.approx(expected, rel=1e-3, abs=1e-6)
+
+
+def test_influence_is_greatest_on_what_only_unlabeled_images_have(fitted):
+    """Squares of new images are hit where chance is a tenth, and the same for an image alone."""
+    images = radiographs(40, np.ones(40, bool), 7)
+    maps = influence_maps(fitted[0], images)
+    places = maps.flatten(1).argmax(1)
+    brightest = images.flatten(1).float().gather(1, places[:, None])[:, 0]
+    assert (brightest >= 160).float().mean() >= 0.8  # of a square
+    torch.testing.assert_close(influence_maps(fitted[0], images[3:4])[0], maps[3], rtol=1e-4, atol=1e-6)

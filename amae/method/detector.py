@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from amae.mae.model import MAE
@@ -33,6 +34,8 @@ Body = Callable[[], nn.Module]  # makes a network: normalised images `(B, 1, S, 
 
 WIDTHS = (24, 48, 96, 128)  # channels after the stem and after each block; every step halves the image
 PIXEL = (0.25, 0.25)  # mean and std that intensities in [0, 1] are normalised by
+BLACK = -PIXEL[0] / PIXEL[1]  # a black pixel, normalised
+BLUR = 1 / 16  # of the side
 LEAST_KEPT = 0.1  # of T_u, in a second round
 BATCH = 256  # images at a time where nothing is trained
 
@@ -139,7 +142,7 @@ def train_network(
     network = make().to(images.device)
 
     def loss_of(ids: Tensor, generator: torch.Generator) -> Tensor:
-        batch = random_affine_flip(normalise(images[ids]), generator, outside=-PIXEL[0] / PIXEL[1])
+        batch = random_affine_flip(normalise(images[ids]), generator, outside=BLACK)
         logits = network(batch.contiguous(memory_format=torch.channels_last)).mean((1, 2, 3))
         return (F.binary_cross_entropy_with_logits(logits, unlabeled[ids], reduction="none") * weights[ids]).mean()
 
@@ -238,3 +241,21 @@ def fit_folds(
 def score_maps(networks: Sequence[nn.Module], images: Tensor) -> Tensor:
     """Mean of the networks' logit maps, float32 `(N, h, w)`, of images uint8 `(N, S, S)`."""
     return torch.stack([logit_maps(network, images) for network in networks]).mean(0)
+
+
+def influence_maps(networks: Sequence[nn.Module], images: Tensor) -> Tensor:
+    """What the light of each place adds to the networks' mean logit: float32 `(N, S, S)`, at least 0.
+
+    The grey level above black times the gradient of the logit (gradient times input; Shrikumar et al. 2017, "Learning
+    important features through propagating activation differences", section 1), smoothed by a Gaussian whose standard
+    deviation is BLUR of the side; what speaks for a normal image is cut off. `images` uint8 `(N, S, S)`.
+    """
+    maps = []
+    for part in images.split(BATCH):
+        with torch.enable_grad():
+            batch = normalise(part).requires_grad_()
+            logits = torch.stack([network.eval()(batch).mean((1, 2, 3)) for network in networks]).mean(0)
+            (gradient,) = torch.autograd.grad(logits.sum(), batch)
+        maps.append((gradient * (batch.detach() - BLACK))[:, 0].cpu().numpy())
+    blur = BLUR * images.shape[-1]
+    return torch.from_numpy(np.maximum(gaussian_filter(np.concatenate(maps), (0, blur, blur)), 0))

@@ -6,7 +6,6 @@ higher scores are more abnormal.
 
 import numpy as np
 import pandas as pd
-from scipy.ndimage import gaussian_filter
 
 DESCRIPTIONS = {
     "detector": "logit of unlabeled against normal images (detector, this project's own)",
@@ -23,18 +22,6 @@ _TINY = 1e-8  # squared intensity, far below one grey level (1.5e-5), so that no
 def discrepancy_map(mu_a: np.ndarray, mu_b: np.ndarray) -> np.ndarray:
     """|mu_A - mu_B| `(N, H, W)`; 0 where a patch was never hidden (Eq. 4)."""
     return np.nan_to_num(np.abs(mu_a - mu_b), nan=0.0)
-
-
-def evidence_map(images: np.ndarray, mu_a: np.ndarray, mu_b: np.ndarray, patch: int) -> np.ndarray:
-    """Where module B explains an image better than A: (mu_A - x)^2 - (mu_B - x)^2, smoothed, at least 0; float32.
-
-    This project's own. The difference of the squared errors is 2 (mu_B - mu_A) (x - m), m the mean of mu_A and mu_B: it
-    has the sign that |mu_A - mu_B| lacks, since it looks at the image's hidden part x. `images` uint8 `(N, H, W)`; the
-    standard deviation of the smoothing is a third of a patch. 0 where a patch was never hidden.
-    """
-    target = images.astype(np.float32) / 255
-    gain = np.nan_to_num((mu_a - target) ** 2 - (mu_b - target) ** 2, nan=0.0)
-    return np.maximum(gaussian_filter(gain, (0, patch / 3, patch / 3)), 0)
 
 
 def patch_means(maps: np.ndarray, patch: int) -> np.ndarray:

@@ -21,8 +21,8 @@ from amae.runtime.errors import InputError
 from amae.runtime.tensors import read_about, read_arrays
 
 KIND = "amae model"
-COMBINED_FORMAT = 5  # of a file with the models of several seeds
-FORMAT = 4  # of the file; raised when a file of before can no longer be read, or its statistics mean something else
+COMBINED_FORMAT = 6  # of a file with the models of several seeds
+FORMAT = 5  # of the file; raised when a file of before can no longer be read, or its statistics mean something else
 DAMAGE = (KeyError, TypeError, ValueError, RuntimeError, ZeroDivisionError, AttributeError)
 
 

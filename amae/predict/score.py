@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 
 from amae.data.images import attempt, in_order
 from amae.data.resize import resize
-from amae.method.detector import score_maps
+from amae.method.detector import influence_maps, score_maps
 from amae.method.reconstruct import draw_orders, reconstruct
-from amae.method.scores import DESCRIPTIONS, MODULE_SCORES, evidence_map, reconstruction_scores
+from amae.method.scores import DESCRIPTIONS, MODULE_SCORES, reconstruction_scores
 from amae.method.stage1 import frozen_features
 from amae.predict.calibration import (
     SPECIFICITY,
@@ -43,8 +44,9 @@ DRAWS = 4  # of masks, to measure their noise
 def score_images(model: Model, images: np.ndarray, draw: int = 0) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
     """Score uint8 images `(N, H, W)`.
 
-    Returns one column for each score (higher is more abnormal), the features `(N, D)`, and the maps of `evidence_map`,
-    `(N, H, W)` float32. All depend on the image's pixels alone, which seed its masks; another `draw` gives other masks.
+    Returns one column for each score (higher is more abnormal), the features `(N, D)`, and the detector's
+    `influence_maps` at the size of the images, `(N, H, W)` float32. All depend on the image's pixels alone, which seed
+    its masks; another `draw` gives other masks.
     Of a combined model scores and maps are the means over its members.
     """
     if model.members:
@@ -72,11 +74,12 @@ def _score_group(
     orders = draw_orders(seeds, model.about["seed"], architecture.patches, settings)
     (mu_a, error_a), (mu_b, _) = [reconstruct(m, batch, orders, settings) for m in (model.module_a, model.module_b)]
     scores = reconstruction_scores(images, mu_a.numpy(), mu_b.numpy(), error_a.numpy(), architecture.patch_size)
-    logits = score_maps(model.detector, resize(batch, model.about["detector"]["image_size"]))
+    small = resize(batch, model.about["detector"]["image_size"])
+    logits = score_maps(model.detector, small)
     scores.insert(0, "stage1", p_abnormal.cpu().numpy())
     scores.insert(0, "detector", logits.mean((1, 2)).double().cpu().numpy().round(5))  # the same in every batch
-    maps = evidence_map(images, mu_a.numpy(), mu_b.numpy(), architecture.patch_size)
-    return scores[:given], features[:given].cpu().numpy(), maps[:given]
+    maps = F.interpolate(influence_maps(model.detector, small)[:, None], images.shape[1:], mode="bilinear")[:, 0]
+    return scores[:given], features[:given].cpu().numpy(), maps[:given].numpy()
 
 
 def mean_scores(scores: Sequence[pd.DataFrame], scales: Mapping[str, np.ndarray]) -> pd.DataFrame:
