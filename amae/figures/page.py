@@ -178,8 +178,9 @@ def write_page(table: pd.DataFrame, score: str, about: Reading, folder: Path) ->
         f"<ol>{''.join(links)}</ol></nav>",
         f"<main><h1>Radiographs by {heading}</h1>",
         *(f"<p>{escape(note)}</p>" for note in about.notes),
-        "<p>Left the radiograph, right the map over it. Point: the score among those of normal images; dashed: the "
-        "threshold. Arrow keys go from image to image, / goes to the filter, Esc clears it.</p>",
+        "<p>Left the radiograph, right what adds to the detector's score, over it. Point: the score among those of "
+        "normal images; dashed: the threshold. Arrow keys go from image to image, / goes to the filter, Esc clears "
+        "it.</p>",
         *(f'<p class="warning">{escape(warning)}</p>' for warning in about.warnings),
         _definitions(about, axis),
         *articles,
