@@ -24,6 +24,7 @@ def write_model(path: Path, size: int, conversion: str) -> Path:
     encoder, head, module = MAE(architecture), make_head(16), MAE(architecture)
     twin = copy.deepcopy(module)
     arrays = {"features.mean": np.zeros(16), "features.precision": np.eye(16)}
+    arrays |= {"normal.image": np.full((32, 32), 99.0)}
     arrays |= {f"training.{name}": np.linspace(0, 99, 100) for name in ("intensity", "coverage", "distance")}
     arrays |= {f"calibration.{name}": np.linspace(0, 1, 20) for name in DESCRIPTIONS}
     about = {

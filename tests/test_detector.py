@@ -240,27 +240,30 @@ def test_the_detectors_logits_of_the_unlabeled_images_become_probabilities(tmp_p
     np.testing.assert_allclose(found[["p_normal", "p_abnormal"]], [[0.5, 0.5], [0.25, 0.75]])
 
 
-def test_influence_is_grey_level_times_slope(fitted, sets, monkeypatch):
+def test_influence_is_the_difference_to_normal_images_times_the_slope(fitted, sets, monkeypatch):
     """The slope by finite differences, in float64, at some pixels; no blur."""
-    networks, images = fitted[0], sets[0][-3:]
+    networks, images, normal = fitted[0], sets[0][-3:], sets[0][:60].double().mean(0)
     monkeypatch.setattr("amae.method.detector.BLUR", 0)
-    found = influence_maps(networks, images)
+    found = influence_maps(networks, images, normal)
     exact = [copy.deepcopy(network).double().eval() for network in networks]
     batch, step = normalise(images).double(), 1e-5
-    for row, y, x in [(0, 3, 4), (0, 20, 9), (1, 8, 8), (1, 30, 1), (2, 15, 15), (2, 16, 27)]:
+    pixels = [(0, 3, 4), (0, 20, 9), (1, 8, 8), (1, 30, 1), (2, 15, 15), (2, 16, 27), (2, 9, 9), (1, 2, 20)]
+    for row, y, x in pixels:
         sides = batch[row : row + 1].repeat(2, 1, 1, 1)
         sides[:, 0, y, x] += torch.tensor([step, -step])
         above, below = torch.stack([network(sides).mean((1, 2, 3)) for network in exact]).mean(0)
-        grey = (images[row, y, x] / 255).item() / 0.25  # above black, in units of the normalised image
-        expected = max(grey * ((above - below) / (2 * step)).item(), 0)
+        difference = (images[row, y, x] - normal[y, x]).item() / 255 / 0.25  # in units of the normalised image
+        expected = max(difference * ((above - below) / (2 * step)).item(), 0)
         assert found[row, y, x].item() == pytest.approx(expected, rel=1e-3, abs=1e-6)
+    assert sum(found[pixel].item() > 0 for pixel in pixels) >= 2
 
 
-def test_influence_is_greatest_on_what_only_unlabeled_images_have(fitted):
+def test_influence_is_greatest_on_what_only_unlabeled_images_have(fitted, sets):
     """Squares of new images are hit where chance is a tenth, and the same for an image alone."""
-    images = radiographs(40, np.ones(40, bool), 7)
-    maps = influence_maps(fitted[0], images)
+    images, normal = radiographs(40, np.ones(40, bool), 7), sets[0][:60].double().mean(0)
+    maps = influence_maps(fitted[0], images, normal)
     places = maps.flatten(1).argmax(1)
     brightest = images.flatten(1).float().gather(1, places[:, None])[:, 0]
     assert (brightest >= 160).float().mean() >= 0.8  # of a square
-    torch.testing.assert_close(influence_maps(fitted[0], images[3:4])[0], maps[3], rtol=1e-4, atol=1e-6)
+    alone = influence_maps(fitted[0], images[3:4], normal)
+    torch.testing.assert_close(alone[0], maps[3], rtol=1e-4, atol=1e-6)

@@ -113,8 +113,11 @@ def test_scores_without_masks_are_those_of_the_workflow(finished, predicted):
     np.testing.assert_allclose(found.loc[expected.index, names], expected, rtol=0, atol=6e-6)  # rounded to 1e-5
 
 
-def test_masks_come_from_the_pixels_and_are_complementary(exported):
+def test_masks_come_from_the_pixels_and_are_complementary(finished, exported):
     model = load_model(exported)
+    rows = read_csv(finished.results / "manifest.csv").query("split == 'train_normal'")["image_id"]
+    of_normal = np.isin(read_csv(finished.results / "images.csv")["image_id"], rows)
+    normal = torch.from_numpy(np.load(finished.results / "images.npy")[of_normal].mean(0))
     size, patches = model.encoder.architecture.image_size, model.encoder.architecture.patches
     images = np.random.default_rng(1).integers(0, 256, (3, size, size), dtype=np.uint8)
     assert model.settings.mask_scheme == "complementary" and model.settings.masks % 4 == 0
@@ -123,7 +126,9 @@ def test_masks_come_from_the_pixels_and_are_complementary(exported):
     (a, _), (b, _) = (reconstruct(m, batch, orders, model.settings) for m in (model.module_a, model.module_b))
     scores, _, maps = module.score_images(model, images)
     np.testing.assert_allclose(scores["inter"], (a - b).abs().mean((1, 2)).numpy(), rtol=0, atol=1e-6)
-    np.testing.assert_allclose(maps, influence_maps(model.detector, batch), rtol=0, atol=1e-6)  # no change of size
+    np.testing.assert_allclose(
+        maps, influence_maps(model.detector, batch, normal), rtol=0, atol=1e-6
+    )  # no change of size
 
 
 def test_a_picture_has_one_score_under_any_name_and_in_any_format(exported, files, tmp_path):

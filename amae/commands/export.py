@@ -14,6 +14,7 @@ from amae.comparators.detector import networks_of
 from amae.comparators.state import load_state
 from amae.data.manifest import read_manifest
 from amae.data.packed import known_columns, open_images, rejected_beside, select
+from amae.data.resize import resize
 from amae.data.splits import patients_of
 from amae.data.stored import stored_images
 from amae.evaluation.soundness import anomaly_ratio as estimate
@@ -148,10 +149,12 @@ def _describe_training(
     arrays = {
         "features.mean": mean,
         "features.precision": precision,
+        "normal.image": _mean_image(pixels[: len(normal)], model.about["detector"]["image_size"]),
         "training.intensity": np.concatenate([batch.cpu().numpy().mean((1, 2)) for batch in pixels.split(BATCH)]),
         "training.coverage": lungs["coverage"].astype(float).to_numpy(),
         "training.distance": held_out_distances(features, patients_of(training)),
     }
+    model = dataclasses.replace(model, arrays=arrays)
     sample = parts.get("calibration", normal).head(LIMIT_IMAGES)
     masks, noise = quiet(model, packed[sample["row"].to_numpy()])
     reconstruction = ReconstructionSettings(**model.about["reconstruction"])
@@ -181,6 +184,11 @@ def _describe_training(
         unlabeled, _ = score_packed(model, packed[chosen[:: -(-len(chosen) // AUCP_IMAGES)]])
         found["auc_p"] = {name: auc_of_unlabeled(scores[name], unlabeled[name]) for name in scores}
     return found, arrays
+
+
+def _mean_image(normal: torch.Tensor, size: int) -> np.ndarray:
+    """Mean of T_n at the size of the detector's input: float64 `(size, size)`, grey levels 0 to 255."""
+    return (sum(resize(batch, size).double().sum(0) for batch in normal.split(BATCH)) / len(normal)).cpu().numpy()
 
 
 def _errors(model: Model, images: np.ndarray, normal: torch.Tensor) -> tuple[float, float]:

@@ -34,7 +34,6 @@ Body = Callable[[], nn.Module]  # makes a network: normalised images `(B, 1, S, 
 
 WIDTHS = (24, 48, 96, 128)  # channels after the stem and after each block; every step halves the image
 PIXEL = (0.25, 0.25)  # mean and std that intensities in [0, 1] are normalised by
-BLACK = -PIXEL[0] / PIXEL[1]  # a black pixel, normalised
 BLUR = 1 / 16  # of the side
 LEAST_KEPT = 0.1  # of T_u, in a second round
 BATCH = 256  # images at a time where nothing is trained
@@ -142,7 +141,7 @@ def train_network(
     network = make().to(images.device)
 
     def loss_of(ids: Tensor, generator: torch.Generator) -> Tensor:
-        batch = random_affine_flip(normalise(images[ids]), generator, outside=BLACK)
+        batch = random_affine_flip(normalise(images[ids]), generator, outside=-PIXEL[0] / PIXEL[1])
         logits = network(batch.contiguous(memory_format=torch.channels_last)).mean((1, 2, 3))
         return (F.binary_cross_entropy_with_logits(logits, unlabeled[ids], reduction="none") * weights[ids]).mean()
 
@@ -243,12 +242,13 @@ def score_maps(networks: Sequence[nn.Module], images: Tensor) -> Tensor:
     return torch.stack([logit_maps(network, images) for network in networks]).mean(0)
 
 
-def influence_maps(networks: Sequence[nn.Module], images: Tensor) -> Tensor:
-    """What the light of each place adds to the networks' mean logit: float32 `(N, S, S)`, at least 0.
+def influence_maps(networks: Sequence[nn.Module], images: Tensor, normal: Tensor) -> Tensor:
+    """Where an image differs from normal ones in a way that raises the networks' mean logit: float32 `(N, S, S)`.
 
-    The grey level above black times the gradient of the logit (gradient times input; Shrikumar et al. 2017, "Learning
-    important features through propagating activation differences", section 1), smoothed by a Gaussian whose standard
-    deviation is BLUR of the side; what speaks for a normal image is cut off. `images` uint8 `(N, S, S)`.
+    The difference to the mean normal image times the gradient of the logit (gradient times input; Shrikumar et al.
+    2017, "Learning important features through propagating activation differences"), where it is positive, smoothed by a
+    Gaussian whose standard deviation is BLUR of the side. `images` uint8 `(N, S, S)`; `normal` `(S, S)`, the mean of
+    T_n, grey levels 0 to 255.
     """
     maps = []
     for part in images.split(BATCH):
@@ -256,6 +256,6 @@ def influence_maps(networks: Sequence[nn.Module], images: Tensor) -> Tensor:
             batch = normalise(part).requires_grad_()
             logits = torch.stack([network.eval()(batch).mean((1, 2, 3)) for network in networks]).mean(0)
             (gradient,) = torch.autograd.grad(logits.sum(), batch)
-        maps.append((gradient * (batch.detach() - BLACK))[:, 0].cpu().numpy())
-    blur = BLUR * images.shape[-1]
-    return torch.from_numpy(np.maximum(gaussian_filter(np.concatenate(maps), (0, blur, blur)), 0))
+        gain = gradient * (batch.detach() - normalise(normal[None].to(batch)))
+        maps.append(gain[:, 0].clamp_min(0).cpu().numpy())
+    return torch.from_numpy(gaussian_filter(np.concatenate(maps), (0, *2 * (BLUR * images.shape[-1],))))

@@ -1,7 +1,8 @@
 """The card of a model file: all that is known of it, read without torch.
 
 The description in the file's header is `about`; `arrays` are its float64 arrays, by group: `features.mean (D,)` and
-`features.precision (D, D)` of the training images; `training.<measure> (N,)`, measures as in amae.predict.domain;
+`features.precision (D, D)` of the training images; `normal.image (S, S)`, the mean of T_n at the size of the
+detector's input; `training.<measure> (N,)`, measures as in amae.predict.domain;
 `calibration.<score> (M,)`, none where no normal images were held out; of a combined model also `scale.<score>`, mean
 and standard deviation of each member, `(members, 2)`. A recalibrated model has those of a site as
 `calibration` and `site.<measure>`, and those of its own run as `original.<score>`.

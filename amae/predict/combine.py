@@ -61,7 +61,9 @@ def combined(
         for name in SCORES
     }
     maps = np.mean([score_packed(model, normal)[1] for model in models], 0)
-    arrays = {name: array for name, array in first.arrays.items() if name.split(".")[0] in ("features", "training")}
+    arrays = {
+        name: array for name, array in first.arrays.items() if name.split(".")[0] in ("features", "normal", "training")
+    }
     arrays |= {f"scale.{name}": scale for name, scale in scales.items()}
     if first.group("calibration"):
         joint = mean_scores(scores, scales)

@@ -55,7 +55,7 @@ class Model:
         return next(self.encoder.parameters()).device
 
     def group(self, name: str) -> dict[str, np.ndarray]:
-        """The arrays of a group: features, training, calibration, site or original."""
+        """The arrays of a group: features, normal, training, calibration, site or original."""
         return group(self.arrays, name)
 
 
@@ -82,10 +82,10 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
         encoder = filled(Architecture(**about["architecture"]), _of(tensors, "f0"), path)
         arrays = {key: value.numpy() for key, value in tensors.items() if value.dtype == torch.float64}
         members = [
-            _with_networks(each, encoder, tensors, path, _prefix(place))
+            _with_networks(each, encoder, tensors, path, _prefix(place), arrays)
             for place, each in enumerate(about.get("members", [about]))
         ]
-        model = dataclasses.replace(members[0], about=about, arrays=arrays)
+        model = dataclasses.replace(members[0], about=about)
         if "members" in about:
             model = dataclasses.replace(model, members=tuple(members))
         _check_arrays(model)
@@ -97,7 +97,14 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
     return model
 
 
-def _with_networks(about: dict[str, Any], encoder: MAE, tensors: dict[str, Tensor], path: Path, prefix: str) -> Model:
+def _with_networks(
+    about: dict[str, Any],
+    encoder: MAE,
+    tensors: dict[str, Tensor],
+    path: Path,
+    prefix: str,
+    arrays: dict[str, np.ndarray],
+) -> Model:
     """The model whose networks, all but f_0, have this prefix in the file."""
     architecture = encoder.architecture
     module_a, module_b = (filled(architecture, _of(tensors, f"{prefix}{part}"), path) for part in "AB")
@@ -106,7 +113,7 @@ def _with_networks(about: dict[str, Any], encoder: MAE, tensors: dict[str, Tenso
     detector = tuple(make_network() for _ in range(about["detector"]["folds"]))
     for fold, network in enumerate(detector):
         network.load_state_dict(_of(tensors, f"{prefix}detector{fold}"))
-    return Model(about, encoder, head, module_a, module_b, detector, {})
+    return Model(about, encoder, head, module_a, module_b, detector, arrays)
 
 
 def _check_arrays(model: Model) -> None:
@@ -114,6 +121,8 @@ def _check_arrays(model: Model) -> None:
     width, features, calibration = model.encoder.architecture.width, model.group("features"), model.group("calibration")
     if features["mean"].shape != (width,) or features["precision"].shape != (width, width):
         raise ValueError("statistics of other features")
+    if model.group("normal")["image"].shape != 2 * (model.about["detector"]["image_size"],):
+        raise ValueError("a mean image of another size")
     known = (set(), set(DESCRIPTIONS))
     if set(model.group("training")) != set(MEASURES) or set(calibration) not in known:
         raise ValueError("statistics or calibration incomplete")

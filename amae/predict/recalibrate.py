@@ -77,7 +77,9 @@ def recalibrated(model: Model, kept: pd.DataFrame, left_out: int, source: str) -
     about, had = model.about, model.about.get("recalibration")
     original = model.group("original") if had else model.group("calibration")
     arrays = {
-        name: array for name, array in model.arrays.items() if name.split(".")[0] in ("features", "training", "scale")
+        name: array
+        for name, array in model.arrays.items()
+        if name.split(".")[0] in ("features", "normal", "training", "scale")
     }
     arrays |= {f"original.{name}": array for name, array in original.items()}
     arrays |= {f"calibration.{name}": _sorted(kept[name]) for name in SCORES}

@@ -78,7 +78,9 @@ def _score_group(
     logits = score_maps(model.detector, small)
     scores.insert(0, "stage1", p_abnormal.cpu().numpy())
     scores.insert(0, "detector", logits.mean((1, 2)).double().cpu().numpy().round(5))  # the same in every batch
-    maps = F.interpolate(influence_maps(model.detector, small)[:, None], images.shape[1:], mode="bilinear")[:, 0]
+    normal = torch.from_numpy(model.group("normal")["image"])
+    maps = influence_maps(model.detector, small, normal)
+    maps = F.interpolate(maps[:, None], images.shape[1:], mode="bilinear")[:, 0]
     return scores[:given], features[:given].cpu().numpy(), maps[:given].numpy()
 
 
