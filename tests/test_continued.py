@@ -153,6 +153,13 @@ def test_another_model_or_option_is_refused_with_what_differs(model, few, tmp_pa
         assert few == [] and content(output) == before
 
 
+def test_a_batch_of_which_nothing_can_be_scored_stops_no_captures(model, few, tmp_path, monkeypatch):
+    monkeypatch.setattr(score, "BATCH", 1)
+    write_pictures(tmp_path / "in", "a", "bad")
+    assert main(words(model, tmp_path / "in", tmp_path / "out", "--dicom")) == 0
+    assert read_csv(tmp_path / "out/predictions.csv")["dicom"].tolist() == ["", ""]
+
+
 def test_a_folder_of_something_else_or_in_use_is_refused(model, few, tmp_path, capsys):
     folder, output = tmp_path / "in", tmp_path / "out"
     write_pictures(folder, "a")

@@ -204,18 +204,18 @@ def _write_captures(table: pd.DataFrame, maps: np.ndarray, job: _Job) -> None:
     about = job.model.about
     made_by = "".join(about["files"].values())
     kept = table[table["reason"] == ""]
-    for place, name, geometry, difference in zip(kept.index, kept["file"], kept["geometry"], maps, strict=True):
-        source = Path(job.files[name])
+    for row, difference in zip(kept.itertuples(), maps, strict=True):
+        source = Path(job.files[row.file])
         if not is_dicom(source):
             continue
-        written = f"dicom/{_picture_name(name, '.dcm')}"
+        written = f"dicom/{_picture_name(row.file, '.dcm')}"
         grey = read_grey(source, about["conversion"])
         try:
-            picture = full_overlay(grey, difference, about["map_limit"], geometry)
+            picture = full_overlay(grey, difference, about["map_limit"], row.geometry)
             write_capture(source, picture, made_by, job.output / written)
-            table.loc[place, "dicom"] = written
+            table.loc[row.Index, "dicom"] = written
         except InputError as error:
-            print(f"warning: {str(error).replace(str(source), name)}", file=sys.stderr)
+            print(f"warning: {str(error).replace(str(source), row.file)}", file=sys.stderr)
 
 
 def _picture_name(name: str, suffix: str = ".png") -> str:
