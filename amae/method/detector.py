@@ -258,4 +258,5 @@ def influence_maps(networks: Sequence[nn.Module], images: Tensor, normal: Tensor
             (gradient,) = torch.autograd.grad(logits.sum(), batch)
         gain = gradient * (batch.detach() - normalise(normal[None].to(batch)))
         maps.append(gain[:, 0].clamp_min(0).cpu().numpy())
-    return torch.from_numpy(gaussian_filter(np.concatenate(maps), (0, *2 * (BLUR * images.shape[-1],))))
+    blur = BLUR * images.shape[-1]
+    return torch.from_numpy(gaussian_filter(np.concatenate(maps), (0, blur, blur)))
