@@ -1,9 +1,9 @@
-"""What abnormal images in T_n cost each method: `python -m benchmarks.contamination FOLDER [METHOD ...]`.
+"""What abnormal images in T_n cost each method: `python -m benchmarks.contamination FOLDER [METHOD ...] [--seed N]`.
 
 FOLDER is that of a data set of known labels, as `uv run snakemake data` and the rule of its weights leave it. A share
 of T_n is replaced by abnormal images of the training pool that are in no set: never test images, never those of T_u.
-No training reads a label; they choose the images here. Writes benchmarks/contamination.csv row by row, and leaves out
-what it contains.
+No training reads a label; they choose the images here. The seed is that of this choice and of the training. Writes
+benchmarks/contamination.csv row by row, and leaves out what it contains.
 """
 
 import argparse
@@ -31,7 +31,7 @@ STAGE2 = ("inter", "error_ratio")  # scores of one run of both stages
 METHODS = ("knn", "mahalanobis", "stage1", "knn_ratio", "gaussian_ratio", "pu_probe", "detector", "stage2")
 
 
-def contaminated(manifest: pd.DataFrame, pool: pd.DataFrame, percent: float, seed: int = 0) -> pd.DataFrame:
+def contaminated(manifest: pd.DataFrame, pool: pd.DataFrame, percent: float, seed: int) -> pd.DataFrame:
     """The manifest with so much of T_n replaced by images of `pool`, rows of the same columns, as if they were normal.
 
     A greater share keeps the images of a smaller one. Raises InputError for a pool that is too small, or that has an
@@ -55,15 +55,15 @@ def unused_abnormal(folder: Path, manifest: pd.DataFrame) -> pd.DataFrame:
     return candidates[unused & (candidates["image_id"].map(labels) == "abnormal")]
 
 
-def measure(method: str, manifest: Path, folder: Path) -> dict[str, float]:
-    """AUC by score of a method on the test images, trained at the sizes of the preset demo with seed 0.
+def measure(method: str, manifest: Path, folder: Path, seed: int) -> dict[str, float]:
+    """AUC by score of a method on the test images, trained at the sizes of the preset demo.
 
     `stage2`: the scores STAGE2 of both stages of AMAE.
     """
     config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
     packed = f"--manifest {manifest} --images {folder}/images.npy --index {folder}/images.csv --device cpu"
     out, weights = manifest.parent, f"--weights {folder}/mae.safetensors"
-    trained = f"--history {out}/history.csv --record {out}/run.json --seed 0"
+    trained = f"--history {out}/history.csv --record {out}/run.json --seed {seed}"
     names = {}
     if method in ("stage1", "stage2"):
         options = options_of(config, "", "stage1")
@@ -75,7 +75,9 @@ def measure(method: str, manifest: Path, folder: Path) -> dict[str, float]:
         options = f"--labels {out}/labels.csv {trained} {options_of(config, '', 'modules')}"
         for module in "AB":
             _run(f"train-module --module {module} {packed} {weights} --trained-module {out}/{module} {options}")
-        options = f"--maps {out}/maps.npz --record {out}/run.json --seed 0 {options_of(config, '', 'reconstruction')}"
+        options = (
+            f"--maps {out}/maps.npz --record {out}/run.json --seed {seed} {options_of(config, '', 'reconstruction')}"
+        )
         modules = f"--model-a {out}/A --model-b {out}/B --reconstruction-scores {out}/scores.csv"
         _run(f"reconstruct {packed} {modules} {options}")
         names = {name: name for name in STAGE2}
@@ -102,20 +104,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("methods", nargs="*", default=METHODS, metavar="METHOD")
+    parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     rows = read_csv(TABLE).to_dict("records") if TABLE.exists() else []
-    known = {(row["method"], int(row["percent"])) for row in rows}
+    known = {(row["method"], int(row["seed"]), int(row["percent"])) for row in rows}
     manifest = read_manifest(given.folder / "manifest.csv")
     pool = unused_abnormal(given.folder, manifest)
     for method in given.methods:
         for percent in SHARES:
-            if (STAGE2[0] if method == "stage2" else method, percent) in known:
+            if (STAGE2[0] if method == "stage2" else method, given.seed, percent) in known:
                 continue
             with tempfile.TemporaryDirectory() as scratch:
                 path = Path(scratch) / "manifest.csv"
-                write_csv(contaminated(manifest, pool, percent), path)
-                for row, value in measure(method, path, given.folder).items():
-                    rows.append({"method": row, "percent": percent, "auc": f"{value:.3f}"})
+                write_csv(contaminated(manifest, pool, percent, given.seed), path)
+                for row, value in measure(method, path, given.folder, given.seed).items():
+                    rows.append({"method": row, "seed": given.seed, "percent": percent, "auc": f"{value:.3f}"})
                     print(rows[-1], flush=True)
             write_csv(pd.DataFrame(rows), TABLE)
 

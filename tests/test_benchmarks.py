@@ -78,7 +78,7 @@ def test_contaminated_normal_images_keep_their_number_and_come_from_no_set():
     split = np.repeat(["train_normal", "train_unlabeled", "test"], [40, 30, 20])
     manifest = pd.DataFrame({"image_id": [f"i{n}" for n in range(90)], "split": split, "label": ""})
     pool = pd.DataFrame({"image_id": [f"j{n}" for n in range(10)], "split": "train_unlabeled", "label": ""})
-    found = {percent: contaminated(manifest, pool, percent) for percent in (0, 5, 20)}
+    found = {percent: contaminated(manifest, pool, percent, 0) for percent in (0, 5, 20)}
     assert found[0].equals(manifest)
     added = {percent: set(frame["image_id"]) - set(manifest["image_id"]) for percent, frame in found.items()}
     assert [len(names) for names in added.values()] == [0, 2, 8] and added[5] < added[20] < set(pool["image_id"])
@@ -88,4 +88,4 @@ def test_contaminated_normal_images_keep_their_number_and_come_from_no_set():
         assert rest[0].equals(rest[1])
     for wrong in (pool[:7], manifest[manifest["split"] == "test"]):
         with pytest.raises(InputError, match="expected 8 or more that are in no set"):
-            contaminated(manifest, wrong, 20)
+            contaminated(manifest, wrong, 20, 0)

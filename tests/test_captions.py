@@ -87,5 +87,12 @@ def test_what_the_paper_does_not_have_says_so():
     for name, method in METHODS.items():
         assert (method.title in printed) != (method.note or "").startswith("not in the paper"), name
     ours = {name for name, method in METHODS.items() if method.taxonomy == "ours"}
-    detectors = {"detector", "detector_balanced", "detector_encoder", "detector_masks", "detector_plain"}
+    detectors = {
+        "detector",
+        "detector_balanced",
+        "detector_encoder",
+        "detector_masks",
+        "detector_plain",
+        "detector_ratio",
+    }
     assert ours == detectors | {"gaussian_ratio", "knn", "knn_ratio", "mahalanobis", "pu_probe", "two_distributions"}

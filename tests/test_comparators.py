@@ -170,6 +170,8 @@ def narrow(monkeypatch, request):
 
 def settings_of(method: str, **changes):
     """Settings small enough for a test."""
+    if method == "detector_ratio":
+        return method_of(method).settings(settings_of("detector"), ModuleSettings(**SHORT | changes))
     if method in SHARED:
         return method_of(method).settings(ModuleSettings(**SHORT | changes))
     return method_of(method).settings(**(TRAINED | UNTRAINED)[method] | changes)
@@ -468,6 +470,25 @@ def test_ratios_of_the_unlabeled_and_the_normal_density(data, test_data):
     densities = [multivariate_normal(fit.location_, fit.covariance_).logpdf(points) for fit in fits]
     log_ratio = densities[1] - densities[0]
     np.testing.assert_allclose(score - score.mean(), log_ratio - log_ratio.mean(), rtol=1e-6, atol=1e-6)
+
+
+def test_the_sum_adds_both_rows_in_units_of_their_spread_over_the_unlabeled_images(data, test_data, tmp_path):
+    settings = settings_of("detector_ratio")
+    own = {"detector": settings.detector, "two_distributions": settings_of("two_distributions")}
+    expected = 0
+    for name, of in own.items():
+        state, _ = method_of(name).fit(data, of, 3, Resume(tmp_path / f"{name}.pt", ""))
+        unlabeled = state["unlabeled"] if name == "detector" else None
+        if unlabeled is None:
+            ids = [f"unlabeled {row}" for row in range(len(data.unlabeled))]
+            beside = replace(test_data, images=data.unlabeled, ids=ids, seed=3)
+            unlabeled = method_of(name).score(state, beside, of)["score"]
+        found = method_of(name).score(state, test_data, of)["score"].double().numpy()
+        unlabeled = unlabeled.double().numpy()
+        expected = expected + (found - unlabeled.mean()) / unlabeled.std(ddof=1)
+    method = method_of("detector_ratio")
+    state, _ = method.fit(data, settings, 3, Resume(tmp_path / "x.pt", ""))
+    np.testing.assert_allclose(method.score(state, test_data, settings)["score"].numpy(), expected, atol=1e-5)
 
 
 def test_two_distributions_are_the_variant_without_pseudo_labels(few, tmp_path):

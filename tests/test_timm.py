@@ -282,7 +282,7 @@ def test_what_needs_a_decoder_is_refused_in_the_plan(config):
     refusal = f"data set simulated: weights {VIT} are an encoder without decoder, so stage 2 .*cannot be made"
     with pytest.raises(InputError, match=refusal):
         stage2.ranking(config, "simulated", "", "0")
-    for method in ("mae_multi", "mask_rec", "two_distributions"):
+    for method in ("mae_multi", "mask_rec", "two_distributions", "detector_ratio"):
         with pytest.raises(InputError, match=f"without decoder, which {method} needs"):
             compared.needed_weights(config, "simulated", "", method)
     assert compared.needed_weights(config, "simulated", "", "knn") == "results/simulated/mae.safetensors"

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from amae.runtime.errors import InputError
-from amae.settings import Checked, ModuleSettings, ReconstructionSettings, setting
+from amae.settings import Checked, DetectorSettings, ModuleSettings, ReconstructionSettings, setting
 
 
 @dataclass(frozen=True)
@@ -192,4 +192,12 @@ class MaskRecSettings:
 class TwoDistributionSettings:
     """The two-distribution error ratio: two modules, each trained as one of stage 2."""
 
+    modules: ModuleSettings = ModuleSettings()
+
+
+@dataclass(frozen=True)
+class SumSettings:
+    """The sum of the detector and the two-distribution error ratio: those of both rows."""
+
+    detector: DetectorSettings = DetectorSettings()
     modules: ModuleSettings = ModuleSettings()

@@ -16,8 +16,12 @@ from amae.settings import from_mapping
 
 MASK_REC = "mask_rec"  # the paper's baseline, which is AMAE's own autoencoder: shown wherever there is a T_u
 MASK_REC_FOLDER = f"comparators/{MASK_REC}_Y"
-# Sections of the run whose settings a method takes over.
-SHARED = dict.fromkeys((MASK_REC, "mae_multi"), ("modules", "reconstruction")) | {"two_distributions": ("modules",)}
+# Sections whose settings a method takes over: of the run, or of another comparator.
+SHARED = {
+    **dict.fromkeys((MASK_REC, "mae_multi"), ("modules", "reconstruction")),
+    "two_distributions": ("modules",),
+    "detector_ratio": ("detector", "modules"),
+}
 
 
 def all_methods() -> tuple[str, ...]:
@@ -82,9 +86,10 @@ def own_settings(config: dict[str, Any], method: str) -> Any:
 
 
 def method_settings(config: dict[str, Any], variant: str, method: str) -> str:
-    """The settings of a comparator as command-line options: the run's where it shares them, else the preset's."""
+    """The settings of a comparator as command-line options: those that it shares, else the preset's."""
     if method in SHARED:
-        return " ".join(options(section, settings_of(config, variant)[section]) for section in SHARED[method])
+        run = settings_of(config, variant)
+        return " ".join(options(name, run.get(name) or own_settings(config, name)) for name in SHARED[method])
     settings = own_settings(config, method)
     if backbone := needed_backbone(config, method):
         settings = dataclasses.replace(settings, backbone=backbone)

@@ -75,6 +75,7 @@ COMPARATORS = {  # GFLOP for each image and epoch, at the size of the published 
     **dict.fromkeys(("detector", "detector_balanced", "detector_masks"), 1.0),
     "detector_plain": 0.5,
     "detector_encoder": 110.0,
+    "detector_ratio": 55.0,
     "mask_rec": 27.0,
     "mae_multi": 27.0,
     "two_distributions": 54.0,

@@ -59,5 +59,5 @@ def _about(config: dict[str, Any], dataset: str, variant: str) -> str:
     )
     return (
         f"{of}: weights {weights} are an encoder without decoder, so stage 2 and what needs it (the trained model, "
-        "predictions, localisation), mask_rec, mae_multi and two_distributions"
+        "predictions, localisation), mask_rec, mae_multi, two_distributions, detector_encoder and detector_ratio"
     )
