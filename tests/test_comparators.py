@@ -31,7 +31,7 @@ from torchvision.transforms.v2 import functional as vision
 import amae.method.training
 from amae.commands.compare import compare
 from amae.commands.score_probe import score_probe
-from amae.comparators import anatpaste, autoencoder, cutpaste, igd, nsa, patches, pu_probe
+from amae.comparators import anatpaste, autoencoder, cutpaste, detector, igd, nsa, patches, pu_probe
 from amae.comparators.interface import TestData, TrainingData
 from amae.comparators.methods import METHODS, column, method_of
 from amae.comparators.settings import (
@@ -155,7 +155,7 @@ def test_data(encoder) -> TestData:
 def few(data) -> TrainingData:
     """Eight images of each, where nothing need be learned."""
     first = {name: value[:8] for name, value in vars(data).items() if torch.is_tensor(value)}
-    first |= {"patients": data.patients[:16], "views": data.views[:16]}
+    first |= {"patients": data.patients[:16], "groups": data.groups[:16]}
     return replace(data, **first)
 
 
@@ -683,6 +683,25 @@ def test_commands_never_read_a_label(method, few, tmp_path):
     assert {path.name for path in options["state"].parent.iterdir()} - left == {
         *("state.safetensors", "history.csv", "run.json", "scores.csv")
     }
+
+
+def test_the_balanced_detector_is_given_the_column_that_its_settings_name(few, tmp_path, monkeypatch):
+    write_data_set(tmp_path / "a", few, ["normal", "abnormal"] * 4)
+    options = options_of(tmp_path / "a", "detector_balanced")
+    manifest = pd.read_csv(options["manifest"]).assign(age=["061Y", "69", "", "7"] * 6)
+    manifest.to_csv(options["manifest"], index=False)
+    given = {}
+
+    def fit_rounds(images, unlabeled, folds, groups, *_):
+        given[settings.column] = groups
+        raise InputError("enough")
+
+    monkeypatch.setattr(detector, "fit_rounds", fit_rounds)
+    for name, reason in (("age", "enough"), ("view", "enough"), ("sex", "manifest.csv.* has no column sex")):
+        settings = settings_of("detector_balanced", column=name)
+        with pytest.raises(InputError, match=reason):
+            compare(settings=settings, **options)
+    assert given == {"age": ["6.0", "6.0", "nan", "0.0"] * 4, "view": ["PA"] * 16}
 
 
 def test_the_probe_ranks_the_unlabeled_images_for_pseudo_labels(few, tmp_path):

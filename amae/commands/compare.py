@@ -17,6 +17,7 @@ from amae.comparators.state import load_state, save_state
 from amae.data.packed import load_lung_masks, load_splits
 from amae.data.splits import patients_of
 from amae.data.stored import on_device
+from amae.evaluation.audit import age_in_years
 from amae.mae.weights import Encoder, load_encoder, load_for_size, load_weights
 from amae.method.training import resume_beside
 from amae.runtime.device import choose_device
@@ -59,7 +60,8 @@ def compare(
         beside = resume_beside(state, made, code_of(method))
         # a folder: a method may train several networks
         resume = dataclasses.replace(beside, path=beside.path.with_suffix("") / "training.pt")
-        found = about.fit(_training_data(protocol, packed, files, about, where), settings, seed, resume)
+        data = _training_data(protocol, packed, files, about, where, getattr(settings, "column", None))
+        found = about.fit(data, settings, seed, resume)
         with naming(f"method {method}"):
             trained, epochs = check_fitted(found)
         save_state(trained, state, method, protocol, settings)
@@ -117,9 +119,14 @@ def _encoder(method: Method, weights: Path | None, size: int, device: torch.devi
 
 
 def _training_data(
-    protocol: str, packed: tuple[Path, Path, Path], files: dict[str, Path], method: Method, device: torch.device
+    protocol: str,
+    packed: tuple[Path, Path, Path],
+    files: dict[str, Path],
+    method: Method,
+    device: torch.device,
+    column: str | None,
 ) -> TrainingData:
-    """Images of T_n and, under protocol Y, T_u, with what the method needs beside them."""
+    """Images of T_n and, under protocol Y, T_u, with what the method needs beside them, and a column of the table."""
     chosen, images = load_splits(*packed, *["train_normal", "train_unlabeled"][: 1 + (protocol == "Y")])
     rows = [chosen.loc[chosen["split"] == split, "row"] for split in ("train_normal", "train_unlabeled")]
     masks = [None, None]
@@ -130,8 +137,17 @@ def _training_data(
         *masks,
         encoder=_encoder(method, files.get("weights"), images.shape[1], device),
         patients=patients_of(chosen),
-        views=chosen["view"].tolist(),
+        groups=_groups(chosen, column, packed[0]) if column else (),
     )
+
+
+def _groups(chosen: pd.DataFrame, column: str, manifest: Path) -> list[str]:
+    """Values of a column, ages by decade; "" and "nan" are groups like others. InputError where the table lacks it."""
+    if column not in chosen:
+        raise InputError(f"column: the table of images ({manifest}) has no column {column}")
+    if column == "age":
+        return [str(years // 10) for years in chosen[column].map(age_in_years)]
+    return chosen[column].tolist()
 
 
 def _lungs(path: Path, rows: pd.Series, size: int, device: torch.device) -> torch.Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from amae.comparators.interface import Fitted, Scores, TestData, TrainingData
+from amae.comparators.settings import BalancedSettings
 from amae.comparators.shared import prefixed, under
 from amae.data.resize import resize
 from amae.data.splits import folds_of
@@ -24,11 +25,10 @@ def fit(
     settings: DetectorSettings,
     seed: int,
     resume: Resume,
-    balanced: bool = False,
     masks: bool = False,
     plain: bool = False,
 ) -> Fitted:
-    """Train a network without each fold of patients; where `balanced`, under weights that balance the views.
+    """Train a network without each fold of patients; where a column is to be balanced, under weights that do so.
 
     With `masks` the networks see lung masks in the place of images; `plain`: in one round, on all of T_u.
 
@@ -37,9 +37,9 @@ def fit(
     unlabeled = unlabeled_of(data)
     folds = folds_of(unlabeled, list(data.patients), settings.folds)
     images = resize(_white(data.pooled_lungs) if masks else data.pooled, settings.image_size)
-    views = data.views if balanced else None
+    groups = data.groups if isinstance(settings, BalancedSettings) else None
     settings = replace(settings, rounds=1) if plain else settings
-    return fitted(unlabeled, *fit_rounds(images, unlabeled, folds, views, settings, seed, resume))
+    return fitted(unlabeled, *fit_rounds(images, unlabeled, folds, groups, settings, seed, resume))
 
 
 def unlabeled_of(data: TrainingData) -> np.ndarray:

@@ -20,8 +20,8 @@ class TrainingData:
     """All that a method may learn from, on one device; what its needs do not name may be None.
 
     `normal` (T_n) and `unlabeled` (T_u, empty under protocol N): uint8 `(N, H, W)`. Their lung masks: bool `(N, H, W)`.
-    `encoder`: f_0, for images of this size; the whole autoencoder (f_0, g_0) where that is needed. `patients` and
-    `views`: of T_n, then of T_u.
+    `encoder`: f_0, for images of this size; the whole autoencoder (f_0, g_0) where that is needed. `patients`, and
+    `groups`, the values of the column that the settings name, if they name one: of T_n, then of T_u.
     """
 
     normal: Tensor
@@ -30,7 +30,7 @@ class TrainingData:
     unlabeled_lungs: Tensor | None = None
     encoder: Encoder | None = None
     patients: Sequence[str] = ()
-    views: Sequence[str] = ()
+    groups: Sequence[str] = ()
 
     @property
     def pooled(self) -> Tensor:

@@ -97,12 +97,11 @@ METHODS = {
     ),
     "detector": Method("Detector of T_u", f"{_HERE}.detector", DetectorSettings, {"Y": "score"}, **_OURS),
     "detector_balanced": Method(
-        "Detector of T_u, views balanced",
+        "Detector of T_u, balanced",
         f"{_HERE}.detector",
-        DetectorSettings,
+        s.BalancedSettings,
         {"Y": "score"},
         **_OURS,
-        options={"balanced": True},
     ),
     "detector_encoder": Method(
         "Detector of T_u, f_0 fine-tuned",

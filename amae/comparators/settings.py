@@ -196,6 +196,17 @@ class TwoDistributionSettings:
 
 
 @dataclass(frozen=True)
+class BalancedSettings(DetectorSettings):
+    """The detector (ours), trained under weights that make a column of the table independent of the set."""
+
+    column: str = setting(
+        "view",
+        "column that is as frequent in T_u as in T_n under the weights; ages count by decade",
+        choices=("view", "sex", "age"),
+    )
+
+
+@dataclass(frozen=True)
 class SumSettings:
     """The sum of the detector and the two-distribution error ratio: those of both rows."""
 
