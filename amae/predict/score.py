@@ -35,7 +35,7 @@ from amae.settings import ReconstructionSettings
 
 BATCH = 32
 SCORES = list(DESCRIPTIONS)
-MOST_ROUNDS = 4  # of complementary masks
+MOST_ROUNDS = 16  # of complementary masks
 QUIET = 0.25  # greatest noise of the masks, as a share of the spread of normal images
 DRAWS = 4  # of masks, to measure their noise
 
