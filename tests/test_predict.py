@@ -153,9 +153,9 @@ def test_rounds_of_masks_make_their_noise_small(exported, monkeypatch):
     def drawn(model, images, draw):
         noisy = truth + rng.standard_normal(len(truth))
         columns = {"inter": noisy, "mask_rec": truth, "error_ratio": truth, "error_ratio_patch": noisy}
-        return pd.DataFrame(columns), None, None
+        return pd.DataFrame(columns)
 
-    monkeypatch.setattr(module, "score_images", drawn)
+    monkeypatch.setattr(module, "module_scores", drawn)
     model = load_model(exported)
     settings, noise = module.quiet(model, np.zeros((4000, 1, 1), np.uint8))
     assert settings.masks == 4 * 4  # 4 rounds: 1 / 2 / sqrt(4) = 0.25 at most, but for the estimate's error

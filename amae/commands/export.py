@@ -26,7 +26,7 @@ from amae.method.stage1 import frozen_features, load_head
 from amae.predict.card import read_card
 from amae.predict.domain import MASKS, held_out_distances
 from amae.predict.model import Model, save_model
-from amae.predict.score import BATCH, mask_noise, quiet, score_images, score_packed
+from amae.predict.score import BATCH, detector_maps, mask_noise, module_scores, quiet, score_packed
 from amae.runtime.device import choose_device
 from amae.runtime.errors import InputError, naming
 from amae.runtime.files import atomic, read_csv, rows_of, sha256, write_csv
@@ -159,7 +159,7 @@ def _describe_training(
     masks, noise = quiet(model, packed[sample["row"].to_numpy()])
     reconstruction = ReconstructionSettings(**model.about["reconstruction"])
     model = dataclasses.replace(model, about=model.about | {"masks_of_new_images": dataclasses.asdict(masks)})
-    _, maps = score_packed(model, packed[normal["row"].head(LIMIT_IMAGES).to_numpy()])
+    maps = detector_maps(model, packed[normal["row"].head(LIMIT_IMAGES).to_numpy()])
     found = {
         "images": {"calibration": 0} | {split: len(chosen) for split, chosen in parts.items()},
         "mask_shares": {name: float((lungs["flag"] == name).mean()) for name in MASKS},
@@ -194,9 +194,7 @@ def _mean_image(normal: torch.Tensor, size: int) -> np.ndarray:
 def _errors(model: Model, images: np.ndarray, normal: torch.Tensor) -> tuple[float, float]:
     """Mean squared error of module A on hidden patches of normal images, and that of the mean of T_n on all."""
     mean = sum(batch.double().sum(0) for batch in normal.split(BATCH)).cpu().numpy() / len(normal)
-    parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
-    error = np.concatenate([score_images(model, part)[0]["mask_rec"] for part in parts]).mean()
-    return float(error), float((((images - mean) / 255) ** 2).mean())
+    return float(module_scores(model, images)["mask_rec"].mean()), float((((images - mean) / 255) ** 2).mean())
 
 
 def _test_aucs(measured: Path | None) -> dict[str, list[float]]:

@@ -35,7 +35,7 @@ from amae.settings import ReconstructionSettings
 
 BATCH = 32
 SCORES = list(DESCRIPTIONS)
-MOST_ROUNDS = 16  # of complementary masks
+MOST_ROUNDS = 4  # of complementary masks: more take too long on a CPU
 QUIET = 0.25  # greatest noise of the masks, as a share of the spread of normal images
 DRAWS = 4  # of masks, to measure their noise
 
@@ -69,19 +69,29 @@ def _score_group(
     batch = torch.from_numpy(images).to(model.device)
     features = frozen_features(model.encoder, batch)
     p_abnormal = model.head(features).softmax(1)[:, 1]
+    scores = module_scores(model, images, draw)
+    logits = score_maps(model.detector, resize(batch, model.about["detector"]["image_size"]))
+    scores.insert(0, "stage1", p_abnormal.cpu().numpy())
+    scores.insert(0, "detector", logits.mean((1, 2)).double().cpu().numpy().round(5))  # the same in every batch
+    return scores[:given], features[:given].cpu().numpy(), detector_maps(model, images)[:given]
+
+
+@torch.no_grad()
+def module_scores(model: Model, images: np.ndarray, draw: int = 0) -> pd.DataFrame:
+    """The scores of modules A and B alone, a column for each of MODULE_SCORES; otherwise as `score_images`."""
     architecture, settings = model.encoder.architecture, model.settings
+    batch = torch.from_numpy(images).to(model.device)
     seeds = [f"{hashlib.sha256(image.tobytes()).hexdigest()}{draw or ''}" for image in images]
     orders = draw_orders(seeds, model.about["seed"], architecture.patches, settings)
     (mu_a, error_a), (mu_b, _) = [reconstruct(m, batch, orders, settings) for m in (model.module_a, model.module_b)]
-    scores = reconstruction_scores(images, mu_a.numpy(), mu_b.numpy(), error_a.numpy(), architecture.patch_size)
-    small = resize(batch, model.about["detector"]["image_size"])
-    logits = score_maps(model.detector, small)
-    scores.insert(0, "stage1", p_abnormal.cpu().numpy())
-    scores.insert(0, "detector", logits.mean((1, 2)).double().cpu().numpy().round(5))  # the same in every batch
-    normal = torch.from_numpy(model.group("normal")["image"])
-    maps = influence_maps(model.detector, small, normal)
-    maps = F.interpolate(maps[:, None], images.shape[1:], mode="bilinear")[:, 0]
-    return scores[:given], features[:given].cpu().numpy(), maps[:given].numpy()
+    return reconstruction_scores(images, mu_a.numpy(), mu_b.numpy(), error_a.numpy(), architecture.patch_size)
+
+
+def detector_maps(model: Model, images: np.ndarray) -> np.ndarray:
+    """The detector's `influence_maps` of uint8 images `(N, H, W)` at their size: float32 `(N, H, W)`."""
+    small = resize(torch.from_numpy(images).to(model.device), model.about["detector"]["image_size"])
+    maps = influence_maps(model.detector, small, torch.from_numpy(model.group("normal")["image"]))
+    return F.interpolate(maps[:, None], images.shape[1:], mode="bilinear")[:, 0].numpy()
 
 
 def mean_scores(scores: Sequence[pd.DataFrame], scales: Mapping[str, np.ndarray]) -> pd.DataFrame:
@@ -130,9 +140,7 @@ def mask_noise(model: Model, images: np.ndarray, settings: ReconstructionSetting
     The noise is the standard deviation of an image's score over draws of the masks, the spread that between images.
     """
     measured = dataclasses.replace(model, about=model.about | {"masks_of_new_images": dataclasses.asdict(settings)})
-    drawn = np.stack(
-        [score_images(measured, images, n)[0][list(MODULE_SCORES)].to_numpy() for n in range(1, DRAWS + 1)]
-    )
+    drawn = np.stack([module_scores(measured, images, n)[list(MODULE_SCORES)].to_numpy() for n in range(1, DRAWS + 1)])
     noise = drawn.var(0, ddof=1).mean(0)
     spread = np.maximum(drawn.mean(0).var(0, ddof=1) - noise / DRAWS, 1e-30)
     return dict(zip(MODULE_SCORES, np.sqrt(noise / spread).tolist(), strict=True))
