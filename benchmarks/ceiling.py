@@ -39,7 +39,7 @@ def main() -> None:
         raise SystemExit(f"{given.folder}: {(~known.isin(['normal', 'abnormal'])).sum()} images without a label")
     abnormal, test = (known == "abnormal").to_numpy(), (chosen["split"] == "test").to_numpy()
     settings, unlabeled = DetectorSettings(), (chosen["split"] == "train_unlabeled").to_numpy()[~test]
-    small = resize(torch.from_numpy(images[chosen["row"].to_numpy()]), settings.image_size)
+    small = resize(torch.tensor(images[chosen["row"].to_numpy()]), settings.image_size)
     folds = folds_of(unlabeled, patients_of(chosen[~test]), settings.folds)
     with tempfile.TemporaryDirectory() as scratch:
         resume = Resume(Path(scratch) / "ceiling.pt", "")

@@ -1,4 +1,6 @@
-"""What abnormal images in T_n cost each method: `python -m benchmarks.contamination FOLDER [METHOD ...] [--seed N]`.
+"""What abnormal images in T_n cost each method.
+
+`python -m benchmarks.contamination FOLDER [METHOD ...] [--seed N] [--configfile FILE]`
 
 FOLDER is that of a data set of known labels, as `uv run snakemake data` and the rule of its weights leave it. A share
 of T_n is replaced by abnormal images of the training pool that are in no set: never test images, never those of T_u.
@@ -10,10 +12,12 @@ import argparse
 import shlex
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import yaml
+from snakemake.utils import update_config
 
 from amae.cli import main as amae
 from amae.comparators.methods import column, method_of
@@ -55,12 +59,11 @@ def unused_abnormal(folder: Path, manifest: pd.DataFrame) -> pd.DataFrame:
     return candidates[unused & (candidates["image_id"].map(labels) == "abnormal")]
 
 
-def measure(method: str, manifest: Path, folder: Path, seed: int) -> dict[str, float]:
-    """AUC by score of a method on the test images, trained at the sizes of the preset demo.
+def measure(method: str, manifest: Path, folder: Path, seed: int, config: dict[str, Any]) -> dict[str, float]:
+    """AUC by score of a method on the test images, trained at the sizes of the configuration's preset.
 
     `stage2`: the scores STAGE2 of both stages of AMAE.
     """
-    config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
     packed = f"--manifest {manifest} --images {folder}/images.npy --index {folder}/images.csv --device cpu"
     out, weights = manifest.parent, f"--weights {folder}/mae.safetensors"
     trained = f"--history {out}/history.csv --record {out}/run.json --seed {seed}"
@@ -83,7 +86,7 @@ def measure(method: str, manifest: Path, folder: Path, seed: int) -> dict[str, f
         names = {name: name for name in STAGE2}
     elif method != "stage1":
         about = method_of(method)
-        protocol = max(about.protocols)  # Y, where a method can follow it
+        protocol = min(about.protocols)  # N, where a method can follow it: T_u has abnormal images by itself
         needed = weights * bool(about.needs) + f" --lungs {folder}/lungs.npy" * ("lungs" in about.needs)
         options = f"--protocol {protocol} --scores {out}/scores.csv {method_settings(config, '', method)}"
         _run(f"compare {method} {packed} {needed} --state {out}/state {trained} {options}")
@@ -105,7 +108,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("methods", nargs="*", default=METHODS, metavar="METHOD")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--configfile", type=Path, help="settings that replace those of config/config.yaml")
     given = parser.parse_args()
+    config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    if given.configfile:
+        update_config(config, yaml.safe_load(given.configfile.read_text()))
     rows = read_csv(TABLE).to_dict("records") if TABLE.exists() else []
     known = {(row["method"], int(row["seed"]), int(row["percent"])) for row in rows}
     manifest = read_manifest(given.folder / "manifest.csv")
@@ -117,7 +124,7 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as scratch:
                 path = Path(scratch) / "manifest.csv"
                 write_csv(contaminated(manifest, pool, percent, given.seed), path)
-                for row, value in measure(method, path, given.folder, given.seed).items():
+                for row, value in measure(method, path, given.folder, given.seed, config).items():
                     rows.append({"method": row, "seed": given.seed, "percent": percent, "auc": f"{value:.3f}"})
                     print(rows[-1], flush=True)
             write_csv(pd.DataFrame(rows), TABLE)
