@@ -82,6 +82,8 @@ def test_scores_and_maps_are_the_means_by_hand(run):
     for name in DESCRIPTIONS:
         np.testing.assert_allclose(scores[name], expected[name], rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(found, maps, atol=1e-6)
+    unlabeled = (pd.read_csv(folder / "manifest.csv")["split"] == "train_unlabeled").to_numpy()
+    assert both.about["map_limit"] == pytest.approx(np.percentile(maps[unlabeled].max((1, 2)), 75), rel=1e-5)
     np.testing.assert_array_equal(score_arrays(both, list(packed[:3])).table["inter"], scores["inter"][:3])
     calibration = both.group("calibration")
     assert bool(calibration) == (len(reference) == 4)

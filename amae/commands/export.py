@@ -26,15 +26,14 @@ from amae.method.stage1 import frozen_features, load_head
 from amae.predict.card import read_card
 from amae.predict.domain import MASKS, held_out_distances
 from amae.predict.model import Model, save_model
-from amae.predict.score import BATCH, detector_maps, mask_noise, module_scores, quiet, score_packed
+from amae.predict.score import BATCH, LIMIT_IMAGES, map_limit, mask_noise, module_scores, quiet, score_packed
 from amae.runtime.device import choose_device
 from amae.runtime.errors import InputError, naming
 from amae.runtime.files import atomic, read_csv, rows_of, sha256, write_csv
 from amae.runtime.provenance import code_revision, versions
 from amae.settings import ModuleSettings, ReconstructionSettings, Stage1Settings
 
-LIMIT_IMAGES = 64  # of T_n: their maps set the end of the colour scale
-LIMIT_PERCENTILE = 99.8
+NOISE_IMAGES = 64  # on which the noise of the masks is measured
 AUCP_IMAGES = 256  # of T_u, spread over it: enough for a second digit
 
 
@@ -155,15 +154,15 @@ def _describe_training(
         "training.distance": held_out_distances(features, patients_of(training)),
     }
     model = dataclasses.replace(model, arrays=arrays)
-    sample = parts.get("calibration", normal).head(LIMIT_IMAGES)
+    sample = parts.get("calibration", normal).head(NOISE_IMAGES)
     masks, noise = quiet(model, packed[sample["row"].to_numpy()])
     reconstruction = ReconstructionSettings(**model.about["reconstruction"])
     model = dataclasses.replace(model, about=model.about | {"masks_of_new_images": dataclasses.asdict(masks)})
-    maps = detector_maps(model, packed[normal["row"].head(LIMIT_IMAGES).to_numpy()])
+    unlabeled = parts["train_unlabeled"]["row"].to_numpy()
     found = {
         "images": {"calibration": 0} | {split: len(chosen) for split, chosen in parts.items()},
         "mask_shares": {name: float((lungs["flag"] == name).mean()) for name in MASKS},
-        "map_limit": max(float(np.percentile(maps, LIMIT_PERCENTILE)), 1e-6),
+        "map_limit": map_limit(model, packed[_spread(unlabeled, LIMIT_IMAGES)]),
         "masks_of_new_images": dataclasses.asdict(masks),
         "mask_noise": noise,
         "mask_noise_of_run": mask_noise(model, packed[sample["row"].to_numpy()], reconstruction),
@@ -180,10 +179,14 @@ def _describe_training(
     if calibration:
         scores, _ = score_packed(model, packed[parts["calibration"]["row"].to_numpy()])
         arrays |= {f"calibration.{name}": np.sort(scores[name].to_numpy(np.float64)) for name in scores}
-        chosen = parts["train_unlabeled"]["row"].to_numpy()
-        unlabeled, _ = score_packed(model, packed[chosen[:: -(-len(chosen) // AUCP_IMAGES)]])
-        found["auc_p"] = {name: auc_of_unlabeled(scores[name], unlabeled[name]) for name in scores}
+        found_of_unlabeled, _ = score_packed(model, packed[_spread(unlabeled, AUCP_IMAGES)])
+        found["auc_p"] = {name: auc_of_unlabeled(scores[name], found_of_unlabeled[name]) for name in scores}
     return found, arrays
+
+
+def _spread(rows: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the rows, evenly spread over them."""
+    return rows[:: -(-len(rows) // most)]
 
 
 def _mean_image(normal: torch.Tensor, size: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from amae.predict.card import origin
 from amae.predict.model import Model
-from amae.predict.score import SCORES, mean_scores, score_packed
+from amae.predict.score import SCORES, map_limit, mean_scores, score_packed
 from amae.runtime.errors import InputError
 from amae.runtime.provenance import code_revision, versions
 
@@ -45,14 +45,13 @@ def combined(
     models: Sequence[Model],
     hashes: Sequence[str],
     reference: np.ndarray,
-    normal: np.ndarray,
-    percentile: float,
+    unlabeled: np.ndarray,
 ) -> Model:
     """The model that gives the mean over `models`, which `require_alike` accepts.
 
     `hashes`: SHA-256 of their files. `reference`: uint8 `(N, H, W)`, the calibration images or, where the models have
-    none, images of T_n: the mean and standard deviation of a model's score on them set its scale. `normal`: images of
-    T_n; the maps' `percentile` on them is the end of the colour scale. Raises InputError where a score is constant.
+    none, images of T_n: the mean and standard deviation of a model's score on them set its scale. `unlabeled`: images
+    of T_u, for the end of the colour scale. Raises InputError where a score is constant.
     """
     first = models[0]
     scores = [score_packed(model, reference)[0] for model in models]
@@ -60,7 +59,6 @@ def combined(
         name: np.array([_scale(model, each, name) for model, each in zip(models, scores, strict=True)])
         for name in SCORES
     }
-    maps = np.mean([score_packed(model, normal)[1] for model in models], 0)
     arrays = {
         name: array for name, array in first.arrays.items() if name.split(".")[0] in ("features", "normal", "training")
     }
@@ -80,13 +78,14 @@ def combined(
         "mask_noise_of_run": {
             k: max(e["mask_noise_of_run"][k] for e in abouts) for k in first.about["mask_noise_of_run"]
         },
-        "map_limit": max(float(np.percentile(maps, percentile)), 1e-6),
         "files": {f"model of {origin(each)}": found for each, found in zip(abouts, hashes, strict=True)},
         "versions": versions(),
         "commit": (code_revision() or {}).get("commit", "unknown"),
     }
     parts = (first.encoder, first.head, first.module_a, first.module_b, first.detector)
-    return Model(about, *parts, arrays, tuple(models))
+    model = Model(about, *parts, arrays, tuple(models))
+    about["map_limit"] = map_limit(model, unlabeled)
+    return model
 
 
 def _scale(model: Model, scores: pd.DataFrame, name: str) -> tuple[float, float]:

@@ -38,6 +38,8 @@ SCORES = list(DESCRIPTIONS)
 MOST_ROUNDS = 4  # of complementary masks: more take too long on a CPU
 QUIET = 0.25  # greatest noise of the masks, as a share of the spread of normal images
 DRAWS = 4  # of masks, to measure their noise
+LIMIT_PERCENTILE = 75
+LIMIT_IMAGES = 64  # of T_u, spread over it: their maps set the end of the colour scale
 
 
 @torch.no_grad()
@@ -92,6 +94,16 @@ def detector_maps(model: Model, images: np.ndarray) -> np.ndarray:
     small = resize(torch.from_numpy(images).to(model.device), model.about["detector"]["image_size"])
     maps = influence_maps(model.detector, small, torch.from_numpy(model.group("normal")["image"]))
     return F.interpolate(maps[:, None], images.shape[1:], mode="bilinear")[:, 0].numpy()
+
+
+def map_limit(model: Model, unlabeled: np.ndarray) -> float:
+    """End of the colour scale: the maps of a quarter of the images of T_u, uint8 `(N, H, W)`, go beyond it.
+
+    Of a combined model's members the mean map counts. Maps of T_n would not do: on abnormal images they are far
+    exceeded, and everything would have the last colour.
+    """
+    maps = np.mean([detector_maps(member, unlabeled) for member in model.members or (model,)], 0)
+    return max(float(np.percentile(maps.max((1, 2)), LIMIT_PERCENTILE)), 1e-6)
 
 
 def mean_scores(scores: Sequence[pd.DataFrame], scales: Mapping[str, np.ndarray]) -> pd.DataFrame:
