@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
+from amae.mae import checkpoints
 from amae.mae import weights as w
 from amae.mae.architecture import Architecture
 from amae.mae.checkpoints import read_description
@@ -79,6 +80,17 @@ def test_equal_models_give_equal_bytes(tmp_path: Path) -> None:
     for name, description in [("a", {"x": "1", "y": "2"}), ("b", {"y": "2", "x": "1"})]:
         w.save_weights(make_model(), tmp_path / name, description)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_others_may_read_a_weight_file_as_they_may_a_table(tmp_path):
+    before = os.umask(0o027)
+    try:
+        checkpoints.write_tensors({"x": torch.zeros(2)}, tmp_path / "x.safetensors", {})
+        (tmp_path / "x.csv").write_text("a")
+    finally:
+        os.umask(before)
+    modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("x.safetensors", "x.csv")]
+    assert modes == [0o640, 0o640]
 
 
 def test_reading_a_file_does_not_import_torchs_compiler(tmp_path):

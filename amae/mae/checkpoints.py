@@ -33,7 +33,10 @@ def write_tensors(tensors: Mapping[str, Tensor], path: str | Path, about: Mappin
     about = {**about, "sha256": digest(about, _parts(tensors))}
     with atomic(path) as temporary:
         try:
+            temporary.touch()
+            mode = temporary.stat().st_mode
             save_file(tensors, temporary, {METADATA: json.dumps(about, sort_keys=True)})
+            temporary.chmod(mode)  # readable for others as the umask says; safetensors leaves it to its owner
         except SafetensorError as error:  # in place of an OSError
             raise OSError(f"cannot be written ({error})") from None
 
