@@ -23,6 +23,7 @@ from amae.mae.architecture import Architecture
 from amae.mae.checkpoints import read_description
 from amae.mae.model import MAE
 from amae.runtime.errors import InputError
+from amae.runtime.files import temporary_beside
 from amae.settings import WEIGHTS_SIZES
 
 TINY = Architecture(
@@ -85,6 +86,7 @@ def test_equal_models_give_equal_bytes(tmp_path: Path) -> None:
 def test_others_may_read_a_weight_file_as_they_may_a_table(tmp_path):
     before = os.umask(0o027)
     try:
+        temporary_beside(tmp_path / "x.safetensors").touch(0o600)  # left by a killed process
         checkpoints.write_tensors({"x": torch.zeros(2)}, tmp_path / "x.safetensors", {})
         (tmp_path / "x.csv").write_text("a")
     finally:

@@ -26,7 +26,7 @@ from amae.method.stage1 import frozen_features, load_head
 from amae.predict.card import read_card
 from amae.predict.domain import MASKS, held_out_distances
 from amae.predict.model import Model, save_model
-from amae.predict.score import BATCH, LIMIT_IMAGES, map_limit, mask_noise, module_scores, quiet, score_packed
+from amae.predict.score import BATCH, LIMIT_IMAGES, map_limit, mask_noise, module_scores, quiet, score_packed, spread
 from amae.runtime.device import choose_device
 from amae.runtime.errors import InputError, naming
 from amae.runtime.files import atomic, read_csv, rows_of, sha256, write_csv
@@ -162,7 +162,7 @@ def _describe_training(
     found = {
         "images": {"calibration": 0} | {split: len(chosen) for split, chosen in parts.items()},
         "mask_shares": {name: float((lungs["flag"] == name).mean()) for name in MASKS},
-        "map_limit": map_limit(model, packed[_spread(unlabeled, LIMIT_IMAGES)]),
+        "map_limit": map_limit(model, packed[spread(unlabeled, LIMIT_IMAGES)]),
         "masks_of_new_images": dataclasses.asdict(masks),
         "mask_noise": noise,
         "mask_noise_of_run": mask_noise(model, packed[sample["row"].to_numpy()], reconstruction),
@@ -179,14 +179,9 @@ def _describe_training(
     if calibration:
         scores, _ = score_packed(model, packed[parts["calibration"]["row"].to_numpy()])
         arrays |= {f"calibration.{name}": np.sort(scores[name].to_numpy(np.float64)) for name in scores}
-        found_of_unlabeled, _ = score_packed(model, packed[_spread(unlabeled, AUCP_IMAGES)])
+        found_of_unlabeled, _ = score_packed(model, packed[spread(unlabeled, AUCP_IMAGES)])
         found["auc_p"] = {name: auc_of_unlabeled(scores[name], found_of_unlabeled[name]) for name in scores}
     return found, arrays
-
-
-def _spread(rows: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of the rows, evenly spread over them."""
-    return rows[:: -(-len(rows) // most)]
 
 
 def _mean_image(normal: torch.Tensor, size: int) -> np.ndarray:

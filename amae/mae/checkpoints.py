@@ -33,6 +33,7 @@ def write_tensors(tensors: Mapping[str, Tensor], path: str | Path, about: Mappin
     about = {**about, "sha256": digest(about, _parts(tensors))}
     with atomic(path) as temporary:
         try:
+            temporary.unlink(missing_ok=True)  # of a killed process
             temporary.touch()
             mode = temporary.stat().st_mode
             save_file(tensors, temporary, {METADATA: json.dumps(about, sort_keys=True)})

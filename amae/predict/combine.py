@@ -1,5 +1,6 @@
 """One model of several that differ in their seed: the mean of their scores, each on the scale of normal images."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -84,8 +85,7 @@ def combined(
     }
     parts = (first.encoder, first.head, first.module_a, first.module_b, first.detector)
     model = Model(about, *parts, arrays, tuple(models))
-    about["map_limit"] = map_limit(model, unlabeled)
-    return model
+    return dataclasses.replace(model, about=about | {"map_limit": map_limit(model, unlabeled)})
 
 
 def _scale(model: Model, scores: pd.DataFrame, name: str) -> tuple[float, float]:

@@ -39,7 +39,7 @@ MOST_ROUNDS = 4  # of complementary masks: more take too long on a CPU
 QUIET = 0.25  # greatest noise of the masks, as a share of the spread of normal images
 DRAWS = 4  # of masks, to measure their noise
 LIMIT_PERCENTILE = 75
-LIMIT_IMAGES = 64  # of T_u, spread over it: their maps set the end of the colour scale
+LIMIT_IMAGES = 64  # of T_u at most, spread over it: their maps set the end of the colour scale
 
 
 @torch.no_grad()
@@ -80,7 +80,10 @@ def _score_group(
 
 @torch.no_grad()
 def module_scores(model: Model, images: np.ndarray, draw: int = 0) -> pd.DataFrame:
-    """The scores of modules A and B alone, a column for each of MODULE_SCORES; otherwise as `score_images`."""
+    """The scores of modules A and B of one model, not of a combined one: a column for each of MODULE_SCORES.
+
+    `images` and `draw` as for `score_images`; all go through the networks together.
+    """
     architecture, settings = model.encoder.architecture, model.settings
     batch = torch.from_numpy(images).to(model.device)
     seeds = [f"{hashlib.sha256(image.tobytes()).hexdigest()}{draw or ''}" for image in images]
@@ -90,17 +93,22 @@ def module_scores(model: Model, images: np.ndarray, draw: int = 0) -> pd.DataFra
 
 
 def detector_maps(model: Model, images: np.ndarray) -> np.ndarray:
-    """The detector's `influence_maps` of uint8 images `(N, H, W)` at their size: float32 `(N, H, W)`."""
+    """The `influence_maps` of one model, not of a combined one: float32 `(N, H, W)`, of uint8 images of this size."""
     small = resize(torch.from_numpy(images).to(model.device), model.about["detector"]["image_size"])
     maps = influence_maps(model.detector, small, torch.from_numpy(model.group("normal")["image"]))
     return F.interpolate(maps[:, None], images.shape[1:], mode="bilinear")[:, 0].numpy()
 
 
-def map_limit(model: Model, unlabeled: np.ndarray) -> float:
-    """End of the colour scale: the maps of a quarter of the images of T_u, uint8 `(N, H, W)`, go beyond it.
+def spread(rows: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of the rows, evenly spread over them."""
+    return rows[:: -(-len(rows) // most)]
 
-    Of a combined model's members the mean map counts. Maps of T_n would not do: on abnormal images they are far
-    exceeded, and everything would have the last colour.
+
+def map_limit(model: Model, unlabeled: np.ndarray) -> float:
+    """End of the colour scale: a value that the maps of a quarter of the images of T_u, uint8 `(N, H, W)`, exceed.
+
+    Of a combined model's members the mean map counts. Maps of T_n would give an end that abnormal images exceed far and
+    wide. So does T_u where hardly a quarter of it is abnormal.
     """
     maps = np.mean([detector_maps(member, unlabeled) for member in model.members or (model,)], 0)
     return max(float(np.percentile(maps.max((1, 2)), LIMIT_PERCENTILE)), 1e-6)
