@@ -14,6 +14,7 @@ from benchmarks import straightforward
 from benchmarks.contamination import contaminated
 from benchmarks.measure import operations
 from benchmarks.run import MARKS, PAGE, markdown, read_results
+from benchmarks.sizes import with_fewer_unlabeled
 from benchmarks.training import our_scores, pair
 
 SMALL = Architecture(32, 8, width=16, depth=2, heads=2, decoder_width=24, decoder_depth=2, decoder_heads=2)
@@ -89,3 +90,20 @@ def test_contaminated_normal_images_keep_their_number_and_come_from_no_set():
     for wrong in (pool[:7], manifest[manifest["split"] == "test"]):
         with pytest.raises(InputError, match="expected 8 or more that are in no set"):
             contaminated(manifest, wrong, 20, 0)
+
+
+def test_a_smaller_unlabeled_set_is_a_part_of_a_greater_one_and_has_the_ratio():
+    split = np.repeat(["train_normal", "train_unlabeled", "test"], [10, 50, 20])
+    manifest = pd.DataFrame({"image_id": [f"i{n}" for n in range(80)], "split": split, "label": ""})
+    labels = pd.Series({f"i{n}": "abnormal" if n % 5 < 3 else "normal" for n in range(10, 60)})
+    for ratio, sizes in {0.6: (5, 20, 50), 0.3: (10, 20), 0.1: (10, 20)}.items():
+        before = set()
+        for count in sizes:
+            found = with_fewer_unlabeled(manifest, labels, count, ratio, 0)
+            kept = set(found.loc[found["split"] == "train_unlabeled", "image_id"])
+            assert before <= kept and len(kept) == count
+            assert (labels[list(kept)] == "abnormal").sum() == round(count * ratio)
+            others = [each[each["split"] != "train_unlabeled"].reset_index(drop=True) for each in (found, manifest)]
+            assert others[0].equals(others[1])
+            before = kept
+    assert with_fewer_unlabeled(manifest, labels, 25, 0.1, 0) is None

@@ -108,7 +108,7 @@ def map_limit(model: Model, unlabeled: np.ndarray) -> float:
     """End of the colour scale: a value that the maps of a quarter of the images of T_u, uint8 `(N, H, W)`, exceed.
 
     Of a combined model's members the mean map counts. Maps of T_n would give an end that abnormal images exceed far and
-    wide. So does T_u where hardly a quarter of it is abnormal.
+    wide.
     """
     maps = np.mean([detector_maps(member, unlabeled) for member in model.members or (model,)], 0)
     return max(float(np.percentile(maps.max((1, 2)), LIMIT_PERCENTILE)), 1e-6)
