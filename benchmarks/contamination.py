@@ -102,17 +102,23 @@ def _run(words: str) -> None:
         raise SystemExit(f"failed: amae {words}")
 
 
-def main() -> None:
-    """Measure what the table lacks."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def arguments(about: str, methods: tuple[str, ...]) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """What the command line of such a benchmark asks for, and the configuration. `about`: the module's docstring."""
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("methods", nargs="*", default=METHODS, metavar="METHOD")
+    parser.add_argument("methods", nargs="*", default=methods, metavar="METHOD")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--configfile", type=Path, help="settings that replace those of config/config.yaml")
     given = parser.parse_args()
     config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
     if given.configfile:
         update_config(config, yaml.safe_load(given.configfile.read_text()))
+    return given, config
+
+
+def main() -> None:
+    """Measure what the table lacks."""
+    given, config = arguments(__doc__, METHODS)
     rows = read_csv(TABLE).to_dict("records") if TABLE.exists() else []
     known = {(row["method"], int(row["seed"]), int(row["percent"])) for row in rows}
     manifest = read_manifest(given.folder / "manifest.csv")

@@ -8,19 +8,16 @@ they choose the images here. The seed is that of this choice and of the training
 row, and leaves out what it contains.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
-from snakemake.utils import update_config
 
 from amae.data.manifest import read_manifest
 from amae.runtime.files import read_csv, write_csv
 from amae.sources.repartition import unlabeled_counts
-from benchmarks.contamination import ROOT, STAGE2, measure
+from benchmarks.contamination import ROOT, STAGE2, arguments, measure
 
 TABLE = ROOT / "benchmarks/sizes.csv"
 SIZES, RATIOS = (25, 50, 100, 200, 400, 1000), (0.6, 0.3, 0.1)
@@ -47,15 +44,7 @@ def with_fewer_unlabeled(
 
 def main() -> None:
     """Measure what the table lacks."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("methods", nargs="*", default=METHODS, metavar="METHOD")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--configfile", type=Path, help="settings that replace those of config/config.yaml")
-    given = parser.parse_args()
-    config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
-    if given.configfile:
-        update_config(config, yaml.safe_load(given.configfile.read_text()))
+    given, config = arguments(__doc__, METHODS)
     rows = read_csv(TABLE).to_dict("records") if TABLE.exists() else []
     known = {(row["data"], row["method"], row["seed"], row["unlabeled"], row["anomaly_ratio"]) for row in rows}
     manifest = read_manifest(given.folder / "manifest.csv")
