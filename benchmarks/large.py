@@ -5,6 +5,7 @@ and peak memory. Writes benchmarks/large.csv, and prints the table of docs/perfo
 memory for each further file, and what both come to at 100,000 and a million files.
 """
 
+import argparse
 import csv
 import subprocess
 import sys
@@ -70,7 +71,9 @@ def cost(words: list[str]) -> tuple[float, float]:
 
 def main() -> None:
     """Measure every point, write the table, print the page's."""
-    largest = int(sys.argv[1]) if len(sys.argv) > 1 else LARGEST
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("largest", type=int, nargs="?", default=LARGEST)
+    largest = parser.parse_args().largest
     with TABLE.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["command", "files", "seconds", "peak_mib"])

@@ -3,6 +3,7 @@
 Prints milliseconds a step by kind of operation, for the sizes of the paper and of the demo preset, on one thread.
 """
 
+import argparse
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -52,6 +53,7 @@ def by_kind(step: Callable[[], object]) -> Counter:
 
 def main() -> None:
     """Print a table for each size."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     torch.set_num_threads(1)
     keep_memory()
     for a in SIZES.values():

@@ -5,6 +5,7 @@ and the peak memory of the process. Writes benchmarks/scale.csv and docs/scale.p
 time ~ n^b fitted to each line.
 """
 
+import argparse
 import csv
 import os
 import subprocess
@@ -197,7 +198,9 @@ def lines(axes: Axes, table: pd.DataFrame, x: str, y: str, x_label: str, y_label
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        measure(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("point", nargs="*", help="step, number of images and side of one measurement, for itself")
+    if point := parser.parse_args().point:
+        measure(point[0], *map(int, point[1:]))
     else:
         main()

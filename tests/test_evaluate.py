@@ -148,7 +148,10 @@ def test_a_score_that_calls_nothing_says_so(model, table, capsys):
         ("path,label\ni00.png,0\ni01.png,\n", "table.csv: of 1 labelled images 1 normal, 0 abnormal; expected some"),
         ("path,label\ni00.png,0\nno.png,1\n", "no.png (row 3)"),
         ("path,label,split\ni00.png,0,tset\ni01.png,1,\n", "row 2: split is 'tset'"),
-        ("path,label,split\ni00.png,0,calibration\ni01.png,1,\n", "of 0 labelled images"),
+        (
+            "path,label,split\ni00.png,0,calibration\ni01.png,1,\n",
+            "no row has the split test; without the column",
+        ),
         ("path,label\ntext.png,0\ni01.png,1\n", "found 0 normal and 1 abnormal images"),
         ("path,label\ntext.png,0\nflagged.txt,1\n", "none of 2 images can be read: "),
     ],

@@ -469,6 +469,12 @@ def test_frozen_splits_stay_as_they_are_when_rows_are_added(tmp_path: Path, give
     freeze_splits(
         image_table=tmp_path / "table.csv", manifest=tmp_path / "manifest.csv", frozen_table=tmp_path / "frozen.csv"
     )
+    with pytest.raises(InputError, match=r"table\.csv: exists; choose another name"):
+        freeze_splits(
+            image_table=tmp_path / "table.csv",
+            manifest=tmp_path / "manifest.csv",
+            frozen_table=tmp_path / "table.csv",
+        )
     frozen = pd.read_csv(tmp_path / "frozen.csv", dtype=str, keep_default_na=False)
     own_cells = [name for name in first if name != "Split"]
     assert frozen[own_cells].equals(first[own_cells]) and len(frozen.columns) == len(own_cells) + 1

@@ -24,6 +24,7 @@ from amae.plan.demand import ON_GPU
 PROFILE = "workflow/profiles/slurm"
 # One core for each job, as in the local run; no accounting here, and a job here takes 7 s.
 HERE = "--max-threads 1 --slurm-status-command squeue --slurm-init-seconds-before-status-checks 8"
+TARGET = "out/tiny/seed0/metrics.csv"  # what runs on the cluster; figures and pages after it do not
 LONGER = "overrides={modules: {epochs: 400}}"  # long enough to be cancelled on the way
 MODULES = [f"out/tiny/seed0/module_{module}" for module in "AB"]
 # In the place of `amae`: notes command, module and card of each job, then runs it; a module when both are there.
@@ -74,10 +75,10 @@ def noting(folder, notes):
 @pytest.mark.slurm
 def test_the_chain_ends_as_a_local_run_though_one_of_two_trainings_side_by_side_is_cancelled(slurm, tmp_path):
     project, local = copy_sources(tmp_path / "project"), copy_sources(tmp_path / "local")
-    alone = start(local.command(config=(LONGER,)), local.folder, tmp_path / "local.log")  # meanwhile
+    alone = start(local.command(TARGET, config=(LONGER,)), local.folder, tmp_path / "local.log")  # meanwhile
     path = noting(tmp_path / "bin", tmp_path / "notes")
     words = ["--retries", "0", "--resources", "gpu=2"]
-    first, log = start(["env", path, *submit(*words)], project.folder, tmp_path / "log"), tmp_path / "log"
+    first, log = start(["env", path, *submit(TARGET, *words)], project.folder, tmp_path / "log"), tmp_path / "log"
     states = [project.folder / module / ".mae.unfinished.pt" for module in MODULES]
     wait_for(lambda: states[1].exists(), first, seconds=500)
     trainings = {comment[-1]: job for job, comment in running().items() if "rule_train_module" in comment}
@@ -92,7 +93,7 @@ def test_the_chain_ends_as_a_local_run_though_one_of_two_trainings_side_by_side_
     cards = {module: card for command, module, card in notes if command == "train-module"}
     assert cards in ({"A": "0", "B": "1"}, {"A": "1", "B": "0"}), notes
 
-    status, output = run(submit(), project.folder)
+    status, output = run(submit(TARGET), project.folder)
     print(output)
     assert status == 0 and "note: " not in output
     said = (project.results / "logs/seed0/train_module_B.log").read_text()

@@ -114,9 +114,9 @@ def test_the_checks_as_a_command(tmp_path, capsys):
     with pytest.raises(InputError, match=r"view 1\.00, intensity 0\.50, .* set accept_differences: true"):
         check_setting(**checked, anomaly_ratio=0.02)
     check_setting(**checked, anomaly_ratio=0.02, accept_differences=True)
-    assert "differ by more than disease; what is known of the images separates them by view 1.00, intensity 0.50" in (
-        capsys.readouterr().err
-    )
+    warned = capsys.readouterr().err
+    assert "differ by more than disease; what is known of the images separates them by view 1.00, intensity" in warned
+    assert "some 20 of the 1000 images of T_u are abnormal (anomaly ratio 0.02); with fewer than 60" in warned
     table = pd.read_csv(tmp_path / "setting.csv").set_index("measure")
     assert table.loc["auc_of_unlabeled_by_view", "value"] == 1
     write_tensors({}, tmp_path / "other.safetensors", {"kind": "x"})

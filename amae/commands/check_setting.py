@@ -7,7 +7,15 @@ import pandas as pd
 from amae.commands import parameters as p
 from amae.data.packed import known_columns
 from amae.evaluation.soundness import anomaly_ratio as estimate
-from amae.evaluation.soundness import auc_p_interval, differences, fault, greatest_auc_p, implied_auc, report_fault
+from amae.evaluation.soundness import (
+    auc_p_interval,
+    differences,
+    fault,
+    greatest_auc_p,
+    implied_auc,
+    report_fault,
+    warn_of_few,
+)
 from amae.mae.checkpoints import read_safetensors
 from amae.runtime.errors import InputError
 from amae.runtime.files import write_csv
@@ -27,7 +35,7 @@ def check_setting(
     """Report how well T_u is separated from T_n, and how much of T_u is abnormal, from a detector's logits out of fold.
 
     Warns where the two sets differ by more than the stated anomaly ratio explains, and names the columns that differ
-    most; refuses them where they do by a wide margin, unless that is accepted.
+    most; refuses them where they do by a wide margin, unless that is accepted. Warns where T_u has few abnormal images.
     """
     normal, unlabeled = _logits(trained_detector)
     rows = [("auc_of_unlabeled", *auc_p_interval(normal, unlabeled, seed))]
@@ -40,6 +48,7 @@ def check_setting(
     rows += [(f"auc_of_unlabeled_by_{name}", value, None, None) for name, value in apart.items()]
     write_csv(pd.DataFrame(rows, columns=["measure", "value", "low", "high"]), table)
     report_fault(fault(rows[0][1:], rows[1][1:], anomaly_ratio, apart), accept_differences)
+    warn_of_few(ratio, len(unlabeled))
 
 
 def _logits(path: Path) -> tuple:

@@ -18,7 +18,15 @@ from amae.data.resize import resize
 from amae.data.splits import patients_of
 from amae.data.stored import stored_images
 from amae.evaluation.soundness import anomaly_ratio as estimate
-from amae.evaluation.soundness import auc_of_unlabeled, auc_p_interval, differences, fault, implied_auc, report_fault
+from amae.evaluation.soundness import (
+    auc_of_unlabeled,
+    auc_p_interval,
+    differences,
+    fault,
+    implied_auc,
+    report_fault,
+    warn_of_few,
+)
 from amae.mae.weights import load_weights
 from amae.method.features import fit_gaussian
 from amae.method.scores import DESCRIPTIONS, MODULE_SCORES
@@ -83,6 +91,8 @@ def export(
     auc_p, estimated = auc_p_interval(*logits, seed), estimate(*logits, seed)
     apart = differences(*known_columns(manifest, images, index))
     report_fault(fault(auc_p, estimated, anomaly_ratio, apart), accept_differences)
+    ratio = estimated[0] if anomaly_ratio is None else anomaly_ratio
+    warn_of_few(ratio, len(logits[1]))
     about = {
         "dataset": dataset,
         "normal_noise": normal_noise,
@@ -103,7 +113,6 @@ def export(
     learned, arrays = _describe_training(trained, manifest, images, index, lungs_table)
     if "detector" in learned["auc_p"]:  # T_u out of fold: its networks were trained on it
         learned["auc_p"]["detector"] = auc_p[0]
-    ratio = estimated[0] if anomaly_ratio is None else anomaly_ratio
     learned["implied_auc"] = {name: implied_auc(value, ratio) for name, value in learned["auc_p"].items() if ratio > 0}
     learned["no_calls"] |= _not_left_warm_up(detector=settings, stage1=stage1, modules=modules)
     for name, reason in learned["no_calls"].items():

@@ -4,7 +4,7 @@ from amae.commands import parameters as p
 from amae.predict.calibration import SPECIFICITY
 from amae.predict.card import describe, origin
 from amae.runtime.errors import InputError
-from amae.runtime.files import sha256
+from amae.runtime.files import refuse_existing, sha256
 
 
 def export_onnx(model: p.Model, /, *, network: p.file("ONNX file to write (.onnx)")) -> None:
@@ -15,8 +15,7 @@ def export_onnx(model: p.Model, /, *, network: p.file("ONNX file to write (.onnx
     about = describe(model)
     if "members" in about:
         raise InputError(f"{model}: a combined model ({origin(about)}); expected one of a single seed")
-    if network.exists():
-        raise InputError(f"{network}: exists; choose another name, or delete it first")
+    refuse_existing(network)
     from amae.predict.model import load_model
     from amae.predict.onnx_out import require_onnx, write_onnx
     from amae.predict.score import operating_point_of

@@ -2,6 +2,7 @@
 
 from amae.commands import parameters as p
 from amae.data.manifest import freeze_splits as freeze
+from amae.runtime.files import refuse_existing
 
 
 def freeze_splits(
@@ -12,6 +13,8 @@ def freeze_splits(
 ) -> None:
     """Write a copy of a table of images whose column split contains the drawn splits, so that they stay as they are.
 
-    Rows that are added to the copy afterwards are in no set until a split is entered.
+    Rows that are added to the copy afterwards are in no set until a split is entered. Raises InputError if the file to
+    write exists.
     """
+    refuse_existing(frozen_table)
     freeze(image_table, manifest, frozen_table)

@@ -7,6 +7,6 @@ from amae.runtime.errors import InputError
 
 def inspect(model: p.Model, /) -> None:
     """Print the card of a model."""
-    if not model.is_file():
+    if not model.exists():
         raise InputError(f"{model}: no such file")
     print(read_card(model), end="")

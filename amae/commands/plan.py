@@ -26,6 +26,10 @@ def plan(
 
     if not Path("workflow/Snakefile").is_file():
         raise InputError("workflow/Snakefile: no such file; call this command in the folder of the repository")
-    merged, jobs = planned(targets or [], parse_config(config or []), configfile or [], cores, gpus)
+    try:
+        settings = parse_config(config or [])
+    except ValueError as error:
+        raise InputError(f"--config: {error}") from None
+    merged, jobs = planned(targets or [], settings, configfile or [], cores, gpus)
     for line in report(merged, jobs, gpus):
         print(line)

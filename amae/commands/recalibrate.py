@@ -8,7 +8,7 @@ from amae.commands import parameters as p
 from amae.predict.calibration import SPECIFICITY
 from amae.predict.card import calibrated_on, describe
 from amae.runtime.errors import InputError
-from amae.runtime.files import sha256
+from amae.runtime.files import refuse_existing, sha256
 
 
 def recalibrate(
@@ -27,8 +27,7 @@ def recalibrate(
     Every image keeps its scores, its map and its flag; only calls, percentiles and warnings of drift change. Flagged
     and unreadable files are listed and left out, as are copies, and rows of a table that are not labelled normal.
     """
-    if recalibrated_model.exists():
-        raise InputError(f"{recalibrated_model}: exists; choose another name, or delete it first")
+    refuse_existing(recalibrated_model)
     before = describe(model).get("recalibration")
     if not normal_images.exists():
         raise InputError(f"{normal_images}: no such file or folder")

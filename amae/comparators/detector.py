@@ -3,8 +3,6 @@
 This project's own: the paper has no such row.
 """
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import torch
@@ -26,11 +24,10 @@ def fit(
     seed: int,
     resume: Resume,
     masks: bool = False,
-    plain: bool = False,
 ) -> Fitted:
     """Train a network without each fold of patients; where a column is to be balanced, under weights that do so.
 
-    With `masks` the networks see lung masks in the place of images; `plain`: in one round, on all of T_u.
+    With `masks` the networks see lung masks in the place of images.
 
     State: the networks, and the logits out of fold of T_n and T_u, float64 `(N,)` and `(M,)`.
     """
@@ -38,7 +35,6 @@ def fit(
     folds = folds_of(unlabeled, list(data.patients), settings.folds)
     images = resize(_white(data.pooled_lungs) if masks else data.pooled, settings.image_size)
     groups = data.groups if isinstance(settings, BalancedSettings) else None
-    settings = replace(settings, rounds=1) if plain else settings
     return fitted(unlabeled, *fit_rounds(images, unlabeled, folds, groups, settings, seed, resume))
 
 
@@ -55,9 +51,7 @@ def fitted(unlabeled: np.ndarray, networks: list[nn.Module], logits: np.ndarray,
     return state, history
 
 
-def score(
-    state: dict[str, Tensor], data: TestData, settings: DetectorSettings, masks: bool = False, **_: bool
-) -> Scores:
+def score(state: dict[str, Tensor], data: TestData, settings: DetectorSettings, masks: bool = False) -> Scores:
     """Mean over places, networks and mirror images of the logit of T_u, float32 `(N,)`."""
     networks = [network.to(data.images.device) for network in networks_of(state, settings)]
     images = _white(data.lungs) if masks else data.images

@@ -123,10 +123,9 @@ METHODS = {
     "detector_plain": Method(
         "Detector of T_u, one round",
         f"{_HERE}.detector",
-        DetectorSettings,
+        s.PlainSettings,
         {"Y": "score"},
         **_OURS,
-        options={"plain": True},
     ),
     "detector_ratio": Method(
         "Detector of T_u + error ratio",

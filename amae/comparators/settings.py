@@ -207,6 +207,13 @@ class BalancedSettings(DetectorSettings):
 
 
 @dataclass(frozen=True)
+class PlainSettings(DetectorSettings):
+    """The detector (ours) in one round: trained on all of T_u."""
+
+    rounds: int = setting(1, "trainings: always 1; the section detector has more", 1, 1)
+
+
+@dataclass(frozen=True)
 class SumSettings:
     """The sum of the detector and the two-distribution error ratio: those of both rows."""
 

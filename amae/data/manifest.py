@@ -95,6 +95,8 @@ def read_labelled(table_path: str | Path, root: str | Path | None = None) -> pd.
     require_columns(table, ["path", "label"], table_path)
     table = _normalise(table, table_path, Path(table_path).parent if root is None else Path(root))
     elsewhere = (table["split"] != "test") & (table["split"] != "").any()
+    if len(table) and elsewhere.all():
+        raise InputError(f"{table_path}: no row has the split test; without the column split all rows are measured")
     unknown = ~elsewhere & (table["label"] == "")
     for rows, what in [(elsewhere, "of another split than test"), (unknown, "without a label")]:
         if rows.any():
@@ -116,6 +118,7 @@ def given_splits(table_path: str | Path) -> set[str]:
     Raises InputError as `read_csv`, and for a test set of one class.
     """
     table = find_columns(read_csv(table_path), KNOWN, table_path, report=False)
+    require_columns(table, ["path"], table_path)
     if "split" not in table:
         return set()
     split = table["split"].str.strip()

@@ -18,6 +18,7 @@ from amae.runtime.errors import InputError
 
 RESAMPLES = 500
 MOST_ABNORMAL = 0.9  # an estimated ratio whose interval is beyond: no folder of mixed images
+FEW_ABNORMAL = 60  # images of T_u; with fewer the detector's AUC swings by up to 0.3 (docs/robustness.md)
 ACCEPT = "accept_differences"  # the key of a data set, and the option, with which a person goes on
 
 
@@ -117,3 +118,14 @@ def report_fault(found: tuple[str, bool], accepted: bool) -> None:
         )
     if message:
         print(f"warning: {message}", file=sys.stderr)
+
+
+def warn_of_few(ratio: float, images: int) -> None:
+    """Print a warning if T_u, of so many images, contains fewer abnormal ones at this ratio than a detector needs."""
+    if (abnormal := round(ratio * images)) < FEW_ABNORMAL:
+        print(
+            f"warning: some {abnormal} of the {images} images of T_u are abnormal (anomaly ratio {ratio:.2g}); with "
+            f"fewer than {FEW_ABNORMAL} the detector's ranking depends on which these are: add unlabeled images, or "
+            "compare it with gaussian_ratio (target table2)",
+            file=sys.stderr,
+        )

@@ -35,7 +35,7 @@ def planned(
     Raises InputError for what Snakemake, or the check of the configuration, refuses.
     """
     from snakemake.api import SnakemakeApi
-    from snakemake.exceptions import WorkflowError
+    from snakemake.exceptions import MissingRuleException, WorkflowError
     from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
 
     try:
@@ -57,6 +57,8 @@ def planned(
         raise InputError(str(error).removeprefix("error: ")) from None
     except WorkflowError as error:
         raise InputError(str(error)) from None
+    except MissingRuleException as error:
+        raise InputError(f"{str(error).partition(' (')[0]}; README.md lists the targets") from None
 
 
 def report(config: dict[str, Any], jobs: Sequence[Job], gpus: int) -> Iterator[str]:

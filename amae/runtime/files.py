@@ -47,6 +47,12 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f".{path.stem}.tmp{path.suffix}")
 
 
+def refuse_existing(path: Path) -> None:
+    """Raise InputError for a file that is there: what a person names to be written is not written over."""
+    if path.exists():
+        raise InputError(f"{path}: exists; choose another name, or delete it first")
+
+
 def size_and_time(path: str | Path) -> tuple[int, int] | None:
     """Size in bytes and time of the last change in ns of a file; None for a link that leads nowhere."""
     try:
@@ -157,6 +163,11 @@ def read_csv(path: str | Path, columns: Sequence[str] = ()) -> pd.DataFrame:
         if (table.iloc[:, len(names) :] != "").any(axis=None):
             raise InputError(f"{path}: not a readable CSV table (rows have more cells than the header has names)")
         table = table.iloc[:, : len(names)].set_axis(names, axis=1)
+    for separator in (";", "\t"):
+        if len(table.columns) == 1 and separator in table.columns[0]:
+            raise InputError(
+                f"{path}: not a readable CSV table (its cells are separated by {separator!r}, expected ',')"
+            )
     require_columns(table, columns, path)
     return table
 

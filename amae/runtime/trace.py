@@ -47,7 +47,7 @@ class Trace:
 
     def lines(self) -> Iterator[str]:
         """The trace of `start`, indented by generation. Raises InputError where nothing describes that file."""
-        if not self.start.is_file():
+        if not self.start.exists():
             raise InputError(f"{self.start}: no such file")
         made, inputs = describe(self.start)
         if not made:

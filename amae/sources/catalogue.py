@@ -61,7 +61,7 @@ def missing(dataset: str, folder: str | Path, looked_for: str) -> InputError:
     """The error for a source whose images are not in `folder`: what to get, where, and where to put it."""
     images = [row for row in sources_of(dataset) if row.note.startswith("images:")]
     ways = "".join(f"\n  {row.describe(Path(folder))}" for row in images)
-    fetch = f"\n  (`amae fetch-source --dataset {dataset} --folder {folder}` fetches what needs no log-in)"
+    fetch = f"\n  (`amae fetch-source --name {dataset} --folder {folder}` fetches what needs no log-in)"
     return InputError(f"{folder}: no images of {dataset} (looked for {looked_for}). Get one of these:{ways}{fetch}")
 
 

@@ -118,5 +118,5 @@ def _find_list(folder: Path, name: str) -> Path:
         if path.is_file():
             return path
     raise InputError(
-        f"{folder / name}: no such file; `amae fetch-source --dataset nih --folder {folder}` fetches NSA's six lists"
+        f"{folder / name}: no such file; `amae fetch-source --name nih --folder {folder}` fetches NSA's six lists"
     )

@@ -79,6 +79,6 @@ def _patients(mapping: Mapping[str, str]) -> dict[str, str]:
     if not mapping:
         raise InputError(
             f"rsna: patient_disjoint needs {TABLES['rsna_nih'][0]}, which lists the patients; fetch it with `amae "
-            "fetch-source --dataset metadata --folder FOLDER`, and name that folder as metadata"
+            "fetch-source --name metadata --folder FOLDER`, and name that folder as metadata"
         )
     return {image: name.split("_")[0] for image, name in mapping.items()}
