@@ -5,7 +5,9 @@ import os
 import re
 import signal
 import warnings
+from multiprocessing import Pipe
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pydicom
@@ -33,7 +35,7 @@ from pydicom.uid import (
 from scipy.special import expit
 
 from amae.data import dicom
-from amae.data.decode import DECODERS, _decoding_process, decode
+from amae.data.decode import DECODERS, _decoding_process, _serve, decode
 from amae.data.dicom import read_grey
 from amae.runtime.errors import InputError
 
@@ -542,3 +544,14 @@ def test_a_decoder_that_does_not_end_is_stopped(tmp_path: Path, monkeypatch: pyt
         read_grey(path, "minmax")
     monkeypatch.undo()
     assert np.array_equal(read_grey(path, "minmax"), expected)
+
+
+def test_a_decoder_whose_command_is_killed_with_an_answer_unread_ends_in_silence() -> None:
+    ours, theirs = Pipe()
+    server = Thread(target=_serve, args=(theirs,))  # a traceback would be an unhandled exception, an error here
+    server.start()
+    ours.send((Dataset(), ""))
+    assert ours.poll(60)
+    ours.close()
+    server.join(60)
+    assert not server.is_alive()

@@ -226,8 +226,8 @@ def _decoding_process() -> tuple[BaseProcess, Connection]:
 
 
 def _serve(connection: Connection) -> None:
-    """Decode what comes, until the other side is gone."""
-    with suppress(EOFError):
+    """Decode what comes, until the other side is gone, killed with an answer unread perhaps."""
+    with suppress(EOFError, ConnectionError):
         while True:
             try:
                 connection.send(_strict(*connection.recv()))
