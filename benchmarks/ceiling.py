@@ -47,7 +47,7 @@ def main() -> None:
         networks, *_ = fit_folds(
             small[torch.from_numpy(~test)], abnormal[~test], folds, None, settings, given.seed, resume, used
         )
-    scores, truth = score_maps(networks, small[torch.from_numpy(test)]).mean((1, 2)).numpy(), abnormal[test].astype(int)
+    scores, truth = score_maps(networks, small[torch.tensor(test)]).mean((1, 2)).numpy(), abnormal[test].astype(int)
     views = chosen.loc[test, "view"].to_numpy()
     print(f"seed {given.seed}: AUC {auc(truth, scores):.3f}, AP {average_precision_score(truth, scores):.3f}")
     for view in sorted({*views} - {""}):
