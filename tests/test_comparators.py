@@ -704,6 +704,16 @@ def test_the_balanced_detector_is_given_the_column_that_its_settings_name(few, t
     assert given == {"age": ["6.0", "6.0", "nan", "0.0"] * 4, "view": ["PA"] * 16}
 
 
+@pytest.mark.parametrize(
+    ("views", "told"),
+    [("PPAA", "no view is in both T_n and T_u"), ("PLPA", "2 images have a view that T_n or T_u lacks"), ("PAAP", "")],
+)
+def test_what_weights_cannot_balance_is_reported(views, told, capsys):
+    detector._report_unbalanced(np.array(list(views)), np.array([False, False, True, True]), "view")
+    err = capsys.readouterr().err
+    assert told in err and bool(told) == bool(err)
+
+
 def test_the_probe_ranks_the_unlabeled_images_for_pseudo_labels(few, tmp_path):
     tables = []
     for name, labels in [("a", ["normal"] * 4 + ["abnormal"] * 4), ("b", ["abnormal", "normal"] * 4)]:

@@ -131,6 +131,21 @@ def test_a_second_round_leaves_out_what_the_first_ranks_as_normal(sets, fitted, 
             assert torch.equal(value, other.state_dict()[name]), name
 
 
+def test_every_network_of_a_second_round_sees_unlabeled_images(monkeypatch, tmp_path):
+    unlabeled, folds = np.arange(60) >= 40, np.arange(60) % 2
+    logits, given = np.where(unlabeled & (folds == 0), 9.0, 0.0), []
+    logits[59] = 1  # the highest of T_u in fold 1
+
+    def fit_folds(*arguments):
+        given.append(arguments[7])
+        return [], logits, pd.DataFrame({"network": ["fold0"]})
+
+    monkeypatch.setattr("amae.method.detector.fit_folds", fit_folds)
+    fit_rounds(None, unlabeled, folds, None, replace(SETTINGS, rounds=2), 0, Resume(tmp_path / "d.pt", ""))
+    assert given[0].all()
+    assert set(folds[unlabeled & given[1]]) == {0, 1} and given[1][59]
+
+
 def test_a_tenth_of_the_unlabeled_images_stays_where_none_seems_abnormal():
     logits, unlabeled = np.tile(np.linspace(0, 1, 100), 3), np.arange(300) < 200
     assert ranked_abnormal(logits, unlabeled).sum() == 20
@@ -226,13 +241,17 @@ def test_a_step_moves_each_layer_by_its_share_of_the_learning_rate(fine_tuned, t
 
 
 def test_the_detectors_logits_of_the_unlabeled_images_become_probabilities(tmp_path):
-    manifest = pd.DataFrame({"image_id": list("abcd"), "split": ["train_unlabeled", "test", "train_unlabeled", "x"]})
+    manifest = pd.DataFrame({"image_id": list("abcde"), "split": ["train_unlabeled"] * 5})
+    manifest.loc[1, "split"] = "test"
     manifest.to_csv(tmp_path / "manifest.csv", index=False)
+    manifest[:3].to_csv(tmp_path / "images.csv", index=False)
+    manifest[3:].to_csv(tmp_path / "rejected.csv", index=False)  # files that could not be read
     state = {"normal": torch.zeros(1), "unlabeled": torch.tensor([0.0, np.log(3.0)], dtype=torch.float64)}
     write_tensors(state, tmp_path / "state.safetensors", {})
     score_detector(
         trained_detector=tmp_path / "state.safetensors",
         manifest=tmp_path / "manifest.csv",
+        index=tmp_path / "images.csv",
         detector_ranking=tmp_path / "scores.csv",
     )
     found = pd.read_csv(tmp_path / "scores.csv")

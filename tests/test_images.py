@@ -380,6 +380,14 @@ def test_an_interrupted_conversion_continues_and_another_starts_afresh(
 
     asked.clear()
     with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, "changed", allowed=1)
+    (tmp_path / "1.png").write_bytes((tmp_path / "8.png").read_bytes())
+    changed = run(tmp_path, "changed", allowed=1)
+    assert asked[6:] == ["2", "0", "1", "4", "5", "6", "7", "8"]
+    assert np.array_equal(*np.load(changed / "images.npy")[[1, -1]])
+
+    asked.clear()
+    with pytest.raises(KeyboardInterrupt):
         run(tmp_path, "out", allowed=1, size=8)
     run(tmp_path, "out", allowed=1, size=16)
     assert asked[6:] == [str(n) for n in range(9)]

@@ -209,7 +209,7 @@ def test_a_near_miss_is_named_and_others_are_listed(tmp_path: Path, capsys: pyte
     assert [line.partition(": ")[2] for line in lines] == [
         "column 'sexx' is not read as sex; rename it if that is meant",
         "column 'patient' is not read as patient_id; rename it if that is meant",
-        "further columns, which no step needs: sexx, finding, severity, patient, height",
+        "further columns, which no step needs: sexx, patient, height",
         "1 rows without a split are left out",
     ]
     GIVEN.rename(columns={"path": "paths"}).to_csv(tmp_path / "table.csv", index=False)
@@ -495,17 +495,21 @@ def test_more_calibration_images_than_are_left_are_refused() -> None:
         draw_splits(single(400, 300), SplitSettings(50, 100, 0.5, 20, 20, seed=0, calibration=300))
 
 
-def test_calibration_images_that_a_table_marks_stay_and_the_rest_is_drawn(tmp_path: Path) -> None:
+def test_calibration_images_that_a_table_marks_stay_and_the_rest_is_drawn(tmp_path: Path, capsys) -> None:
     table = pool(60, 40, 0, patients=90)
     table["path"] = table["image_id"] + ".png"
     table["split"] = ""
     marked = table.index[table["label"] == "normal"][:7]
     table.loc[marked, "split"] = "calibration"
     plan = SplitSettings(12, 10, 0.6, 5, 5, seed=1, calibration=3)
+    theirs = table["patient_id"].isin(set(table.loc[marked, "patient_id"]) - {""})
+    others = int((theirs & ~table.index.isin(marked)).sum())
+    assert others > 0
     frame, _ = build(tmp_path, table, plan)
+    assert f"{others} images of patients with calibration images are left out" in capsys.readouterr().err
     assert set(frame.loc[frame["split"] == "calibration", "image_id"]) == set(table.loc[marked, "image_id"])
     (tmp_path / "rest").mkdir()
-    rest, _ = build(tmp_path / "rest", table.drop(index=marked), replace(plan, calibration=0))
+    rest, _ = build(tmp_path / "rest", table[~theirs].drop(index=marked, errors="ignore"), replace(plan, calibration=0))
     columns = ["image_id", "split", "label"]
     assert frame.loc[frame["split"] != "calibration", columns].equals(rest[columns])
     table.loc[marked[0], "label"] = "abnormal"

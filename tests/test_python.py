@@ -1,6 +1,7 @@
 """The Python interface: arrays are scored as files are, and the examples of docs/python.md run."""
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from corpus import FORMATS
 from PIL import Image
 from project import ROOT
 
@@ -100,12 +102,18 @@ def test_the_package_alone_loads_no_torch():
         from amae.predict import nothing  # noqa: F401
 
 
-def test_the_first_example_runs(path, arrays, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    for name in ("a.dcm", "b.png"):  # the content counts, not the name
-        Image.fromarray(arrays[0]).save(tmp_path / name, format="PNG")
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_first_example_runs_once_though_it_starts_processes(path, arrays, tmp_path, workers):
+    """As a script without a guard; a decoder has a process of its own, and so has each worker."""
+    (tmp_path / "a.dcm").write_bytes(FORMATS["JPEG lossless"])
+    Image.fromarray(arrays[0]).save(tmp_path / "b.png")
     code = EXAMPLES[0].replace("results/simulated/seed0/model.safetensors", str(path))
-    subprocess.run([sys.executable, "-c", code], check=True)
+    code = code.replace("specificity=0.95", f"specificity=0.95, workers={workers}")
+    (tmp_path / "script.py").write_text(f"print('begun')\n{code}    assert (table['reason'] == '').all(), table\n")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, tmp_path / "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr, done.stdout.count("begun")) == (0, "", 1), done
 
 
 def test_the_service_answers(path, arrays, model, tmp_path):

@@ -5,8 +5,8 @@ from amae.data.boxes import packed_boxes, read_boxes
 from amae.data.packed import open_images
 from amae.evaluation.tables import labelled_scores
 from amae.figures import gallery
-from amae.predict.card import chosen_score, describe
-from amae.runtime.errors import InputError, naming
+from amae.predict.card import score_shown
+from amae.runtime.errors import naming
 from amae.runtime.files import load_arrays, rows_of
 
 
@@ -24,10 +24,7 @@ def plot_gallery(
     model: p.optional(p.Model) = None,
 ) -> None:
     """Show image, masked input, both reconstructions and the map for telling examples; score auto needs the model."""
-    if score == "auto":
-        if model is None:
-            raise InputError("--score auto: needs the AUCp of the scores, which --model contains")
-        score = chosen_score(describe(model), score)
+    score = score_shown(score, model)
     table = labelled_scores(scores)
     with naming(scores):
         examples = gallery.choose_examples(table, score, rows)

@@ -8,6 +8,7 @@ from amae.evaluation.reconstructions import Reconstructions, boxes_of
 from amae.evaluation.tables import labelled_scores, score_columns
 from amae.figures import localisation
 from amae.figures.style import score_name
+from amae.predict.card import score_shown
 from amae.runtime.errors import InputError
 
 
@@ -21,8 +22,13 @@ def plot_localisation(
     boxes: p.Boxes = None,
     score: p.Score = "inter",
     rows: p.Rows = 4,
+    model: p.optional(p.Model) = None,
 ) -> None:
-    """Show boxes and maps of images with boxes, evenly spaced from the highest to the lowest score."""
+    """Show boxes and maps of images with boxes, evenly spaced from the highest to the lowest score.
+
+    Score auto needs the model.
+    """
+    score = score_shown(score, model)
     made = Reconstructions.read(images, index, maps)
     marked, findings = boxes_of(boxes, made.index)
     table = labelled_scores(scores)

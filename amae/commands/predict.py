@@ -70,7 +70,7 @@ def _summarise(job: "_Job", kept: "Kept") -> None:
     """Table, contact sheet and page from the rows of all files."""
     from amae.figures.page import Reading, write_page
     from amae.figures.prediction import SHOWN, draw_sheet
-    from amae.predict.domain import drift_warnings
+    from amae.predict.domain import drift_warnings, reference_of
     from amae.predict.score import operating_point_of, why_no_call
 
     table = _write_table(job, kept)
@@ -80,9 +80,9 @@ def _summarise(job: "_Job", kept: "Kept") -> None:
             (job.output / name).unlink(missing_ok=True)
         raise InputError(_none_scored(table))
     trained, score, output = job.model, job.score, job.output
-    like = ("the normal images of the site", "site") if trained.group("site") else ("the training images", "training")
-    warnings = drift_warnings(table[scored], trained.group(like[1]), like[0])
-    warnings = [f"Unlike {like[0]} as a whole: {warning}." for warning in warnings]
+    like, reference = reference_of(trained)
+    warnings = drift_warnings(table[scored], reference, like)
+    warnings = [f"Unlike {like} as a whole: {warning}." for warning in warnings]
     point = operating_point_of(trained, score, job.specificity)
     if not point:
         warnings.append(f"No image is called: {why_no_call(trained, score, job.specificity)}.")
@@ -91,8 +91,8 @@ def _summarise(job: "_Job", kept: "Kept") -> None:
     highest, shown = ranked.index[ranked["reason"] == ""][:SHOWN], _shown_on_page(ranked)
     rows = _rows(kept, {*highest, *shown})
     draw_sheet(rows.loc[highest], score, output, output / "contact_sheet.png", int(scored.sum()))
-    reference = trained.group("calibration").get(score)
-    about = Reading(notes, warnings, trained.about["map_limit"], reference, point)
+    normal = trained.group("calibration").get(score)
+    about = Reading(notes, warnings, trained.about["map_limit"], normal, point)
     write_page(rows.loc[shown], score, about, output)
     for line in (notes[0], *(f"warning: {warning}" for warning in warnings)):
         print(line, file=sys.stderr)
@@ -253,7 +253,9 @@ def _notes(
             "images.",
         ]
     else:
-        lines += ["No image is called: see the warnings, or the model has no normal images held out for calibration."]
+        normal = about["images"]["calibration"]
+        among = f" Percentiles are among {normal} {calibrated_on(about)}." if normal else ""
+        lines += [f"No image is called; a warning gives the reason.{among}"]
     return [
         *lines,
         *filter(None, [noise_of(about), pictured(scored), listed(len(table))]),

@@ -3,8 +3,9 @@
 import torch
 
 from amae.commands import parameters as p
+from amae.data.packed import rejected_beside, select
 from amae.mae.checkpoints import read_safetensors
-from amae.runtime.errors import InputError
+from amae.runtime.errors import InputError, naming
 from amae.runtime.files import read_csv, write_csv
 
 
@@ -12,6 +13,7 @@ def score_detector(
     *,
     trained_detector: p.TrainedDetector,
     manifest: p.Manifest,
+    index: p.Index,
     detector_ranking: p.file("the detector's probabilities of T_u, to write (.csv)"),
 ) -> None:
     """Write the detector's probabilities of T_u, each of a network that never saw the image's patient.
@@ -19,8 +21,10 @@ def score_detector(
     For pseudo-labels of our own. The table is as stage 1 writes its own.
     """
     _, state = read_safetensors(trained_detector)
-    table = read_csv(manifest, ["image_id", "split"])
-    table = table.loc[table["split"] == "train_unlabeled", ["image_id", "split"]]
+    with naming(manifest):
+        rows = read_csv(manifest, ["image_id", "split"])
+        packed = select(rows, read_csv(index, ["image_id"]), "train_unlabeled", rejected_beside(index))
+    table = packed[["image_id", "split"]]
     found = torch.sigmoid(state["unlabeled"]).numpy()
     if len(found) != len(table):
         raise InputError(f"{trained_detector}: found logits of {len(found)} images of T_u, expected {len(table)}")

@@ -3,6 +3,8 @@
 This project's own: the paper has no such row.
 """
 
+import sys
+
 import numpy as np
 import pandas as pd
 import torch
@@ -35,7 +37,18 @@ def fit(
     folds = folds_of(unlabeled, list(data.patients), settings.folds)
     images = resize(_white(data.pooled_lungs) if masks else data.pooled, settings.image_size)
     groups = data.groups if isinstance(settings, BalancedSettings) else None
+    if groups is not None:
+        _report_unbalanced(np.asarray(groups), unlabeled, settings.column)
     return fitted(unlabeled, *fit_rounds(images, unlabeled, folds, groups, settings, seed, resume))
+
+
+def _report_unbalanced(groups: np.ndarray, unlabeled: np.ndarray, column: str) -> None:
+    """Print what weights cannot balance: values of the column that only one of the two sets has."""
+    alone = ~np.isin(groups, np.intersect1d(groups[unlabeled], groups[~unlabeled]))
+    if alone.all():
+        print(f"warning: no {column} is in both T_n and T_u: nothing is balanced, all weights are 1", file=sys.stderr)
+    elif alone.any():
+        print(f"{alone.sum()} images have a {column} that T_n or T_u lacks, and weight 0", file=sys.stderr)
 
 
 def unlabeled_of(data: TrainingData) -> np.ndarray:

@@ -21,10 +21,11 @@ SPLITS = ("train_normal", "train_unlabeled", "test", "calibration")
 LABELS = ("normal", "abnormal", "")
 VIEWS = {"PA": 0.0, "AP": 1.0}  # as a score: AP is the view of patients too ill to stand
 COLUMNS = ["image_id", "path", "split", "label", "patient_id", "view"]
-KNOWN = [*COLUMNS, "sex", "age"]
+KNOWN = [*COLUMNS, "sex", "age", "finding", "severity"]
 # what may be known of an unlabeled image; any further column (a finding, a severity) could give its label away
 VISIBLE_UNLABELED = ["image_id", "path", "split", "patient_id", "view", "sex", "age"]
 TABLE_LABELS = {"normal": "normal", "0": "normal", "abnormal": "abnormal", "1": "abnormal", "": ""}
+TABLE_LABELS |= {"0.0": "normal", "1.0": "abnormal"}  # as pandas writes 0 and 1 beside empty cells
 
 
 def read_manifest(path: str | Path, needs: Sequence[str] = ()) -> pd.DataFrame:
@@ -163,15 +164,18 @@ def _split_table(
 ) -> pd.DataFrame:
     """The table in a manifest's form, with the splits that it gives or that are drawn.
 
-    A table that marks its calibration images alone has the other sets drawn from the other rows.
+    A table that marks its calibration images alone has the other sets drawn from the rows of other patients.
     """
     table = find_columns(read_csv(table_path), KNOWN, table_path)
     table = _normalise(table, table_path, Path(table_path).parent if root is None else Path(root))
     given = table["split"] != ""
     if splits and set(table.loc[given, "split"]) == {"calibration"}:
+        theirs = table["patient_id"].isin(set(table.loc[given, "patient_id"]) - {""})
+        if shared := int((theirs & ~given).sum()):
+            print(f"{table_path}: {shared} images of patients with calibration images are left out", file=sys.stderr)
         with naming(table_path):
-            drawn = draw_splits(table[~given], dataclasses.replace(splits, calibration=0), every_ratio)
-        return table.assign(split=drawn.reindex(table.index, fill_value="calibration"))
+            drawn = draw_splits(table[~given & ~theirs], dataclasses.replace(splits, calibration=0), every_ratio)
+        return table.assign(split=drawn.reindex(table.index, fill_value="").mask(given, "calibration"))
     if given.any():
         if not given.all():
             print(f"{table_path}: {int((~given).sum())} rows without a split are left out", file=sys.stderr)

@@ -17,7 +17,7 @@ from amae.data.manifest import overlap_warning, read_manifest
 from amae.data.packed import MASK_SIZE, Geometry
 from amae.data.parts import Shard, join_array, of_shard, parts_of, read_parts, write_part
 from amae.runtime.errors import InputError
-from amae.runtime.files import atomic, sha256, write_csv
+from amae.runtime.files import atomic, sha256, size_and_time, write_csv
 from amae.runtime.fingerprint import fingerprint
 from amae.runtime.progress import Progress
 
@@ -59,8 +59,8 @@ def convert(
     parts = of_shard(parts_of(images_path, len(manifest), json.dumps(what)), shard)
     files = list(zip(manifest["image_id"], manifest["path"], strict=True))
     how = (conversion, square, size)
-    made = _valid([path for path in parts if path.exists()], how, workers)
     of_parts = {path: files[rows.start : rows.stop] for path, rows in parts.items()}
+    made = _valid({path: part for path, part in of_parts.items() if path.exists()}, how, workers)
     missing = [(path, part) for path, part in of_parts.items() if path not in made]
     rejected = sum(len(json.loads(text.item())) for text in read_parts(made, "rejected"))
     done = sum(len(of_parts[path]) for path in made)
@@ -82,8 +82,10 @@ def convert(
     _join(list(parts), images_path, lung_images_path, index_path)
 
 
-def _valid(parts: list[Path], how: tuple[str, str, int], workers: int) -> list[Path]:
-    """The parts whose rejected files are unreadable still; a file may have been put right since."""
+def _valid(parts: dict[Path, list[tuple[str, str]]], how: tuple[str, str, int], workers: int) -> list[Path]:
+    """The parts whose files have the size and time of then, and whose rejected ones are unreadable still."""
+    known = zip(parts.items(), read_parts(parts, "states"), strict=True)
+    parts = [path for (path, files), states in known if states.item() == _states(files)]
     texts = zip(parts, read_parts(parts, "rejected"), strict=True)
     rejected = [(path, file) for path, text in texts for _, file, _ in json.loads(text.item())]
     again = in_order(read_image, ((file, *how) for _, file in rejected), workers)
@@ -91,9 +93,15 @@ def _valid(parts: list[Path], how: tuple[str, str, int], workers: int) -> list[P
     return [path for path in parts if path not in repaired]
 
 
+def _states(files: list[tuple[str, str]]) -> str:
+    """Size and time of the last change of each file, as text."""
+    return json.dumps([size_and_time(file) for _, file in files])
+
+
 def _write_part(path: Path, files: list[tuple[str, str]], results: Iterable[tuple[Any, Any]], size: int) -> int:
     """Write a part: images, rows of the index as text, and rejected files, whose number is returned."""
     images, lung_images, index, rejected, notes, pictures = [], [], [], [], [], []
+    states = _states(files)
     for (image_id, file), (result, reason) in zip(files, results, strict=True):
         if reason:
             rejected.append([image_id, file, reason])
@@ -110,6 +118,7 @@ def _write_part(path: Path, files: list[tuple[str, str]], results: Iterable[tupl
         lung_images=np.array(lung_images, np.uint8).reshape(-1, MASK_SIZE, MASK_SIZE),
         index=pd.DataFrame(index, columns=INDEX_COLUMNS).to_csv(index=False, header=False),
         count=len(images),  # without reading them
+        states=states,
         rejected=json.dumps(rejected),
         notes=json.dumps(notes),
         pictures=json.dumps(pictures),

@@ -12,6 +12,7 @@ import sys
 import numpy as np
 import pandas as pd
 
+from amae.evaluation.audit import age_in_years
 from amae.evaluation.metrics import auc, bootstrap_interval
 from amae.method.mixture import estimated_ratio
 from amae.runtime.errors import InputError
@@ -40,13 +41,13 @@ def greatest_auc_p(ratio: float) -> float:
 def differences(known: pd.DataFrame, unlabeled: np.ndarray) -> dict[str, float]:
     """AUC of T_u against T_n by each column of what is known of the images, the greatest first; 0.5 to 1.
 
-    `unlabeled` bool `(N,)`. Numbers are taken as they are, in the better of both directions; the values of other
-    columns are ordered by the share of T_u among their images. Rows without a value are left out of their column, and
-    columns without two values in each set out of the result.
+    `unlabeled` bool `(N,)`. Numbers, ages in years, are taken as they are, in the better of both directions; the
+    values of other columns are ordered by the share of T_u among their images. Rows without a value are left out of
+    their column, and columns without two values in each set out of the result.
     """
     found = {}
     for name, values in known.items():
-        number = pd.to_numeric(values, errors="coerce")
+        number = values.map(age_in_years) if name == "age" else pd.to_numeric(values, errors="coerce")
         is_number = number.notna().sum() >= (values != "").sum() / 2
         used = number.notna() if is_number else values != ""
         of_unlabeled = unlabeled[used]

@@ -272,7 +272,7 @@ def _definitions(about: Reading, axis: _Axis) -> str:
         f'<symbol id="scale" viewBox="0 0 {WIDTH} 40"><rect x="5" y="2" width="{WIDTH - 10}" height="10" '
         f'fill="url(#colours)"/><text x="5" y="24">0</text><text x="{WIDTH - 5}" y="24" text-anchor="end">'
         f"{about.limit:.2g} or more</text>"
-        '<text x="5" y="38">error of A less that of B, intensity²</text></symbol>'
+        '<text x="5" y="38">what raises the score of the detector (logit)</text></symbol>'
     )
     return (
         '<svg class="definitions" aria-hidden="true"><defs>'

@@ -190,7 +190,10 @@ def fit_rounds(
     for number in range(settings.rounds):
         own = seed_of(seed, number) if number else seed, resume_of(resume, f"round{number}")
         networks, logits, history = fit_folds(images, unlabeled, folds, groups, settings, *own, used, make)
-        used = ~unlabeled | ranked_abnormal(logits, unlabeled)
+        kept = ranked_abnormal(logits, unlabeled)
+        if len(inside := np.unique(folds[kept])) == 1:  # the network without this fold needs an image of T_u too
+            kept[np.where(unlabeled & (folds != inside), logits, -np.inf).argmax()] = True
+        used = ~unlabeled | kept
         histories.append(history.assign(network=f"round{number}_" + history["network"]))
     return networks, logits, pd.concat(histories, ignore_index=True)
 

@@ -63,6 +63,8 @@ def planned(
 
 def report(config: dict[str, Any], jobs: Sequence[Job], gpus: int) -> Iterator[str]:
     """The plan in lines, at most a page of them."""
+    name, preset = config["dataset"], config["preset"]
+    yield f"data set {name} ({config['datasets'][name]['kind']}), preset {preset}, in {results_of(config)}/{name}"
     if not jobs:
         yield "nothing to do: every file is there"
         return

@@ -9,6 +9,8 @@ from typing import Any
 from amae.plan.paths import is_made, results_of
 from amae.runtime.errors import InputError
 from amae.runtime.files import sha256, size_and_time
+from amae.sources.layout import find_file
+from amae.sources.metadata import TABLES, table_folders
 
 _sha256 = cache(sha256)  # a file is read once in a run
 
@@ -17,6 +19,17 @@ def content_of(config: dict[str, Any], path: str | list) -> str:
     """Hash of a person's file; "" for one that the workflow makes, whose time counts, and for a missing one."""
     own = path and not is_made(config, path) and Path(path).is_file()
     return _sha256(path) if own else ""
+
+
+def tables_of(config: dict[str, Any], dataset: str) -> list[str]:
+    """Hashes of what lists a published set's images besides what is fetched: a person's repartition, and the tables of
+    patients, views and boxes in the folders of the data set and in the installed torchxrayvision."""
+    about = config["datasets"][dataset]
+    lists = Path(about["repartition"]) if about.get("repartition") else None
+    folders = table_folders(about.get("metadata"), about["folder"])
+    found = [lists] if lists and lists.is_file() else sorted(lists.rglob("*.*")) if lists else []
+    found += [table for names in TABLES.values() if (table := find_file(folders, names))]
+    return [_sha256(path) for path in found if path.is_file()]
 
 
 def folder_to_predict(config: dict[str, Any]) -> str:

@@ -104,6 +104,15 @@ def chosen_score(about: Mapping[str, Any], score: str) -> str:
     return score
 
 
+def score_shown(score: str, model: Path | None) -> str:
+    """The score that a figure shows: this one; for auto that of greatest AUCp, by the model, which must be given."""
+    if score != "auto":
+        return score
+    if model is None:
+        raise InputError("--score auto: needs the AUCp of the scores, which --model contains")
+    return chosen_score(describe(model), score)
+
+
 def card_of(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
     """The model card, in Markdown."""
     images, size = about["images"], about["architecture"]["image_size"]

@@ -62,8 +62,10 @@ def measure(model: Model, files: dict[str, str], workers: int = 1) -> Iterator[p
         table["left_out"] = table["reason"].where(table["reason"] != "", table["flag"])
         scored = table.index[table["reason"] == ""]
         for place, image in zip(scored, images, strict=True):
+            if table.loc[place, "left_out"]:
+                continue
             first = seen.setdefault(hashlib.sha256(image.tobytes()).digest(), table.loc[place, "file"])
-            if first != table.loc[place, "file"] and not table.loc[place, "left_out"]:
+            if first != table.loc[place, "file"]:
                 table.loc[place, "left_out"] = f"the same pixels as {first}"
         yield table.drop(columns=["geometry", "radiograph"], errors="ignore")
 

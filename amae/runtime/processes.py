@@ -5,13 +5,53 @@ import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context, parent_process
-from multiprocessing.context import BaseContext
+from multiprocessing import parent_process, spawn
+from multiprocessing.context import (
+    BaseContext,
+    ForkServerContext,
+    ForkServerProcess,
+    SpawnContext,
+    SpawnProcess,
+)
 from tempfile import gettempdir
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 SOCKET = 64  # characters of the temporary folder that leave room for a socket's name, which may have 108 in all
+_starting = Lock()
+
+
+def _without_main(start: Callable[[Any], Any], process: Any) -> Any:
+    """Start a process that does not import the program's main module: there a person's script would run again."""
+    with _starting:
+        usual = spawn.get_preparation_data
+        spawn.get_preparation_data = lambda name: {
+            key: value for key, value in usual(name).items() if not key.startswith("init_main")
+        }
+        try:
+            return start(process)
+        finally:
+            spawn.get_preparation_data = usual
+
+
+class _FromServer(ForkServerProcess):
+    @staticmethod
+    def _Popen(process: Any) -> Any:
+        return _without_main(ForkServerProcess._Popen, process)
+
+
+class _Afresh(SpawnProcess):
+    @staticmethod
+    def _Popen(process: Any) -> Any:
+        return _without_main(SpawnProcess._Popen, process)
+
+
+class _ServerContext(ForkServerContext):
+    Process = _FromServer
+
+
+class _FreshContext(SpawnContext):
+    Process = _Afresh
 
 
 def clean_context(*modules: str) -> BaseContext:
@@ -20,7 +60,7 @@ def clean_context(*modules: str) -> BaseContext:
     Not from this one: a fork of a process that runs threads (torch, BLAS) can hang. Where the name of the temporary
     folder is too long for a socket, each process starts afresh and imports what it needs.
     """
-    context = get_context("forkserver" if len(gettempdir()) < SOCKET else "spawn")
+    context = _ServerContext() if len(gettempdir()) < SOCKET else _FreshContext()
     context.set_forkserver_preload(list(modules))
     return context
 

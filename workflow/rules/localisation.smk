@@ -34,6 +34,7 @@ rule plot_localisation:
         maps=f"{RUN}/reconstruction/maps.npz",
         scores=f"{RUN}/scores.csv",
         boxes=unless_touched(BOXES),
+        model=f"{RUN}/model.safetensors" if config["gallery"]["score"] == "auto" else [],
     output:
         figure=shown(f"{RUN}/localisation.png", "boxes_and_maps", "5 Experiments", "boxes and maps"),
     log:
@@ -45,12 +46,12 @@ rule plot_localisation:
     resources:
         **needs("plot_localisation"),
     params:
-        boxes=optional("boxes"),
+        options=optional("boxes", "model"),
         score=config["gallery"]["score"],
         rows=config["gallery"]["rows"],
         content=content_of(BOXES),
         code=code("plot_localisation"),
     shell:
         "amae plot-localisation --images {input.images:q} --index {input.index:q} --maps {input.maps:q}"
-        " --scores {input.scores:q} {params.boxes} --figure {output.figure:q} --score {params.score:q}"
+        " --scores {input.scores:q} {params.options} --figure {output.figure:q} --score {params.score:q}"
         " --rows {params.rows} 2>&1 | tee {log:q}"

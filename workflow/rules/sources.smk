@@ -1,6 +1,6 @@
 """Published data sets and weights: fetched where that is allowed, else from a folder."""
 
-from amae.plan import datasets, paths, splits, weights
+from amae.plan import datasets, paths, splits, watched, weights
 
 SOURCE_LOGS = f"{RESULTS}/sources/logs"
 
@@ -91,6 +91,7 @@ rule list_source:
         **needs("list_source"),
     params:
         options=plan(splits.source_candidate_options, "dataset"),
+        tables=plan(watched.tables_of, "dataset"),
         code=code("list_images"),
     shell:
         "amae list-images --image-table {output.table:q} --candidates {output.candidates:q} {params.options}"
@@ -118,6 +119,7 @@ rule index_source:
         **needs("index_source"),
     params:
         options=plan(splits.source_index_options, "dataset", "variant"),
+        tables=plan(watched.tables_of, "dataset"),
         code=code("index"),
     shell:
         "amae index --image-table {output.table:q} --manifest {output.manifest:q}"

@@ -90,6 +90,7 @@ rule score_detector:
     input:
         state=f"{RUN}/comparators/detector_Y/state.safetensors",
         manifest=PACKED["manifest"],
+        index=PACKED["index"],
     output:
         scores=f"{RUN}/detector/scores.csv",
     log:
@@ -103,7 +104,7 @@ rule score_detector:
     params:
         code=code("score_detector"),
     shell:
-        "amae score-detector --trained-detector {input.state:q} --manifest {input.manifest:q}"
+        "amae score-detector --trained-detector {input.state:q} --manifest {input.manifest:q} --index {input.index:q}"
         " --detector-ranking {output.scores:q} 2>&1 | tee {log:q}"
 
 
