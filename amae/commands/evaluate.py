@@ -39,7 +39,7 @@ def evaluate(
     images = read_labelled(image_table, root)  # before torch, which takes seconds to load
     from amae.evaluation.calls import rates_of_calls
     from amae.evaluation.tables import metrics_of_scores
-    from amae.predict.domain import drift_warnings, reference_of
+    from amae.predict.domain import drift_warnings
     from amae.predict.model import load_model
     from amae.predict.score import SCORES, operating_point_of, why_no_call
     from amae.runtime.device import choose_device
@@ -63,7 +63,7 @@ def evaluate(
     for name, each in tables.items():
         write_csv(each, output / f"{name}.csv")
     _report(table, metrics[metrics["score"] == score], tables.get("operating_point"))
-    like, reference = reference_of(trained)
+    like, reference = trained.reference()
     drift = drift_warnings(scored, reference, like)
     warnings = [*_limits(scored, metrics), *(f"unlike {like} as a whole: {each}" for each in drift)]
     if not point:

@@ -70,7 +70,7 @@ def _summarise(job: "_Job", kept: "Kept") -> None:
     """Table, contact sheet and page from the rows of all files."""
     from amae.figures.page import Reading, write_page
     from amae.figures.prediction import SHOWN, draw_sheet
-    from amae.predict.domain import drift_warnings, reference_of
+    from amae.predict.domain import drift_warnings
     from amae.predict.score import operating_point_of, why_no_call
 
     table = _write_table(job, kept)
@@ -80,7 +80,7 @@ def _summarise(job: "_Job", kept: "Kept") -> None:
             (job.output / name).unlink(missing_ok=True)
         raise InputError(_none_scored(table))
     trained, score, output = job.model, job.score, job.output
-    like, reference = reference_of(trained)
+    like, reference = trained.reference()
     warnings = drift_warnings(table[scored], reference, like)
     warnings = [f"Unlike {like} as a whole: {warning}." for warning in warnings]
     point = operating_point_of(trained, score, job.specificity)

@@ -7,13 +7,9 @@ hospital contains abnormal radiographs too, and labels play no part.
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-
-if TYPE_CHECKING:
-    from amae.predict.model import Model
 
 FOLDS = 10
 RARE = 0.01  # a lung mask counts against an image where at most this share of the training images has such a mask
@@ -60,13 +56,6 @@ def image_flags(table: pd.DataFrame, limit: float, mask_shares: Mapping[str, flo
         "; ".join(filter(None, [masks.get(mask, ""), "unlike the training images" if distance > limit else ""]))
         for mask, distance in zip(table["mask"], table["distance"], strict=True)
     ]
-
-
-def reference_of(model: "Model") -> tuple[str, Mapping[str, np.ndarray]]:
-    """What a folder is compared with as a whole, in words and by its measures: the site's images, if there are some."""
-    if site := model.group("site"):
-        return "the normal images of the site", site
-    return "the training images", model.group("training")
 
 
 def drift_warnings(

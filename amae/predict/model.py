@@ -58,6 +58,12 @@ class Model:
         """The arrays of a group: features, normal, training, calibration, site or original."""
         return group(self.arrays, name)
 
+    def reference(self) -> tuple[str, dict[str, np.ndarray]]:
+        """What a folder is compared with as a whole, in words and by its measures: a site's images, if there are."""
+        if site := self.group("site"):
+            return "the normal images of the site", site
+        return "the training images", self.group("training")
+
 
 def save_model(model: Model, path: str | Path) -> None:
     """Write a model. Equal models give equal bytes. Raises InputError where its networks differ in size."""
