@@ -87,7 +87,10 @@ def test_mistakes_are_named(changes, message):
 def test_a_missing_key_is_named():
     config = change()
     del config["datasets"]["simulated"]["images"]
-    with pytest.raises(InputError, match=r"key datasets\.simulated\.images: missing"):
+    with pytest.raises(InputError, match=r"key datasets\.simulated\.images: missing$"):
+        configuration.check(config)
+    config["datasets"]["simulated"]["image"] = 100
+    with pytest.raises(InputError, match=r"images: missing; found image, is it meant\?"):
         configuration.check(config)
 
 

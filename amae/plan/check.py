@@ -135,7 +135,10 @@ def _explain(error: Any) -> str:
         return f"key {path + '.' if path else ''}{unknown}: unknown; {hint}"
     if error.validator == "required":
         missing = next(key for key in error.schema["required"] if key not in error.instance)
-        return f"key {path + '.' if path else ''}{missing}: missing"
+        unknown = [str(key) for key in error.instance if key not in error.schema.get("properties", {})]
+        close = difflib.get_close_matches(missing, unknown, n=1)
+        hint = f"; found {close[0]}, is it meant?" if close else ""
+        return f"key {path + '.' if path else ''}{missing}: missing{hint}"
     expected = {
         "type": lambda v: f"a value of type {' or '.join(v) if isinstance(v, list) else v}",
         "enum": lambda v: f"one of {', '.join(map(str, v))}",
