@@ -182,6 +182,8 @@ def _split_table(
         return table
     if splits is None:
         raise InputError(f"{table_path}: no column split with entries, and no settings to draw splits with")
+    if (table["label"] == "").all():
+        raise InputError(f"{table_path}: no image has a label; to draw splits, normal and abnormal ones must be known")
     with naming(table_path):
         return table.assign(split=draw_splits(table, splits, every_ratio))
 
