@@ -59,7 +59,7 @@ def test_a_perfect_score_reaches_the_greatest_auc_p_where_normal_images_tie():
 def test_columns_that_differ_between_the_sets_are_found():
     unlabeled = np.repeat([False, True], [40, 60])
     known = pd.DataFrame({"view": ["PA"] * 40 + ["AP"] * 45 + ["PA"] * 15, "sex": ["M", "F"] * 50})
-    known["age"] = [str(90 - row) for row in range(100)]
+    known["age"] = [f"{100 - row:03}Y" if row % 2 else str(100 - row) for row in range(100)]
     known.loc[3, "age"], known["empty"], known["same"] = "", "", 7
     found = differences(known, unlabeled)
     assert list(found) == ["age", "view", "sex", "same"]
