@@ -59,11 +59,20 @@ def test_a_perfect_score_reaches_the_greatest_auc_p_where_normal_images_tie():
 def test_columns_that_differ_between_the_sets_are_found():
     unlabeled = np.repeat([False, True], [40, 60])
     known = pd.DataFrame({"view": ["PA"] * 40 + ["AP"] * 45 + ["PA"] * 15, "sex": ["M", "F"] * 50})
-    known["age"] = [f"{100 - row:03}Y" if row % 2 else str(100 - row) for row in range(100)]
+    known["age"] = [str(100 - row) for row in range(100)]
     known.loc[3, "age"], known["empty"], known["same"] = "", "", 7
     found = differences(known, unlabeled)
     assert list(found) == ["age", "view", "sex", "same"]
     assert found == pytest.approx({"age": 1, "view": (0.75 + 1) / 2, "sex": 0.5, "same": 0.5})
+
+
+def test_ages_of_dicom_are_numbers_and_separate_nothing_by_being_many():
+    ages = np.random.default_rng(0).integers(20, 90, 200)
+    unlabeled = np.arange(200) < 100
+    found = [
+        differences(pd.DataFrame({"age": form}), unlabeled) for form in (ages.astype(str), [f"{a:03}Y" for a in ages])
+    ]
+    assert found[0] == found[1] and found[0]["age"] < 0.6
 
 
 @pytest.mark.parametrize(
