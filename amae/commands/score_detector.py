@@ -21,9 +21,9 @@ def score_detector(
     For pseudo-labels of our own. The table is as stage 1 writes its own.
     """
     _, state = read_safetensors(trained_detector)
+    rows, about = read_csv(manifest, ["image_id", "split"]), read_csv(index, ["image_id"])
     with naming(manifest):
-        rows = read_csv(manifest, ["image_id", "split"])
-        packed = select(rows, read_csv(index, ["image_id"]), "train_unlabeled", rejected_beside(index))
+        packed = select(rows, about, "train_unlabeled", rejected_beside(index))
     table = packed[["image_id", "split"]]
     found = torch.sigmoid(state["unlabeled"]).numpy()
     if len(found) != len(table):
