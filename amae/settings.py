@@ -207,7 +207,8 @@ class DetectorSettings(_Trained):
     folds: int = setting(3, "folds of patients, and networks", 2)
     rounds: int = setting(
         2,
-        "trainings; from the second on, T_u is cut to what the one before ranks highest, by the estimated ratio",
+        "trainings; from the second on, T_u is cut to what the one before ranks highest, as large a share as the "
+        "estimated ratio, at least a tenth",
         1,
     )
     epochs: int = setting(30, "passes over a network's images", 1)

@@ -1,5 +1,6 @@
 """Fixtures shared by the tests."""
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -21,11 +22,20 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Project:
-    """A copy of the project in which the whole workflow has run once, on the tiny configuration; never changed."""
-    made = copy_sources(tmp_path_factory.mktemp("project"))
-    status, output = made.run("--printshellcmds")
-    assert status == 0, output
-    return Project(made.folder, output)
+    """A copy of the project in which the whole workflow has run once, on the tiny configuration; never changed.
+
+    AMAE_TINY_RUN names a folder in which several test processes share that run; each works on a copy.
+    """
+    own = tmp_path_factory.mktemp("finished")
+    common = Path(os.environ.get("AMAE_TINY_RUN", own))
+    with (common / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (common / "output").exists():
+            made = copy_sources(common / "run")
+            status, output = made.run("--printshellcmds")
+            assert status == 0, output
+            (common / "output").write_text(output)
+    return Project(common / "run", (common / "output").read_text()).copy(own / "project")
 
 
 @pytest.fixture

@@ -137,6 +137,10 @@ def test_groups_counted_by_hand(data, rng):
     # test images 40 to 69 are of patients of their own; 70 to 109 share theirs with training images 0 to 39
     assert counts.loc["patient in training"].tolist() == [20, 20]
     assert counts.loc["patient not in training"].tolist() == [20, 20]
+    nameless = manifest.assign(patient_id=manifest["patient_id"].where(number != 70, ""))  # who may be in training
+    of_known = audit_table([scores], nameless).query("score == 'inter'").set_index("group")[["normal", "abnormal"]]
+    assert of_known.loc["patient not in training"].tolist() == [20, 20]
+    assert of_known.loc["patient in training"].tolist() == [19, 20]
     assert counts.loc["seen in pre-training"].tolist() == [10, 10]
     assert counts.loc["not seen in pre-training"].tolist() == [20, 20]
     assert counts.loc["sex=F"].tolist() == [30, 30] and counts.loc["sex=M"].tolist() == [10, 10]

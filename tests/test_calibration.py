@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from amae.evaluation.chance import threshold_of
 from amae.predict.calibration import operating_point, percentiles
 from amae.runtime.errors import InputError
 
@@ -14,13 +15,15 @@ def test_percentiles_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("count", "specificity", "threshold"), [(20, 0.95, 19), (100, 0.95, 95), (19, 0.95, 19), (10, 0.5, 5), (3, 0.01, 1)]
+    ("count", "specificity", "threshold"),
+    [(20, 0.95, 19), (100, 0.95, 95), (19, 0.95, 19), (10, 0.5, 5), (3, 0.01, 1), (180, 0.55, 99)],
 )
 def test_the_threshold_is_the_smallest_score_that_reaches_the_specificity(count, specificity, threshold):
     scores = np.random.default_rng(0).permutation(np.arange(1.0, count + 1))
     assert operating_point(scores, specificity).threshold == threshold
     reached = [(scores <= value).mean() for value in np.sort(scores)]
     assert threshold == 1 + np.argmax(np.array(reached) >= specificity)
+    assert threshold_of(scores, specificity) == threshold
 
 
 def test_the_interval_by_the_binomial_distribution():

@@ -13,6 +13,7 @@ import pandas as pd
 import pydicom
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from small import write_model
 
@@ -472,3 +473,37 @@ def test_module_weights_made_for_other_images(project, tmp_path, refused):
     np.save(tmp_path / "images.npy", images)
     line = refused(changed(project.commands("reconstruct")[0], images=tmp_path / "images.npy"))
     assert "made for images of 32 px, the packed images have 64 px" in line
+
+
+@pytest.mark.parametrize("given", ["60", "-0.1", "nan", "0,6"])
+def test_a_share_is_a_number_from_0_to_1(given, capsys):
+    assert main(["check-setting", "--anomaly-ratio", given]) == 2
+    assert f"found '{given}', expected a number from 0 to 1" in capsys.readouterr().err
+
+
+def test_curves_need_a_seed_for_each_table(tmp_path, capsys):
+    scores = tmp_path / "scores.csv"
+    scores.write_text("image_id,label,inter\na,normal,0\nb,abnormal,1\n")
+    for seeds in (["0"], ["0", "0"]):
+        words = ["--scores-of-seeds", str(scores), str(scores), "--seeds", *seeds]
+        outputs = ["--roc", str(tmp_path / "a.png"), "--precision-recall", str(tmp_path / "b.png")]
+        assert main(["plot-scores", *words, *outputs]) == 2
+        assert (
+            f"--seeds: found {' '.join(seeds)}, expected a seed of its own for each of 2 tables"
+            in capsys.readouterr().err
+        )
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_trainings_in_folders_of_one_name_are_all_drawn(tmp_path):
+    histories = [tmp_path / f"seed{seed}/stage1/history.csv" for seed in (0, 1)]
+    for path in histories:
+        path.parent.mkdir(parents=True)
+        path.write_text("epoch,step,lr,loss\n1,1,0.1,3\n2,2,0.1,2\n")
+    sizes = []
+    for count in (1, 2):
+        figure = tmp_path / f"{count}.png"
+        assert main(["plot-training", "--histories", *map(str, histories[:count]), "--figure", str(figure)]) == 0
+        with Image.open(figure) as picture:
+            sizes.append(picture.size)
+    assert sizes[0] != sizes[1]

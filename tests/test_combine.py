@@ -28,7 +28,11 @@ def replicate(template: Model, seed: int, files: dict[str, str], calibrated: boo
     made = [MAE(template.encoder.architecture).eval() for _ in "AB"]
     arrays = {k: v for k, v in template.arrays.items() if calibrated or not k.startswith("calibration.")}
     about = template.about | {"seed": seed, "files": files, "test": {"inter": [0.6 + seed / 10, 0.5, 0.8]}}
-    about |= {"auc_p": {"inter": 0.6 + seed / 10}, "no_calls": {"inter": "x"} if seed else {}}
+    about |= {
+        "auc_p": {"inter": 0.6 + seed / 10},
+        "no_calls": {"inter": "x"} if seed else {},
+        "mask_noise": 0.3 - seed / 10,
+    }
     about["images"] = about["images"] | {"calibration": 20 * calibrated}
     networks = (template.encoder, make_head(16).eval(), *made, (make_network().eval(),))
     return Model(about, *networks, arrays)
@@ -100,7 +104,7 @@ def test_the_file_states_its_seeds_and_stays_the_same_when_written_again(run):
     assert f"deviation on {len(reference)} " in card and "model of seed 1" in card
     both = load_model(folder / "both.safetensors")
     assert both.about["auc_p"] == {"inter": pytest.approx(0.65)} and both.about["test"] == {}
-    assert both.about["no_calls"] == {"inter": "seed 1: x"}
+    assert both.about["no_calls"] == {"inter": "seed 1: x"} and both.about["mask_noise"] == 0.3
     save_model(both, folder / "again.safetensors")
     for name in ("both", "seed0"):
         path = folder / f"{name}.safetensors"

@@ -76,6 +76,7 @@ def test_the_configuration_is_accepted():
             {"overrides": {"reconstruction": {"mask_scheme": "complementary"}, "mae": {"image_size": 144}}},
             "key reconstruction.mask_scheme complementary contradicts images of 81 patches: .* shows 20 of them",
         ),
+        ({"variants": {"seed0": {}}}, r"key variants\.seed0: the workflow has a folder of that name"),
         ({"preset": "papr"}, "key preset: found 'papr', expected one of presets: demo, paper"),
     ],
 )

@@ -51,7 +51,7 @@ def sets():
 
 
 def fit(sets, folder, settings=SETTINGS):
-    """The networks, the logits out of fold and the history."""
+    """The networks, their logits and the history."""
     images, unlabeled, folds, _ = sets
     return fit_rounds(images, unlabeled, folds, None, settings, 0, Resume(folder / "detector.pt", "same"))
 
@@ -63,7 +63,7 @@ def fitted(sets, tmp_path_factory):
 
 
 def test_it_ranks_new_images_and_the_unlabeled_ones_by_what_is_planted(sets, fitted):
-    networks, out_of_fold, history = fitted
+    networks, out_of_fold, _, history = fitted
     planted = np.arange(80) < 40
     scores = score_maps(networks, radiographs(80, planted, 1)).mean((1, 2)).numpy()
     assert roc_auc_score(planted, scores) >= 0.95
@@ -82,7 +82,7 @@ def test_the_map_is_highest_at_the_square(fitted):
 
 def test_logits_out_of_fold_are_of_the_network_that_saw_no_image_of_the_fold(sets, fitted):
     images, _, folds, _ = sets
-    networks, out_of_fold, _ = fitted
+    networks, out_of_fold, *_ = fitted
     for fold, network in enumerate(networks):
         logits = logit_maps(network, images).mean((1, 2)).numpy()
         assert np.allclose(out_of_fold[folds == fold], logits[folds == fold], atol=1e-5)
@@ -109,7 +109,7 @@ def test_an_interrupted_training_ends_with_the_same_weights(sets, tmp_path, monk
     monkeypatch.setattr(training, "_epoch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fit(sets, tmp_path)
-    networks, out_of_fold, _ = fit(sets, tmp_path)
+    networks, out_of_fold, *_ = fit(sets, tmp_path)
     assert np.array_equal(out_of_fold, fitted[1])
     for network, other in zip(networks, fitted[0], strict=True):
         for name, value in network.state_dict().items():
@@ -122,13 +122,17 @@ def test_a_second_round_leaves_out_what_the_first_ranks_as_normal(sets, fitted, 
     assert 40 <= used[unlabeled].sum() <= 70  # 60 of 100 are planted
     assert planted[used & unlabeled].mean() > 0.9
     assert fitted[1][used & unlabeled].min() > fitted[1][~used].max()
-    networks, _, history = fit(sets, tmp_path, replace(SETTINGS, rounds=2))
+    networks, first, last, history = fit(sets, tmp_path, replace(SETTINGS, rounds=2))
     assert history["network"].nunique() == 4
+    assert np.array_equal(first, fitted.first)  # what the checks see: no image's set has a part in its own logit
     resume = Resume(tmp_path / "by_hand.pt", "same")
     by_hand, *_ = fit_folds(images, unlabeled, folds, None, SETTINGS, seed_of(0, 1), resume, used)
     for network, other in zip(networks, by_hand, strict=True):
         for name, value in network.state_dict().items():
             assert torch.equal(value, other.state_dict()[name]), name
+    for fold, network in enumerate(networks):
+        logits = logit_maps(network, images).mean((1, 2)).numpy()
+        assert np.allclose(last[folds == fold], logits[folds == fold], atol=1e-5)
 
 
 def test_every_network_of_a_second_round_sees_unlabeled_images(monkeypatch, tmp_path):
@@ -183,7 +187,7 @@ def test_a_detector_that_could_win_by_the_view_does_not_when_it_is_balanced(tmp_
     gap = {}
     for name, groups in [("plain", None), ("balanced", frame)]:
         resume = Resume(tmp_path / name / "detector.pt", name)
-        networks, _, _ = fit_rounds(images, unlabeled, np.arange(300) % 2, groups, SETTINGS, 0, resume)
+        networks, *_ = fit_rounds(images, unlabeled, np.arange(300) % 2, groups, SETTINGS, 0, resume)
         logits = score_maps(networks, new).mean((1, 2))
         gap[name] = (logits[:30].mean() - logits[30:].mean()).item()
     assert gap["plain"] > 1.5  # the truth is log(0.8 / 0.2) - log(0.2 / 0.8) = 2.8
@@ -246,7 +250,7 @@ def test_the_detectors_logits_of_the_unlabeled_images_become_probabilities(tmp_p
     manifest.to_csv(tmp_path / "manifest.csv", index=False)
     manifest[:3].to_csv(tmp_path / "images.csv", index=False)
     manifest[3:].to_csv(tmp_path / "rejected.csv", index=False)  # files that could not be read
-    state = {"normal": torch.zeros(1), "unlabeled": torch.tensor([0.0, np.log(3.0)], dtype=torch.float64)}
+    state = {"normal": torch.zeros(1), "ranking": torch.tensor([0.0, np.log(3.0)], dtype=torch.float64)}
     write_tensors(state, tmp_path / "state.safetensors", {})
     score_detector(
         trained_detector=tmp_path / "state.safetensors",

@@ -3,10 +3,18 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import ks_2samp
 from sklearn.covariance import LedoitWolf
 
 from amae.method.features import fit_gaussian
-from amae.predict.domain import distance_limit, distances, drift_warnings, held_out_distances, image_flags
+from amae.predict.domain import (
+    DRIFT,
+    distance_limit,
+    distances,
+    drift_warnings,
+    held_out_distances,
+    image_flags,
+)
 
 SHARES = {"empty": 0.0, "implausible": 0.2}
 
@@ -81,3 +89,12 @@ def test_false_drift_is_rare():
         bool(drift_warnings(pd.DataFrame(rng.random((50, 3)), columns=list(reference)), reference)) for _ in range(200)
     )
     assert warned <= 2  # 0.001 of 200 is a fifth
+
+
+def test_the_p_value_counts_that_there_are_several_measures():
+    reference = dict.fromkeys(["intensity", "coverage", "distance"], np.arange(400) / 400)
+    here = pd.DataFrame(dict.fromkeys(reference, np.arange(300) / 300))
+    shifted = [here.assign(distance=here["distance"] + shift) for shift in np.linspace(0, 0.3, 200)]
+    p = np.array([ks_2samp(table["distance"], reference["distance"], method="asymp").pvalue for table in shifted])
+    assert ((p < DRIFT) & (3 * p >= DRIFT)).any()
+    np.testing.assert_array_equal([bool(drift_warnings(table, reference)) for table in shifted], 3 * p < DRIFT)

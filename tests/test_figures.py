@@ -110,6 +110,8 @@ def test_areas_under_the_drawn_curves_are_the_reported_ones(scores):
 def test_histograms(scores, tmp_path):
     constant = scores.assign(inter="0.5")  # a collapsed score is a result too
     assert_same_file_twice(lambda path: plot_histograms(constant, path), tmp_path)
+    beside = np.where(np.arange(IMAGES) % 3, 0.5, np.nextafter(0.5, 1)).astype(str)  # numbers without one between
+    plot_histograms(scores.assign(inter=beside), tmp_path / "beside.png")
 
 
 def test_sensitivity_by_finding(scores, tmp_path):

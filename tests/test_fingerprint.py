@@ -61,6 +61,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .types import Size
+else:
+    Size = complex
 
 @dataclass(frozen=True)
 class Settings:
@@ -82,10 +84,10 @@ STEPS = 4
     "def build(s):\n    return wrap(s)\ndef wrap(t):\n    return build(t), m\n",
     "p/model_parts.py": "def anything():\n    return 6\n",
     "p/losses.py": "from p import cli\nTABLE = {}\ndef mse(x):\n    return cli.helper(x, None)\nTABLE['mse'] = abs\n",
-    "p/late.py": "def finish():\n    return 7\ndef never():\n    return 8\n",
+    "p/late.py": "import p.text\ndef finish():\n    return 7\ndef never():\n    return 8\n",
     "p/unused.py": "UNUSED = 3\n",
     "p/text.py": "def slug(x):\n    return 9\n",
-    "p/reexported.py": "def shared(x):\n    return 10\ndef private(x):\n    return 11\n",
+    "p/reexported.py": "def shared(x):\n    return 10\ndef private(x):\n    return 11\nslug = 12\n",
 }
 
 
@@ -133,6 +135,8 @@ def edit(tmp_path: Path) -> Callable[[str, str, str], bool]:
         ("p/reexported.py", "return 10", "return 9"),  # a re-export
         ("p/__init__.py", "shared as public", "private as public"),
         ("p/cli.py", "from p.text import slug as name", "from p.text import slug"),  # a name that an import binds
+        ("p/cli.py", "from p.text import", "from p.reexported import"),  # the same name from another module
+        ("p/settings.py", "Size = complex", "Size = float"),  # what is not for type checkers
     ],
 )
 def test_edits_of_code_that_is_used_change_the_hash(edit, name: str, old: str, new: str) -> None:

@@ -203,6 +203,36 @@ def test_columns_are_found_however_they_are_spelt(tmp_path: Path, capsys: pytest
         assert sum(f"column {spelt!r} is read as {name}" in line for line in lines) == 1
 
 
+def test_keywords_of_dicom_stand_for_columns_that_have_no_other(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    table = GIVEN.drop(columns=["view", "sex"], errors="ignore").assign(
+        ViewPosition="AP", PatientSex="F", PatientAge="9"
+    )
+    manifest, _ = build(tmp_path, table)
+    assert (manifest[["view", "sex", "age"]] == ["AP", "F", "9"]).all(axis=None)
+    assert "column 'PatientSex' is read as sex" in capsys.readouterr().err
+    manifest, _ = build(tmp_path, table.assign(sex="M"))
+    assert (manifest["sex"] == "M").all() and "PatientSex" in capsys.readouterr().err
+
+
+def test_rows_of_a_spreadsheet_without_entries_are_left_out_and_others_keep_their_numbers(tmp_path, capsys) -> None:
+    expected, _ = build(tmp_path, GIVEN)
+    text = (tmp_path / "table.csv").read_text().splitlines()
+    blank = "," * text[0].count(",")
+    (tmp_path / "table.csv").write_text("\n".join([text[0], blank, *text[1:], blank, " " + blank]) + "\n")
+    capsys.readouterr()
+    build_manifest(tmp_path / "table.csv", None, tmp_path / "manifest.csv", tmp_path / "hidden.csv")
+    assert read_manifest(tmp_path / "manifest.csv").equals(expected)
+    assert "table.csv: 3 rows without any entry are left out" in capsys.readouterr().err
+    (tmp_path / "table.csv").write_text("\n".join([text[0], blank, *text[1:], "x.png" + blank, "x.png" + blank]) + "\n")
+    with pytest.raises(InputError, match=rf"rows {len(text) + 2}, {len(text) + 3}"):
+        build_manifest(tmp_path / "table.csv", None, tmp_path / "manifest.csv", tmp_path / "hidden.csv")
+
+
+def test_one_patient_in_every_row_is_no_shortage_of_images(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"table\.csv: patient_id is 'ANON' in every row, .* leave the column out"):
+        build(tmp_path, GIVEN.drop(columns="split").assign(patient_id="ANON"), SplitSettings(1, 2, 0.5, 1, 1, seed=0))
+
+
 def test_a_near_miss_is_named_and_others_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     build(tmp_path, GIVEN.rename(columns={"sex": "sexx"}).assign(patient="p", height="1"))
     lines = capsys.readouterr().err.splitlines()

@@ -34,6 +34,14 @@ def test_jobs_downloads_and_what_a_person_gets(config):
     assert float(cpu[2].replace(",", "")) == pytest.approx(25 * float(row[2]), rel=0.05)  # two cores at 40 GFLOP/s
 
 
+def test_what_a_persons_folder_lacks_is_told(config, tmp_path):
+    jobs = [Job("list_source", {"dataset": "nih"}, 1)]
+    config["datasets"]["nih"]["folder"] = str(tmp_path)
+    text = "\n".join(report(config | {"preset": "paper"}, jobs, 1))
+    assert f"by hand, for data set nih: {tmp_path}/norm_MaleAdultPA_train_curated_list.txt: no such file" in text
+    assert "by hand: nothing" not in text
+
+
 @pytest.mark.long
 def test_the_command_plans_for_the_users_configuration(finished):
     command = ["amae", "plan", "--configfile", "tests/tiny.yaml", "--config", "results=out", "device=cpu"]

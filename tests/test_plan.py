@@ -40,7 +40,8 @@ def own(config, tmp_path):
     return make
 
 
-UNSPLIT, SPLIT = ["path,label", "a.png,normal"], ["path,split", "a.png,train_normal", "b.png,train_unlabeled"]
+UNSPLIT = ["path,label", *(f"{number}.png,{number % 2 if number < 3000 else ''}" for number in range(4000))]
+SPLIT = ["path,split", "a.png,train_normal", "b.png,train_unlabeled"]
 PROTOCOL_N = ["path,split,label", "a.png,train_normal,", "b.png,test,0", "c.png,test,1"]
 
 
@@ -267,7 +268,7 @@ def test_a_table_with_splits_of_its_own_contradicts_splits_to_draw(own):
     [
         (SPLIT, False, ""),
         (UNSPLIT, True, "--anomaly-ratio 0.6"),
-        (["path,label,split", "a.png,normal,calibration", "b.png,normal,"], True, "--anomaly-ratio 0.6"),
+        (["path,label,split", "a.png,0,calibration", *(f"{row}," for row in UNSPLIT[1:])], True, "--anomaly-ratio 0.6"),
     ],
 )
 def test_the_ratio_that_is_printed_is_the_one_that_is_drawn(own, lines, drawn, ratio):
@@ -305,6 +306,30 @@ def test_pseudo_labels_of_the_probe_rank_by_its_scores(config):
     assert ranking("probe_pseudo_labels") == "results/simulated/seed3/probe/scores.csv"
     assert ranking("detector_pseudo_labels") == "results/simulated/seed3/detector/scores.csv"
     assert ranking("ar0.2") == "results/simulated/ar0.2/seed3/stage1/scores.csv"
+
+
+def test_a_table_that_cannot_give_the_splits_is_refused_when_it_is_planned(own, capsys):
+    with pytest.raises(
+        InputError, match=r"table\d+\.csv: .*test_normal is \d+, but the table has 20 .*This fits: splits"
+    ):
+        splits.index_options(own(UNSPLIT[:41]), "mine", "")
+    assert capsys.readouterr().err == ""
+
+
+def test_a_list_that_lies_in_the_folder_of_a_published_set_counts(config, tmp_path):
+    found = set()
+    for name in ("data.json", "labels.csv", "norm_list.txt"):
+        for content in ("a", "b"):
+            (tmp_path / name).write_text(content)
+            config["datasets"]["rsna"]["folder"] = str(tmp_path)
+            watched._sha256.cache_clear()  # a run reads a file once
+            found.add(tuple(watched.lists_of(config, "rsna")))
+    assert len(found) == 6
+    before, listed = watched.tables_of(config, "rsna"), watched.lists_of(config, "rsna")
+    (tmp_path / "stage_2_train_labels.csv").write_text("boxes, which change the manifest and not the images")
+    assert watched.tables_of(config, "rsna") != before and watched.lists_of(config, "rsna") == listed
+    config["datasets"]["rsna"]["patient_disjoint"] = True
+    assert watched.lists_of(config, "rsna") == watched.tables_of(config, "rsna") != listed
 
 
 @pytest.mark.parametrize("key", ["table", "boxes", "weights"])

@@ -545,7 +545,7 @@ def test_names_cannot_break_out(exported, files, tmp_path):
     assert set(names) <= set(page.texts)
 
 
-def test_names_of_files(tmp_path):
+def test_names_of_files(tmp_path, monkeypatch):
     for name in ("a/1.dcm", "a/b/1.dcm", "c/1.dcm", "c/.thumbs/2.dcm"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -561,6 +561,10 @@ def test_names_of_files(tmp_path):
         list_files([out], tmp_path / "new")
     (out / "predictions.csv").touch()
     assert list(list_files([tmp_path / "a"], tmp_path / "a/other")) == ["1.dcm", "b/1.dcm", "out/predictions.csv"]
+    monkeypatch.chdir(tmp_path)
+    assert (
+        list(list_files([Path("a")], out)) == list(list_files([tmp_path / "a"], Path("a/out"))) == ["1.dcm", "b/1.dcm"]
+    )
 
 
 @pytest.mark.parametrize("length", [229, 230, 231, 255])

@@ -6,6 +6,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from amae.plan.demand import ON_GPU
 PROFILE = "workflow/profiles/slurm"
 # One core for each job, as in the local run; no accounting here, and a job here takes 7 s.
 HERE = "--max-threads 1 --slurm-status-command squeue --slurm-init-seconds-before-status-checks 8"
-TARGET = "out/tiny/seed0/metrics.csv"  # what runs on the cluster; figures and pages after it do not
+TARGET = "out/tiny/seed0/metrics.csv"  # what runs on the cluster, from stage 1 on; figures and pages after it do not
 LONGER = "overrides={modules: {epochs: 400}}"  # long enough to be cancelled on the way
 MODULES = [f"out/tiny/seed0/module_{module}" for module in "AB"]
 # In the place of `amae`: notes command, module and card of each job, then runs it; a module when both are there.
@@ -74,8 +75,11 @@ def noting(folder, notes):
 
 @pytest.mark.slurm
 def test_the_chain_ends_as_a_local_run_though_one_of_two_trainings_side_by_side_is_cancelled(slurm, tmp_path):
-    project, local = copy_sources(tmp_path / "project"), copy_sources(tmp_path / "local")
-    alone = start(local.command(TARGET, config=(LONGER,)), local.folder, tmp_path / "local.log")  # meanwhile
+    local = copy_sources(tmp_path / "local")
+    status, output = local.run(TARGET, config=(LONGER,))
+    assert status == 0, output
+    project = local.copy(tmp_path / "project")
+    shutil.rmtree(project.results / "seed0")
     path = noting(tmp_path / "bin", tmp_path / "notes")
     words = ["--retries", "0", "--resources", "gpu=2"]
     first, log = start(["env", path, *submit(TARGET, *words)], project.folder, tmp_path / "log"), tmp_path / "log"
@@ -98,8 +102,6 @@ def test_the_chain_ends_as_a_local_run_though_one_of_two_trainings_side_by_side_
     assert status == 0 and "note: " not in output
     said = (project.results / "logs/seed0/train_module_B.log").read_text()
     assert int(re.search(r"continuing after epoch (\d+)", said)[1]) >= 1
-
-    assert alone.wait(timeout=300) == 0
     assert tables(project) == tables(local)
 
 

@@ -31,6 +31,7 @@ from amae.settings import PublishedSet, SplitSettings
 from amae.sources import catalogue, metadata, nih, paediatric, rsna, vindr
 from amae.sources.download import download
 from amae.sources.layout import find_images
+from amae.sources.metadata import corner_boxes, in_pretraining, join, plausible_age
 from amae.sources.repartition import Published, compose, read_repartition
 from amae.sources.unpack import unpack
 
@@ -324,7 +325,7 @@ def test_lists_of_another_form_are_refused(tmp_path: Path) -> None:
         "test_normal": ["d"],
         "test_abnormal": ["e"],
     }
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="No such file or directory; expected a file in DDAD's form"):
         read_repartition(tmp_path / "other.json", size, pool=True)
 
 
@@ -453,7 +454,8 @@ def test_training_without_patients_of_the_test_set(tmp_path: Path, capsys) -> No
     manifest, hidden, boxes = indexed(tmp_path, "rsna", tmp_path, anomaly_ratio=0.6, patient_disjoint=True)
     told = capsys.readouterr().err
     assert "1 of 4 of train_normal, 1 of 6 of pool_normal, 1 of 5 of pool_abnormal, 0 of 3 of test_normal" in told
-    assert "; 0 images of unknown patients" in told and "warning" not in told
+    assert "; 0 images of unknown patients" in told and "patients are in both" not in told
+    assert "rsna_data.json: not the published list" in told
     sets = manifest.groupby("split")["image_id"].agg(list)
     assert sets["train_normal"] == ["r01", "r02", "r03"]
     assert sets["train_unlabeled"] == ["r04", "r06", "r11", "r12", "r13"]  # the next of each list takes the place
@@ -469,6 +471,12 @@ def test_training_without_patients_of_the_test_set(tmp_path: Path, capsys) -> No
 def test_patients_that_are_not_known_cannot_be_kept_apart(tmp_path: Path) -> None:
     rsna_files(tmp_path)
     with pytest.raises(InputError, match=r"patient_disjoint needs pneumonia-challenge-dataset-mappings_2018\.json"):
+        indexed(tmp_path, "rsna", tmp_path, anomaly_ratio=0.6, patient_disjoint=True)
+    swapped = [{"subset_img_id": "00000001_000.png", "img_id": "r00"}]  # the two columns exchanged
+    write(tmp_path / "pneumonia-challenge-dataset-mappings_2018.json", json.dumps(swapped))
+    with pytest.raises(
+        InputError, match="patient_disjoint needs the patients of the images, and none of them is known"
+    ):
         indexed(tmp_path, "rsna", tmp_path, anomaly_ratio=0.6, patient_disjoint=True)
     write(tmp_path / "vin_data.json", json.dumps(small_lists("v")))
     with pytest.raises(InputError, match="vindr: patient_disjoint is true, but VinDr-CXR does not list its patients"):
@@ -799,3 +807,22 @@ def test_published_figures(shared: Path) -> None:
     assert table.drop(columns="note").equals(
         pd.read_csv(shared / "published.csv", dtype={"anomaly_ratio": float, "value": float})
     )
+
+
+def test_metadata_of_other_images_or_forms_is_told(tmp_path: Path, capsys) -> None:
+    table = pd.DataFrame({"image_id": ["a"]})
+    facts = pd.DataFrame({"image": ["a.dcm"], "sex": ["F"]})
+    assert join(table, facts, "image", {"sex": "sex"})["sex"].tolist() == [""]
+    assert "no image of the table is an image of the data set (its first is 'a.dcm', expected such as 'a'); sex" in (
+        capsys.readouterr().err
+    )
+    assert plausible_age(pd.Series(["058Y", "7", "130", "", "058M"])).tolist() == ["58", "7", "", "", ""]
+    boxes = pd.DataFrame([("a", "x", "1", "2", "3", "4"), ("b", "x", "9", "9", "5", "-6")])
+    boxes.columns = ["image_id", "finding", "x", "y", "width", "height"]
+    assert corner_boxes(boxes, ["x", "y", "width", "height"]).to_numpy().tolist() == [["a", "x", 1, 2, 4, 6]]
+    assert "1 boxes without an area are left out" in capsys.readouterr().err
+    assert in_pretraining(pd.Series(["a.png"]), [tmp_path]).tolist() == [""]
+    assert "no train_official.txt; in_pretraining stays empty" in capsys.readouterr().err
+    (tmp_path / "train_official.txt").write_text("a.png 0 1\n", encoding="utf-16")
+    with pytest.raises(InputError, match=r"train_official\.txt: not a list in UTF-8"):
+        in_pretraining(pd.Series(["a.png"]), [tmp_path])

@@ -164,6 +164,7 @@ def _describe_training(
     }
     model = dataclasses.replace(model, arrays=arrays)
     sample = parts.get("calibration", normal).head(NOISE_IMAGES)
+    sample = sample if len(sample) > 1 else normal.head(NOISE_IMAGES)  # one image has no spread
     masks, noise = quiet(model, packed[sample["row"].to_numpy()])
     reconstruction = ReconstructionSettings(**model.about["reconstruction"])
     model = dataclasses.replace(model, about=model.about | {"masks_of_new_images": dataclasses.asdict(masks)})

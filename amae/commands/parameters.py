@@ -1,6 +1,7 @@
 """Options that sub-commands share: one name, one meaning, in one place. Also: a setting as an option."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,6 +24,22 @@ def whole(minimum: int, text: str) -> Parameter:
         if not given.strip().lstrip("+-").isdecimal() or int(given) < minimum:
             raise ValueError(f"found {given!r}, expected a whole number of at least {minimum}")
         return int(given)
+
+    return Parameter(help=text, converter=number)
+
+
+def share(text: str) -> Parameter:
+    """An option that takes a number from 0 to 1, with its help."""
+
+    def number(kind: type, tokens: Sequence[Token]) -> float:
+        given = tokens[0].value
+        try:
+            found = float(given)
+        except ValueError:
+            found = math.nan
+        if not 0 <= found <= 1:
+            raise ValueError(f"found {given!r}, expected a number from 0 to 1")
+        return found
 
     return Parameter(help=text, converter=number)
 
@@ -133,8 +150,8 @@ Methods = Annotated[
         "optional: note, anomaly_ratio"
     ),
 ]
-AnomalyRatio = Annotated[float | None, meaning("abnormal share of T_u; without it, a data set has no T_u")]
-NormalNoise = Annotated[float, meaning("share of T_n that may be abnormal, as stated: for captions and cards alone")]
+AnomalyRatio = Annotated[float | None, share("abnormal share of T_u; without it, a data set has no T_u")]
+NormalNoise = Annotated[float, share("share of T_n that may be abnormal, as stated: for captions and cards alone")]
 AcceptDifferences = Annotated[
     bool, meaning("warn, not refuse, where T_n and T_u differ by far more than the anomaly ratio explains")
 ]

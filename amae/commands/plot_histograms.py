@@ -3,6 +3,7 @@
 from amae.commands import parameters as p
 from amae.evaluation.tables import labelled_scores, tested_images
 from amae.figures import distributions
+from amae.predict.calibration import require_specificity
 from amae.runtime.errors import naming
 
 
@@ -16,6 +17,7 @@ def plot_histograms(
     specificity: p.Specificity = 0.95,
 ) -> None:
     """Plot the scores of normal and abnormal test images, and the sensitivity of each by finding."""
+    require_specificity(specificity)
     table = labelled_scores(scores)
     about = tested_images(manifest, index, "finding").drop(columns=["label", "view"])
     distributions.plot_histograms(table, figure, specificity)

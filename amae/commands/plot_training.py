@@ -12,4 +12,8 @@ def plot_training(
     *, histories: Annotated[list[Path], p.meaning("training histories (.csv)")], figure: p.Figure
 ) -> None:
     """Plot loss and learning rate of each training, named by its folder."""
-    curves.plot_training({path.parent.name: read_csv(path, ["epoch", "lr", "loss"]) for path in histories}, figure)
+    names = [path.parent.name for path in histories]
+    if len(set(names)) < len(names):  # folders of the same name
+        names = [path.parent.as_posix() for path in histories]
+    tables = [read_csv(path, ["epoch", "lr", "loss"]) for path in histories]
+    curves.plot_training(dict(zip(names, tables, strict=True)), figure)

@@ -107,7 +107,7 @@ def _write_table(job: "_Job", kept: "Kept") -> pd.DataFrame:
     pictures = ["map", "overlay", "reading", *["dicom"] * job.dicom]
     columns = ["file", *SCORES, *percentiles, "call", "flag", "reason", *pictures]
     light = []
-    with atomic(job.output / "predictions.csv") as temporary, temporary.open("w", newline="") as file:
+    with atomic(job.output / "predictions.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         for table in kept.tables():
             table.reindex(columns=columns).to_csv(file, index=False, header=not light)
             light.append(table[["file", "reason", "flag", job.score, *MEASURES]])

@@ -25,7 +25,7 @@ def score_detector(
     with naming(manifest):
         packed = select(rows, about, "train_unlabeled", rejected_beside(index))
     table = packed[["image_id", "split"]]
-    found = torch.sigmoid(state["unlabeled"]).numpy()
+    found = torch.sigmoid(state["ranking"]).numpy()
     if len(found) != len(table):
         raise InputError(f"{trained_detector}: found logits of {len(found)} images of T_u, expected {len(table)}")
     write_csv(table.assign(p_normal=1 - found, p_abnormal=found), detector_ranking)

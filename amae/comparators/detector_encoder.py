@@ -22,7 +22,7 @@ def fit(data: TrainingData, settings: FineTunedSettings, seed: int, resume: Resu
     def make() -> FineTuned:
         return FineTuned(data.encoder, settings.layer_decay)
 
-    return fitted(unlabeled, *fit_rounds(data.pooled, unlabeled, folds, None, settings, seed, resume, make))
+    return fitted(unlabeled, fit_rounds(data.pooled, unlabeled, folds, None, settings, seed, resume, make))
 
 
 def score(state: dict[str, Tensor], data: TestData, settings: FineTunedSettings) -> Scores:

@@ -10,17 +10,21 @@ import pandas as pd
 
 from amae.runtime.errors import InputError
 
+ALIASES = {"viewposition": "view", "patientsex": "sex", "patientage": "age"}  # DICOM's keywords
 NEAR = 0.75  # similarity (difflib) from which a name may be meant for another
 
 
 def find_columns(table: pd.DataFrame, known: Sequence[str], path: str | Path, report: bool = True) -> pd.DataFrame:
-    """The table with `known` columns under their own names: case, spaces, hyphens and underscores make no difference.
+    """The table with `known` columns under their own names: case, spaces, hyphens and underscores make no difference,
+    and DICOM's keywords stand for view, sex and age where no column has that name.
 
     With `report` one line each to stderr names a renamed column and one that resembles a missing one, and one line the
     others. Raises InputError for two columns of one name.
     """
     names = {_plain(name): name for name in known}
-    found = {column: names.get(_plain(_unnumbered(column, table)), column) for column in table}
+    plain = {column: _plain(_unnumbered(column, table)) for column in table}
+    names |= {alias: name for alias, name in ALIASES.items() if name in names and name not in plain.values()}
+    found = {column: names.get(plain[column], column) for column in table}
     for name in known:
         same = [repr(_unnumbered(column, table)) for column in table if found[column] == name]
         if len(same) > 1:

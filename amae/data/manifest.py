@@ -3,7 +3,9 @@
 Columns: image_id, path, split, label, patient_id, view, and any further ones; every cell is text, "" where unknown.
 """
 
+import contextlib
 import dataclasses
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +23,7 @@ SPLITS = ("train_normal", "train_unlabeled", "test", "calibration")
 LABELS = ("normal", "abnormal", "")
 VIEWS = {"PA": 0.0, "AP": 1.0}  # as a score: AP is the view of patients too ill to stand
 COLUMNS = ["image_id", "path", "split", "label", "patient_id", "view"]
-KNOWN = [*COLUMNS, "sex", "age", "finding", "severity"]
+KNOWN = [*COLUMNS, "sex", "age", "finding", "severity", "in_pretraining"]
 # what may be known of an unlabeled image; any further column (a finding, a severity) could give its label away
 VISIBLE_UNLABELED = ["image_id", "path", "split", "patient_id", "view", "sex", "age"]
 TABLE_LABELS = {"normal": "normal", "0": "normal", "abnormal": "abnormal", "1": "abnormal", "": ""}
@@ -127,6 +129,12 @@ def given_splits(table_path: str | Path) -> set[str]:
     return set(split) - {""}
 
 
+def check_draw(table_path: str | Path, splits: SplitSettings) -> None:
+    """Raise the InputError that `build_manifest` would for splits which the table cannot give; print nothing."""
+    with contextlib.redirect_stderr(io.StringIO()):
+        _split_table(table_path, None, splits, every_ratio=False)
+
+
 def list_candidates(
     table_path: str | Path, root: str | Path | None, candidates_path: str | Path, splits: SplitSettings | None = None
 ) -> None:
@@ -184,6 +192,11 @@ def _split_table(
         raise InputError(f"{table_path}: no column split with entries, and no settings to draw splits with")
     if (table["label"] == "").all():
         raise InputError(f"{table_path}: no image has a label; to draw splits, normal and abnormal ones must be known")
+    if len(table) > 1 and table["patient_id"].nunique() == 1 and (one := table["patient_id"].iloc[0]):
+        raise InputError(
+            f"{table_path}: patient_id is {one!r} in every row, and the images of a patient stay in one set; leave the "
+            "column out if patients are not known"
+        )
     with naming(table_path):
         return table.assign(split=draw_splits(table, splits, every_ratio))
 
@@ -201,9 +214,12 @@ def _hide_labels(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 def _normalise(table: pd.DataFrame, path: str | Path, root: Path) -> pd.DataFrame:
     """All columns of a manifest, contract order first; labels and paths in their final form, splits not yet drawn."""
     require_columns(table, ["path"], path)
+    table = table.apply(lambda column: column.str.strip())
+    if blank := int((table == "").all(axis=1).sum()):
+        print(f"{path}: {blank} rows without any entry are left out", file=sys.stderr)
+        table = table[(table != "").any(axis=1)].copy()
     if table.empty:
         raise InputError(f"{path}: the table has no rows")
-    table = table.apply(lambda column: column.str.strip())
     if (table["path"] == "").any():
         raise InputError(f"{path}: row {_row(table['path'] == '', path)}: path is empty")
     table["path"] = [(root / name).as_posix() for name in table["path"]]

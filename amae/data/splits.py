@@ -172,7 +172,7 @@ def _pool_lacks(pool: dict[str, int], settings: SplitSettings) -> Iterator[str]:
         yield f"train_normal is {normal}, but {after} {pool['normal']} normal images"
     if ratio is None and unlabeled > pool[""]:
         yield (
-            f"unlabeled is {unlabeled} with anomaly_ratio none, which takes images without a label, but {after} "
+            f"unlabeled is {unlabeled} with anomaly_ratio null, which takes images without a label, but {after} "
             f"{pool['']}; use fewer, or set anomaly_ratio to compose the set from labelled images"
         )
     if counts.get("abnormal", 0) > pool["abnormal"]:

@@ -119,8 +119,8 @@ def localisation_metrics(
 def quantise(maps: np.ndarray) -> tuple[np.ndarray, int]:
     """Maps as levels uint16 (N, H, W) that keep the order (equal stays equal), and their number.
 
-    The LEVELS have about the same number of pixels each. Where the maps have no more distinct values than that, every
-    value has its own, and all metrics are exact.
+    The LEVELS have about the same number of pixels each. Where a sample of SAMPLE pixels (all of smaller maps) has no
+    more distinct values than that, every one has its own, and metrics are exact but for values outside the sample.
     """
     values = maps.reshape(-1)
     step = max(1, values.size // SAMPLE)

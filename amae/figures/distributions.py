@@ -111,7 +111,7 @@ def plot_pseudo_labels(pseudo: pd.DataFrame, hidden: pd.DataFrame | None, path: 
     truth = truth.where(truth.isin(CLASSES), "unknown")
     known = (truth != "unknown").any()
     kept = ("kept as " + pseudo["pseudo_label"]).where(is_kept(pseudo), "not kept")
-    edges = np.histogram_bin_edges(p_abnormal, BINS)
+    edges = _edges(p_abnormal)
     with page(path, COLUMN, 4.2 if known else 2.4) as figure:
         panels = figure.subplots(2 if known else 1, 1, sharex=True, squeeze=False)[:, 0]
         _stacked(panels[0], p_abnormal, kept, KEPT_COLOURS, edges)
@@ -135,12 +135,19 @@ def plot_pseudo_labels(pseudo: pd.DataFrame, hidden: pd.DataFrame | None, path: 
 
 
 def two_densities(axes: Axes, values: np.ndarray, labels: np.ndarray) -> None:
-    edges = np.histogram_bin_edges(values, BINS)
+    edges = _edges(values)
     for label, name in enumerate(CLASSES):
         part, colour = values[labels == label], CLASS_COLOURS[name]
         axes.hist(part, edges, density=True, color=colour, alpha=FILL)
         axes.hist(part, edges, density=True, color=colour, histtype="step", linewidth=1, zorder=3)
     axes.locator_params(axis="x", nbins=5)
+
+
+def _edges(values: np.ndarray) -> np.ndarray:
+    """Edges of BINS bins, wider than the steps that floats near these values can tell apart."""
+    low, high = float(np.min(values)), float(np.max(values))
+    least = 4 * BINS * np.spacing(max(abs(low), abs(high)))
+    return np.histogram_bin_edges(values, BINS, (low - least, high + least) if high - low < least else None)
 
 
 def class_handles(scores: pd.DataFrame) -> list[Patch]:

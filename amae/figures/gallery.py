@@ -51,7 +51,7 @@ def choose_examples(scores: pd.DataFrame, column: str, count: int) -> dict[str, 
 
 def title_rows(examples: Mapping[str, Sequence[str]], scores: pd.DataFrame, column: str) -> tuple[list[str], list[str]]:
     """Rows (image_ids) and titles (heading, label, score, rank) for `plot_gallery` from `choose_examples`."""
-    table = read_scores(scores).set_index("image_id")
+    table = read_scores(scores).set_index("image_id").sort_index()
     rank = table[column].rank(ascending=False, method="first").astype(int)
     rows = [image_id for ids in examples.values() for image_id in ids]
     titles = [

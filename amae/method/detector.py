@@ -9,13 +9,16 @@ K networks are trained, each without the images of one fold of patients. So ever
 that never saw its patient, and a new image is scored by the mean of all K. A second round of K networks is trained on
 T_n and on that part of T_u which the first round ranks highest, out of fold, as large as the estimated anomaly ratio:
 the normal images of T_u blur the boundary (conditional value ignoring risk; Garg et al. 2021, "Mixture proportion
-estimation and PU learning: a modern approach").
+estimation and PU learning: a modern approach"). The networks that ranked an image for this were trained on those of
+other folds, so in the second round an image's set affects, by that choice, the network of its own fold: only logits of
+the first round tell how far T_u and T_n are apart. Within T_u those of the last may rank.
 """
 
 import copy
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -37,6 +40,15 @@ PIXEL = (0.25, 0.25)  # mean and std that intensities in [0, 1] are normalised b
 BLUR = 1 / 16  # of the side
 LEAST_KEPT = 0.1  # of T_u, in a second round
 BATCH = 256  # images at a time where nothing is trained
+
+
+class Trained(NamedTuple):
+    """Networks, and logits of their training images, float64 `(N,)`, each of a network without the image's fold."""
+
+    networks: list[nn.Module]  # of the last round
+    first: np.ndarray  # logits of the first round: out of fold
+    last: np.ndarray  # logits of the last round, which rank T_u
+    history: pd.DataFrame  # of every training
 
 
 class Block(nn.Module):
@@ -180,13 +192,13 @@ def fit_rounds(
     seed: int,
     resume: Resume,
     make: Body = make_network,
-) -> tuple[list[nn.Module], np.ndarray, pd.DataFrame]:
-    """Train all rounds: the networks of the last, its logits out of fold float64 `(N,)`, and the history.
+) -> Trained:
+    """Train all rounds.
 
     `images` uint8 `(N, S, S)` of T_n and T_u; `unlabeled` bool `(N,)`; `folds` int `(N,)`, 0 to K - 1; `groups`: the
     values of a column to balance, None for none.
     """
-    used, histories = np.ones(len(unlabeled), bool), []
+    used, found, histories = np.ones(len(unlabeled), bool), [], []
     for number in range(settings.rounds):
         own = seed_of(seed, number) if number else seed, resume_of(resume, f"round{number}")
         networks, logits, history = fit_folds(images, unlabeled, folds, groups, settings, *own, used, make)
@@ -194,8 +206,9 @@ def fit_rounds(
         if len(inside := np.unique(folds[kept])) == 1:  # the network without this fold needs an image of T_u too
             kept[np.where(unlabeled & (folds != inside), logits, -np.inf).argmax()] = True
         used = ~unlabeled | kept
+        found.append(logits)
         histories.append(history.assign(network=f"round{number}_" + history["network"]))
-    return networks, logits, pd.concat(histories, ignore_index=True)
+    return Trained(networks, found[0], found[-1], pd.concat(histories, ignore_index=True))
 
 
 def ranked_abnormal(logits: np.ndarray, unlabeled: np.ndarray) -> np.ndarray:

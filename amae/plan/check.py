@@ -3,6 +3,7 @@
 import difflib
 import json
 import math
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from amae.plan.weights import fetched_encoders
 from amae.runtime.errors import InputError
 from amae.settings import from_mapping
 
+TAKEN = re.compile(r"seed\d+|pretraining|raw|tables|figures|logs|transfer")  # folders in that of a data set
 NULLABLE = ("root", "boxes", "folder", "repartition", "metadata", "textures", "backbone")
 TEXT = ("results", "dataset", "preset", "table", "weights", *NULLABLE)
 NAMES = ("table2", "figure3", "audit", "localisation", "transfer", "comparators", "backbones", "masks", "decisions")
@@ -65,6 +67,9 @@ def check(config: dict[str, Any], source: str = "config/config.yaml") -> None:
         for name in config[table]:
             if not isinstance(name, str):
                 raise InputError(f"{source}: key {table}.{name}: found {name!r}, expected a name; write it in quotes")
+    for name in config["variants"]:
+        if TAKEN.fullmatch(name):
+            raise InputError(f"{source}: key variants.{name}: the workflow has a folder of that name; choose another")
     for key, table in [("dataset", "datasets"), ("preset", "presets")]:
         if config[key] not in config[table]:
             names = ", ".join(sorted(config[table]))

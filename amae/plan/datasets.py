@@ -5,10 +5,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from amae.data.manifest import given_splits
+from amae.data.manifest import check_draw, given_splits
 from amae.plan.paths import data_folder, is_made, results_of
 from amae.plan.weights import CATALOGUED, has_decoder, timm_encoder
 from amae.runtime.errors import InputError
+from amae.settings import SplitSettings
 
 OWN_DEFAULTS = {"conversion": "voi"}  # of a data set of kind own
 PUBLISHED_KINDS = ("rsna", "vindr", "nih", "paediatric")
@@ -32,13 +33,14 @@ def check_dataset(config: dict[str, Any], dataset: str) -> None:
             raise InputError(f"key datasets.{dataset}.{key}: {given}: no such file or folder")
 
 
-_given_splits = cache(given_splits)  # a table is read once in a run
+_given_splits, _check_draw = cache(given_splits), cache(check_draw)  # a table is read once in a run
 
 
 def named_splits(config: dict[str, Any], dataset: str) -> set[str]:
     """Splits that the table of own data names itself, calibration aside; none where they are drawn.
 
-    Raises InputError where the table names splits and `splits` draws them as well: one of the two would be ignored.
+    Raises InputError where the table names splits and `splits` draws them as well (one of the two would be ignored),
+    and where it cannot give what `splits` asks for.
     """
     about = config["datasets"][dataset]
     if about["kind"] != "own" or not Path(about["table"]).is_file():
@@ -49,6 +51,8 @@ def named_splits(config: dict[str, Any], dataset: str) -> set[str]:
             f"key datasets.{dataset}.splits: {about['table']} names the splits itself, in its column split; set "
             "splits: null, or empty the column (calibration may stay)"
         )
+    if about["splits"]:
+        _check_draw(about["table"], SplitSettings(**about["splits"]))
     return named
 
 

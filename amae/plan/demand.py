@@ -18,6 +18,7 @@ from amae.plan.watched import files_to_predict
 from amae.runtime.files import read_csv
 from amae.settings import from_mapping
 
+NIH_OF_SEX = {"M": 2_411, "F": 2_008}
 PUBLISHED_IMAGES = {"rsna": 13_851, "vindr": 13_394, "nih": 4_419, "paediatric": 5_856}  # at every anomaly ratio
 SIDE = 224  # pixels of the images that the amounts below are for
 CORE, GPU = 40.0, 2_000.0  # GFLOP/s: half of what a core reaches in a training, as measured; a GPU, assumed
@@ -174,7 +175,7 @@ def images_of(config: dict[str, Any], rule: str, dataset: str | None) -> int:
     if about["kind"] == "simulated":
         images = about["images"] + about["splits"].get("calibration", 0)
     elif about["kind"] in PUBLISHED_KINDS:
-        images = PUBLISHED_IMAGES[about["kind"]]
+        images = sum(NIH_OF_SEX[sex] for sex in about.get("sexes", ())) or PUBLISHED_IMAGES[about["kind"]]
     else:
         images = _rows(about["table"])
     return -(-images // shards)

@@ -1,5 +1,7 @@
 """What a run would take: jobs by rule, hours, gigabytes, downloads, and files that a person has to get."""
 
+import contextlib
+import io
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,9 +10,12 @@ from typing import Any
 
 from amae.plan import demand
 from amae.plan.paths import results_of
+from amae.plan.splits import published_set
 from amae.plan.variants import settings_of
 from amae.runtime.errors import InputError
+from amae.settings import SplitSettings
 from amae.sources.catalogue import Source, catalogue
+from amae.sources.published import published_table
 
 LUNGS = 256**2 * 9 / 8  # bytes of an image to find lungs in, with its mask
 TESTED = 2_000  # images, where the splits do not state how many; the test sets of the benchmarks have about as many
@@ -101,13 +106,29 @@ def _files(config: dict[str, Any], jobs: Sequence[Job]) -> Iterator[str]:
         yield from (f"  timm:{name}" for name in encoders)
     else:
         yield "to download: nothing"
-    if not by_hand:
+    lacking = list(_lacking(config, jobs))
+    yield from lacking
+    if not by_hand and not lacking:
         yield "by hand: nothing"
     for dataset, rows in by_hand.items():
         folder = f"{results_of(config)}/sources/{dataset}"
         opened = any(row.dataset == dataset and row.note.startswith("images:") for row in fetched)
         yield f"by hand, unless {'those above suffice or ' * opened}they are in {folder} already, one of:"
         yield from (f"  {row.name}: {row.url}{_size(row)}; {row.access}; terms: {row.licence}" for row in rows)
+
+
+def _lacking(config: dict[str, Any], jobs: Sequence[Job]) -> Iterator[str]:
+    """What a published data set lacks in the folder that a person named, as its first job would report it."""
+    for dataset in sorted({job.wildcards["dataset"] for job in jobs if job.rule == "list_source"}):
+        about = config["datasets"][dataset]
+        splits = SplitSettings(**about["splits"]) if about.get("splits") else None
+        source = published_set(config, dataset, None if splits else about.get("anomaly_ratio"))
+        try:
+            if about["folder"]:
+                with contextlib.redirect_stderr(io.StringIO()):
+                    published_table(source, splits, every_ratio=True)
+        except InputError as error:
+            yield f"by hand, for data set {dataset}: {error}"
 
 
 def _sources(jobs: Sequence[Job]) -> tuple[list[Source], dict[str, list[Source]]]:

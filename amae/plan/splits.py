@@ -1,6 +1,7 @@
 """Splits of a data set as options: every image that a run can need, or those of one variant."""
 
 import shlex
+from pathlib import Path
 from typing import Any
 
 from amae.plan.datasets import anomaly_ratio, named_splits
@@ -48,12 +49,18 @@ def source_index_options(config: dict[str, Any], dataset: str, variant: str) -> 
 
 
 def _source_options(config: dict[str, Any], dataset: str, splits: dict[str, Any] | None, ratio: float | None) -> str:
-    about = config["datasets"][dataset]
-    folder = about["folder"] or f"{results_of(config)}/sources/{about['kind']}"
-    keys = {key: about[key] for key in ("repartition", "metadata", "patient_disjoint") if key in about}
-    sexes = tuple(about.get("sexes", ()))
-    source = PublishedSet(about["kind"], folder, **keys, sexes=sexes, anomaly_ratio=None if splits else ratio)
+    source = published_set(config, dataset, None if splits else ratio)
     return f"{options('source', source)} {_split_options(splits)}".strip()
+
+
+def published_set(config: dict[str, Any], dataset: str, ratio: float | None) -> PublishedSet:
+    """A published data set as it is configured, at an anomaly ratio."""
+    about = config["datasets"][dataset]
+    keys = {"folder": about["folder"] or f"{results_of(config)}/sources/{about['kind']}"}
+    keys |= {key: about[key] for key in ("repartition", "metadata") if about.get(key)}
+    paths = {key: Path(path) for key, path in keys.items()}
+    disjoint, sexes = about.get("patient_disjoint", False), tuple(about.get("sexes", ()))
+    return PublishedSet(about["kind"], **paths, patient_disjoint=disjoint, sexes=sexes, anomaly_ratio=ratio)
 
 
 def splits_of(config: dict[str, Any], dataset: str, variant: str) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from amae.plan.datasets import has_unlabeled
+from amae.plan.datasets import has_stage2
 from amae.plan.paths import data_folder, results_of
 
 Pair = tuple[str, str]  # trained on, tested on
@@ -12,13 +12,13 @@ Pair = tuple[str, str]  # trained on, tested on
 def folders_of_pairs(config: dict[str, Any]) -> dict[Pair, list[str]]:
     """Folders of the evaluations of each pair of data sets of `experiments.transfer`, one for each seed.
 
-    A data set without unlabeled images has no model, but is tested on.
+    A data set without stage 2 has no model, but is tested on.
     """
     chosen = config["experiments"]["transfer"]
     return {
         (trained, tested): [f"{data_folder(config, tested)}/transfer/{trained}_seed{seed}" for seed in config["seeds"]]
         for trained in chosen
-        if has_unlabeled(config, trained)
+        if has_stage2(config, trained)
         for tested in chosen
     }
 

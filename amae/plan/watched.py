@@ -3,15 +3,17 @@
 import hashlib
 import os
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from amae.plan.paths import is_made, results_of
 from amae.runtime.errors import InputError
-from amae.runtime.files import sha256, size_and_time
+from amae.runtime.files import ANY_NAME, sha256, size_and_time
 from amae.sources.layout import find_file
 from amae.sources.metadata import TABLES, table_folders
 
+LISTS = (".csv", ".json", ".txt")
 _sha256 = cache(sha256)  # a file is read once in a run
 
 
@@ -21,15 +23,30 @@ def content_of(config: dict[str, Any], path: str | list) -> str:
     return _sha256(path) if own else ""
 
 
+def lists_of(config: dict[str, Any], dataset: str) -> list[str]:
+    """Hashes of what tells which images of a published set are used, besides what is fetched.
+
+    These are the lists that lie in the person's folder, or a repartition elsewhere; where patients are kept apart, also
+    what `tables_of` hashes.
+    """
+    about, tables = config["datasets"][dataset], set(chain(*TABLES.values()))
+    given = [Path(about[key]) for key in ("folder", "repartition") if about.get(key)]
+    found = [file for path in given for file in ([path] if path.is_file() else path.glob("*"))]
+    lists = [file for file in found if file in given or (file.suffix in LISTS and file.name not in tables)]
+    hashes = [_sha256(path) for path in sorted(lists) if path.is_file()]
+    return hashes + _tables(about) if about.get("patient_disjoint") else hashes
+
+
 def tables_of(config: dict[str, Any], dataset: str) -> list[str]:
-    """Hashes of what lists a published set's images besides what is fetched: a person's repartition, and the tables of
-    patients, views and boxes in the folders of the data set and in the installed torchxrayvision."""
+    """Hashes of the lists, and of the tables of patients, views and boxes in the folders of a published set and in the
+    installed torchxrayvision."""
     about = config["datasets"][dataset]
-    lists = Path(about["repartition"]) if about.get("repartition") else None
+    return lists_of(config, dataset) + _tables(about) * (not about.get("patient_disjoint"))
+
+
+def _tables(about: dict[str, Any]) -> list[str]:
     folders = table_folders(about.get("metadata"), about["folder"])
-    found = [lists] if lists and lists.is_file() else sorted(lists.rglob("*.*")) if lists else []
-    found += [table for names in TABLES.values() if (table := find_file(folders, names))]
-    return [_sha256(path) for path in found if path.is_file()]
+    return [_sha256(table) for names in TABLES.values() if (table := find_file(folders, names))]
 
 
 def folder_to_predict(config: dict[str, Any]) -> str:
@@ -56,4 +73,4 @@ def listing_of(config: dict[str, Any]) -> str:
         f"{path.relative_to(folder)} {' '.join(map(str, size_and_time(path) or []))}"  # a link to nothing is reported
         for path in files_to_predict(config)
     ]
-    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+    return hashlib.sha256("\n".join(lines).encode("utf-8", ANY_NAME)).hexdigest()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import betaincinv  # scipy.stats has the same as beta.ppf, and takes longer to load
 
+from amae.evaluation.chance import place_of
 from amae.runtime.errors import InputError
 
 SPECIFICITY = 0.95
@@ -42,7 +43,7 @@ def operating_point(reference: np.ndarray, specificity: float = SPECIFICITY) -> 
     """
     require_specificity(specificity)
     count = len(reference)
-    k = math.ceil(round(specificity * count, 9))  # 0.95 * 20 is 19, not a little more
+    k = place_of(specificity, count)
     tail = (1 - CONFIDENCE) / 2
     if count < needed_images(specificity):
         return None

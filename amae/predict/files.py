@@ -35,7 +35,8 @@ def refuse_used(output: Path) -> None:
 
 def _walk(folder: Path, output: Path) -> Iterator[Path]:
     """Files in a folder and those below, in a fixed order; a link to a folder is not followed, but given itself."""
+    output = output.resolve()
     for here, folders, names in os.walk(folder):
         links = [name for name in folders if Path(here, name).is_symlink()]
-        folders[:] = sorted(name for name in folders if name[0] != "." and Path(here, name) != output)
+        folders[:] = sorted(name for name in folders if name[0] != "." and Path(here, name).resolve() != output)
         yield from (Path(here, name) for name in sorted([*names, *links]) if name[0] != ".")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -23,14 +24,15 @@ def normal_files(given: Path, output: Path) -> tuple[dict[str, str], dict[str, s
     """Files of normal images by name, and the rows of a table that are left out by name, each with the reason.
 
     `given`: a folder, or a table (CSV) with a column path, from the table's folder, and optionally label (normal,
-    abnormal, 0, 1 or empty): rows that are not labelled normal are left out; without the column all are normal.
+    abnormal, 0, 1 or empty): rows that are not labelled normal are left out; without the column all are normal. With a
+    column patient_id a warning counts further images of a patient.
     Raises InputError for anything else.
     """
     if given.is_dir():
         return list_files([given], output), {}
     if given.suffix.lower() != ".csv":
         raise InputError(f"{given}: found no folder and no table (.csv); expected one of normal images")
-    table = find_columns(read_csv(given), ["path", "label"], given)
+    table = find_columns(read_csv(given), ["path", "label", "patient_id"], given)
     require_columns(table, ["path"], given)
     table = table.apply(lambda column: column.str.strip())
     files: dict[str, Path] = {}
@@ -46,6 +48,10 @@ def normal_files(given: Path, output: Path) -> tuple[dict[str, str], dict[str, s
             files[name] = str(given.parent / name)
         else:
             left_out[name] = f"labelled {known}" if known else "without label"
+    if "patient_id" in table:
+        patients = table.loc[table["path"].isin(files) & (table["patient_id"] != ""), "patient_id"]
+        if more := int(patients.duplicated().sum()):
+            print(f"warning: {given}: {more} images are further ones of a patient; give one of each", file=sys.stderr)
     if not files:
         raise InputError(f"{given}: found no row that is labelled normal, expected some")
     return files, left_out

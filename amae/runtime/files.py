@@ -20,6 +20,8 @@ import pandas as pd
 
 from amae.runtime.errors import InputError
 
+ANY_NAME = "surrogateescape"  # names of files need not be UTF-8
+
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
@@ -100,13 +102,14 @@ def write_csv(frame: pd.DataFrame, path: str | Path) -> None:
 def write_json(value: Any, path: str | Path) -> None:
     """Write a value as indented JSON."""
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+        temporary.write_text(text, encoding="utf-8", errors=ANY_NAME)
 
 
 def read_record(path: str | Path) -> dict[str, Any]:
     """Read a JSON object that `write_json` wrote. Raises InputError when it is missing or damaged."""
     try:
-        record = json.loads(Path(path).read_text(encoding="utf-8"))
+        record = json.loads(Path(path).read_text(encoding="utf-8", errors=ANY_NAME))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a readable record ({error}); delete it and make it again") from None
     if not isinstance(record, dict):

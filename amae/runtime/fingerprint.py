@@ -36,18 +36,20 @@ def fingerprint(module: str, root: str | Path | None = None, ignored: frozenset[
     folders = {OWN: home, module.partition(".")[0]: folder}
     if _file(module, folders) is None:
         raise ValueError(f"{module}: no such module in {folder}")
-    found: dict[str, str] = {}
+    found: dict[str, tuple[str, list[str]]] = {}
     pending = {module}
     while pending:
         name = pending.pop()
         path = _file(name, folders)
         text, imports = _parse(name, path, path.read_text(encoding="utf-8"))
-        found[name] = text
+        imports = [each for each in imports if _file(each, folders)]
+        found[name] = text, imports
         # importing a module runs the packages around it
-        reached = imports | {name.rpartition(".")[0]}
-        pending |= {each for each in reached if each and _file(each, folders)} - found.keys() - ignored
-    # sorted by content: a new name moves nothing
-    return hashlib.sha256(repr(sorted(found.values())).encode()).hexdigest()[:16]
+        package = name.rpartition(".")[0]
+        pending |= {*imports, *[package] * bool(package)} - found.keys() - ignored
+    # a module by its text and the texts of what it imports, sorted: a new name moves nothing
+    whole = sorted([text, *(found[each][0] for each in imports if each in found)] for text, imports in found.values())
+    return hashlib.sha256(repr(whole).encode()).hexdigest()[:16]
 
 
 def _file(name: str, folders: Mapping[str, Path]) -> Path | None:
@@ -60,36 +62,37 @@ def _file(name: str, folders: Mapping[str, Path]) -> Path | None:
 
 
 @lru_cache(maxsize=1024)
-def _parse(name: str, path: Path, source: str) -> tuple[str, frozenset[str]]:
-    """A module as text without comments, docstrings and its imports of the project; the modules that these name."""
+def _parse(name: str, path: Path, source: str) -> tuple[str, tuple[str, ...]]:
+    """A module as text without comments, docstrings and its imports of the project; the modules that these may name,
+    in their order."""
     projects = {name.partition(".")[0], OWN}
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     stripped = _Stripped(projects, package)
     text = ast.dump(stripped.visit(ast.parse(source, path)))
-    return text, frozenset(stripped.imports)
+    return text, tuple(stripped.imports)
 
 
-def _targets(node: _Import, package: str) -> set[str]:
+def _targets(node: _Import, package: str) -> list[str]:
     """Modules that an import statement may name: `from a import b` means the module a.b, or b of the module a."""
     if isinstance(node, ast.Import):
-        return {alias.name for alias in node.names}
+        return [alias.name for alias in node.names]
     base = node.module or ""
     if node.level:
         parents = package.split(".")[: len(package.split(".")) - node.level + 1]
         base = ".".join([*parents, base]).rstrip(".")
-    return {base} | {f"{base}.{alias.name}" for alias in node.names}
+    return [base, *(f"{base}.{alias.name}" for alias in node.names)]
 
 
 class _Stripped(ast.NodeTransformer):
     """Removes docstrings, the modules of the project that imports name, and imports for type checkers alone."""
 
     def __init__(self, projects: set[str], package: str) -> None:
-        self.projects, self.package, self.imports = projects, package, set[str]()
+        self.projects, self.package, self.imports = projects, package, list[str]()
 
     def visit_Import(self, node: _Import) -> ast.AST:
         """Keep imports of other packages; of the project's keep the names that are taken and bound."""
-        own = {each for each in _targets(node, self.package) if each.partition(".")[0] in self.projects}
-        self.imports |= own
+        own = [each for each in _targets(node, self.package) if each.partition(".")[0] in self.projects]
+        self.imports += own
         if not own:
             return node
         is_from = isinstance(node, ast.ImportFrom)
@@ -97,10 +100,11 @@ class _Stripped(ast.NodeTransformer):
 
     visit_ImportFrom = visit_Import
 
-    def visit_If(self, node: ast.If) -> ast.AST | None:
-        """Leave out blocks that only a type checker reads, and what runs only as a script."""
-        test = ast.unparse(node.test)
-        return None if test in ("TYPE_CHECKING", "__name__ == '__main__'") else self.generic_visit(node)
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.AST]:
+        """Leave out blocks that only a type checker reads, and what runs only as a script, but not their `else`."""
+        if ast.unparse(node.test) in ("TYPE_CHECKING", "__name__ == '__main__'"):
+            return [self.visit(each) for each in node.orelse]
+        return self.generic_visit(node)
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         """Leave out statements that are only a string."""

@@ -20,6 +20,12 @@ from amae.runtime.files import sha256, write_json
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-image", "pandas", "pydicom", "safetensors")
 
 
+def command_line() -> list[str]:
+    """The words of the command that runs; `python -m amae` is `amae`."""
+    name = Path(sys.argv[0]).name
+    return ["amae" if name == "__main__.py" else name, *sys.argv[1:]]
+
+
 @contextmanager
 def recording(
     path: str | Path,
@@ -40,7 +46,7 @@ def recording(
     Yields the record, a dict to which the body may add; `record["images"] = n` gives images_per_second at the end.
     """
     record = {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": command_line(),
         "settings": _plain(settings),
         "seed": seed,
         "inputs": {role: {"path": str(file), "sha256": sha256(file)} for role, file in (inputs or {}).items()},

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,8 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from amae.runtime.files import atomic, read_csv, read_record, sha256, write_json
-from amae.runtime.provenance import code_revision, describe_device, versions
+from amae.runtime.files import ANY_NAME, atomic, read_csv, read_record, sha256, write_json
+from amae.runtime.provenance import code_revision, command_line, describe_device, versions
 
 FOLDER = "records"
 LIST = ".sha256"  # suffix of a list of radiographs, as sha256sum writes it
@@ -28,7 +27,6 @@ BESIDE = {"rejected": "notes.csv"}  # parameter -> file that is written beside t
 READ_ONLY = ("root",)  # a folder from which paths start
 TEXTS = ("settings",)  # parameters of texts to show; a file that they name is not read
 ESCAPED = "\\"  # before the line of a file with such a character, or a line break, in its name
-ANY_NAME = "surrogateescape"  # names of files need not be UTF-8
 MOST_EDITED = 20  # files that are named; all are counted
 _State = tuple[int, int, int] | None
 
@@ -45,7 +43,7 @@ def recorded(command: str, arguments: Mapping[str, Any], given: tuple[str, ...] 
     named = {name: list(_paths(value)) for name, value in arguments.items() if name not in TEXTS}
     before = {path: _state(path) for paths in named.values() for each in paths for path in _files(each)}
     about = {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": command_line(),
         "settings": json.loads(json.dumps(dict(arguments), default=_plain)),
         "seed": arguments.get("seed"),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),

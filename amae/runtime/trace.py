@@ -192,6 +192,8 @@ def _of_header(about: dict[str, Any]) -> tuple[list[str], list[Input]]:
 def _images_of(manifest: Path) -> list[str]:
     """The files of radiographs that a manifest names."""
     paths = read_csv(manifest, ["path"])["path"]
+    if paths.empty:
+        return ["names no radiograph"]
     there = sum(Path(path).is_file() for path in paths)
     return [
         f"names {len(paths)} files of radiographs, of which {there} are there, the first {paths.iloc[0]}; their bytes "

@@ -34,6 +34,14 @@ def find_file(folders: Sequence[Path], names: Sequence[str]) -> Path | None:
     return next((folder / name for folder in folders for name in names if (folder / name).is_file()), None)
 
 
+def read_lines(path: Path) -> list[str]:
+    """Lines of a list that are not empty. Raises InputError for another encoding than UTF-8."""
+    try:
+        return [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a list in UTF-8 ({error})") from None
+
+
 def add_paths(table: pd.DataFrame, files: Mapping[str, Path], folder: str | Path, hint: str) -> pd.DataFrame:
     """The table with a column path. Raises InputError when an image has no file; `hint` ends the message."""
     path = table["image_id"].map(files)

@@ -14,7 +14,7 @@ import pandas as pd
 from PIL import Image
 
 from amae.runtime.errors import InputError
-from amae.sources.layout import find_file
+from amae.sources.layout import find_file, read_lines
 
 BOX_COLUMNS = ["image_id", "finding", "x_min", "y_min", "x_max", "y_max"]
 OLDEST = 120  # years; RSNA's headers go up to 155
@@ -23,7 +23,7 @@ TABLES = {
     "rsna_boxes": ("kaggle_stage_2_train_labels.csv.zip", "stage_2_train_labels.csv"),
     "rsna_nih": ("pneumonia-challenge-dataset-mappings_2018.json",),
     "vindr": ("vinbigdata-train.csv.gz", "train.csv"),
-    "nih": ("Data_Entry_2017_v2020.csv.gz", "Data_Entry_2017_v2020.csv"),
+    "nih": ("Data_Entry_2017_v2020.csv.gz", "Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv"),
     "nih_boxes": ("BBox_List_2017.csv.gz", "BBox_List_2017.csv"),
     "pretraining": ("train_official.txt",),
 }
@@ -43,11 +43,7 @@ def read_table(name: str, folders: list[Path], columns: list[str], numbers: Sequ
     """
     path = find_file(folders, TABLES[name])
     if path is None:
-        print(
-            f"metadata: no {' or '.join(TABLES[name])}; its columns stay empty. `uv pip install --no-deps "
-            "torchxrayvision` provides it, or a folder with it (--metadata)",
-            file=sys.stderr,
-        )
+        _report_missing(name, "its columns stay empty. `uv pip install --no-deps torchxrayvision` provides it, or")
         return None
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
@@ -63,22 +59,33 @@ def read_table(name: str, folders: list[Path], columns: list[str], numbers: Sequ
     return table
 
 
+def _report_missing(name: str, consequence: str) -> None:
+    print(f"metadata: no {' or '.join(TABLES[name])}; {consequence} a folder with it (key metadata)", file=sys.stderr)
+
+
 def join(table: pd.DataFrame, facts: pd.DataFrame | None, key: str, names: Mapping[str, str]) -> pd.DataFrame:
     """Columns of `facts` under new names, joined by image_id == facts[key]; "" where unknown.
 
-    The row order stays. Where an image occurs in several rows of `facts` the first counts.
+    The row order stays. Where an image occurs in several rows of `facts` the first counts. Warns where none occurs.
     """
     known: dict[str, dict[str, str]] = {old: {} for old in names.values()}
     if facts is not None:
         facts = facts.drop_duplicates(key)
+        if not facts[key].isin(table["image_id"]).any():
+            found = f"its first is {facts[key].iloc[0]!r}" if len(facts) else "it has no rows"
+            print(
+                f"warning: metadata: no {key} of the table is an image of the data set ({found}, expected such as "
+                f"{table['image_id'].iloc[0]!r}); {', '.join(names)} stay empty",
+                file=sys.stderr,
+            )
         known = {old: dict(zip(facts[key], facts[old], strict=True)) for old in names.values()}
     columns = {new: [known[old].get(image, "") for image in table["image_id"]] for new, old in names.items()}
     return table.assign(**columns)
 
 
 def plausible_age(age: pd.Series) -> pd.Series:
-    """Ages in whole years as text; "" where unknown or beyond OLDEST."""
-    years = pd.to_numeric(age, errors="coerce")
+    """Ages (46, or 046Y) in whole years as text; "" where unknown or beyond OLDEST."""
+    years = pd.to_numeric(age.str.removesuffix("Y"), errors="coerce")
     return pd.Series(
         [str(int(value)) if 0 <= value <= OLDEST else "" for value in years], index=age.index, dtype=object
     )
@@ -88,9 +95,10 @@ def rsna_to_nih(folders: list[Path]) -> dict[str, str]:
     """NIH image name of each RSNA image, from the mapping that RSNA publishes; empty without the file."""
     path = find_file(folders, TABLES["rsna_nih"])
     if path is None:
+        _report_missing("rsna_nih", "patient_id, nih_image and in_pretraining stay empty without")
         return {}
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
         return {row["subset_img_id"]: row["img_id"] for row in rows}
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path}: expected a list of objects with subset_img_id and img_id ({error})") from None
@@ -100,8 +108,9 @@ def in_pretraining(nih_images: pd.Series, folders: list[Path]) -> pd.Series:
     """yes or no by Medical-MAE's list of pre-training images (first word of each line); "" where unknown."""
     path = find_file(folders, TABLES["pretraining"])
     if path is None:
+        _report_missing("pretraining", "in_pretraining stays empty without")
         return pd.Series("", index=nih_images.index)
-    listed = {line.split()[0] for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
+    listed = {line.split()[0] for line in read_lines(path)}
     told = ["" if not name else "yes" if name in listed else "no" for name in nih_images]
     return pd.Series(told, index=nih_images.index)
 
@@ -110,8 +119,10 @@ def corner_boxes(table: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
     """Boxes from rows with image_id, finding and left, top, width, height in `columns`; rows without are left out."""
     table = table[table[columns[0]] != ""]
     x, y, width, height = (pd.to_numeric(table[column]) for column in columns)
+    if empty := int(((width <= 0) | (height <= 0)).sum()):
+        print(f"warning: metadata: {empty} boxes without an area are left out", file=sys.stderr)
     boxes = table[["image_id", "finding"]].assign(x_min=x, y_min=y, x_max=x + width, y_max=y + height)
-    return boxes.reset_index(drop=True)
+    return boxes[(width > 0) & (height > 0)].reset_index(drop=True)
 
 
 def boxes_in_files(boxes: pd.DataFrame, table: pd.DataFrame, side: int) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from amae.runtime.errors import InputError
-from amae.sources.layout import add_paths, find_images
+from amae.sources.layout import add_paths, find_images, read_lines
 from amae.sources.metadata import (
     boxes_in_files,
     corner_boxes,
@@ -101,7 +101,7 @@ def read_lists(
             if letter not in sexes:
                 continue
             path = _find_list(Path(folder), pattern.format(sex=sex))
-            images = [Path(word).stem for word in path.read_text(encoding="utf-8").split()]
+            images = [Path(word).stem for line in read_lines(path) for word in line.split()]
             if len(images) != expected:
                 raise InputError(f"{path}: {len(images)} images, published are {expected}; use NSA's list")
             lists[path.name] = images

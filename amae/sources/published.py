@@ -1,16 +1,19 @@
 """The published data sets as one: the table of images and the boxes of any of them."""
 
+import sys
 from pathlib import Path
 from types import ModuleType
 
 import pandas as pd
 
 from amae.runtime.errors import InputError
+from amae.runtime.files import sha256
 from amae.settings import PublishedSet, SplitSettings
 from amae.sources import nih, paediatric, rsna, vindr
 from amae.sources.catalogue import sources_of
 from amae.sources.metadata import no_boxes, table_folders
 
+LISTS = "*_curated_list.txt"  # of NSA
 PUBLISHED_SPLITS = {"rsna": rsna, "vindr": vindr, "nih": nih}
 
 
@@ -30,9 +33,13 @@ def published_table(
         return paediatric.index(source.folder), no_boxes()
     module = PUBLISHED_SPLITS[source.dataset]
     choices = {"sexes": source.sexes} if source.sexes else {}
+    repartition = source.repartition or _repartition_in(source.folder, module)
+    for path in sorted(repartition.glob(LISTS)) if repartition.is_dir() else [repartition]:
+        if path.is_file() and sha256(path) not in {row.sha256 for row in sources_of(source.dataset)}:
+            print(f"warning: {path}: not the published list; scores on it are not those of the paper", file=sys.stderr)
     return module.index(
         source.folder,
-        source.repartition or _repartition_in(source.folder, module),
+        repartition,
         source.anomaly_ratio,
         table_folders(source.metadata, source.folder),
         patient_disjoint=source.patient_disjoint,

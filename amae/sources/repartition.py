@@ -49,9 +49,9 @@ def read_repartition(path: str | Path, published: Published, pool: bool) -> dict
     published, a name twice.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError:
-        raise InputError(f"{path}: no such file") from None
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}; expected a file in DDAD's form") from None
     except ValueError as error:
         raise InputError(f"{path}: not JSON ({error})") from None
     lists = {}
@@ -84,6 +84,8 @@ def without_test_patients(
     }
     told = ", ".join(f"{len(lists[name]) - len(kept[name])} of {len(lists[name])} of {name}" for name in kept)
     unknown = sum(not patients.get(image) for images in lists.values() for image in images)
+    if unknown == sum(map(len, lists.values())):
+        raise InputError(f"{source}: patient_disjoint needs the patients of the images, and none of them is known")
     print(f"{source}: patients of the test set left out: {told}; {unknown} images of unknown patients", file=sys.stderr)
     return kept
 
@@ -130,7 +132,7 @@ def _names_at(content: object, keys: tuple[str, ...], path: str | Path) -> list[
     """The list of file names under a chain of keys."""
     for depth, key in enumerate(keys):
         if not isinstance(content, dict) or key not in content:
-            hint = "; it may serve protocol N only: set anomaly_ratio to none, or use DDAD's file" * (
+            hint = "; it may serve protocol N only: set anomaly_ratio to null, or use DDAD's file" * (
                 "unlabeled" in keys
             )
             raise InputError(f"{path}: no key {' > '.join(keys[: depth + 1])}{hint}")

@@ -31,7 +31,7 @@ SIDE = 1024  # pixels of every original
 BOX_CELLS = ["x", "y", "width", "height"]
 INCOMPLETE = (
     "An archive made for one-class training may have T_n and the test images only: take the original DICOM files, or "
-    "set anomaly_ratio to none"
+    "set anomaly_ratio to null"
 )
 
 

@@ -91,7 +91,7 @@ rule list_source:
         **needs("list_source"),
     params:
         options=plan(splits.source_candidate_options, "dataset"),
-        tables=plan(watched.tables_of, "dataset"),
+        lists=plan(watched.lists_of, "dataset"),
         code=code("list_images"),
     shell:
         "amae list-images --image-table {output.table:q} --candidates {output.candidates:q} {params.options}"
