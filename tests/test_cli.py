@@ -477,7 +477,8 @@ def test_module_weights_made_for_other_images(project, tmp_path, refused):
 
 @pytest.mark.parametrize("given", ["60", "-0.1", "nan", "0,6"])
 def test_a_share_is_a_number_from_0_to_1(given, capsys):
-    assert main(["check-setting", "--anomaly-ratio", given]) == 2
+    files = [f"--{name}=x" for name in ("trained-detector", "manifest", "images", "index", "table")]
+    assert main(["check-setting", *files, f"--anomaly-ratio={given}"]) == 2
     assert f"found '{given}', expected a number from 0 to 1" in capsys.readouterr().err
 
 

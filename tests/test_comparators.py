@@ -478,7 +478,7 @@ def test_the_sum_adds_both_rows_in_units_of_their_spread_over_the_unlabeled_imag
     expected = 0
     for name, of in own.items():
         state, _ = method_of(name).fit(data, of, 3, Resume(tmp_path / f"{name}.pt", ""))
-        unlabeled = state["unlabeled"] if name == "detector" else None
+        unlabeled = state["ranking"] if name == "detector" else None
         if unlabeled is None:
             ids = [f"unlabeled {row}" for row in range(len(data.unlabeled))]
             beside = replace(test_data, images=data.unlabeled, ids=ids, seed=3)

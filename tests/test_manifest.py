@@ -387,7 +387,7 @@ def single(normal: int, abnormal: int, unknown: int = 0) -> pd.DataFrame:
         ((391, 0, 0.5, 10, 10), "train_normal is 391, but the pool after the test patients.* 390 normal"),
         ((50, 9, 0.5, 10, 301), "test_abnormal is 301, but the table has 300"),
         ((50, 9, 0.5, 401, 10), "test_normal is 401, but the table has 400"),
-        ((50, 21, None, 10, 10), "unlabeled is 21 with anomaly_ratio none.*has 20; use fewer"),
+        ((50, 21, None, 10, 10), "unlabeled is 21 with anomaly_ratio null.*has 20; use fewer"),
     ],
 )
 def test_what_the_pool_cannot_serve_is_said(plan: tuple, reason: str) -> None:

@@ -373,8 +373,8 @@ def test_every_change_of_a_folder_to_predict_is_noticed(config, tmp_path):
     folder = tmp_path / "new"
     (folder / "below").mkdir(parents=True)
     (folder / "a.png").write_bytes(b"a")
-    config |= {"predict": config["predict"] | {"folder": str(folder)}, "results": str(folder / "results")}
-    seen = {watched.listing_of(config): sorted(list_files([folder], folder / "results/predictions"))}
+    config |= {"predict": config["predict"] | {"folder": str(folder)}, "results": str(tmp_path / "results")}
+    seen = {watched.listing_of(config): sorted(list_files([folder], tmp_path / "results/predictions"))}
 
     def noticed():
         known, listing = len(seen), watched.listing_of(config)
@@ -383,8 +383,6 @@ def test_every_change_of_a_folder_to_predict_is_noticed(config, tmp_path):
 
     assert not noticed()
     (folder / ".hidden").write_bytes(b"h")
-    (folder / "results").mkdir()
-    (folder / "results/a.csv").write_bytes(b"made by the run")
     assert not noticed()
     (folder / "below/b.png").write_bytes(b"b")
     assert noticed()
@@ -398,6 +396,9 @@ def test_every_change_of_a_folder_to_predict_is_noticed(config, tmp_path):
     assert noticed()
     config["predict"]["folder"] = str(folder / "a.png")
     assert noticed()
+    config["predict"]["folder"] = str(tmp_path)
+    with pytest.raises(InputError, match=r"key predict\.folder: .* contains the results"):
+        watched.listing_of(config)
     config["predict"]["folder"] = None
     with pytest.raises(InputError, match=r"key predict\.folder: null"):
         watched.listing_of(config)

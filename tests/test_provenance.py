@@ -31,7 +31,9 @@ class Settings:
     inner: Inner = Inner()
 
 
-def test_a_record_holds_what_was_done(tmp_path: Path) -> None:
+@pytest.mark.parametrize("program", ["/usr/bin/amae", "/site-packages/amae/__main__.py"])
+def test_a_record_holds_what_was_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    monkeypatch.setattr("sys.argv", [program, "pretrain"])
     (tmp_path / "images.npy").write_bytes(b"abc")
     path = tmp_path / "deep" / "run.json"
     inputs = {"images": tmp_path / "images.npy"}
@@ -39,7 +41,7 @@ def test_a_record_holds_what_was_done(tmp_path: Path) -> None:
         record["images"] = 1000
         (tmp_path / "images.npy").write_bytes(b"changed while running")
     read = json.loads(path.read_text(encoding="utf-8"))
-    assert read["command"] == [Path(sys.argv[0]).name, *sys.argv[1:]]
+    assert read["command"] == ["amae", "pretrain"]
     assert read["settings"] == {"lr": 1e-3, "weights": "w.safetensors", "inner": {"sizes": [1, 2]}}
     assert read["seed"] == 3
     assert read["inputs"] == {"images": {"path": str(inputs["images"]), "sha256": sha256(b"abc").hexdigest()}}

@@ -11,7 +11,7 @@ def plot_comparison(
     *, manifest: p.Manifest, index: p.Index, methods: p.Methods, reference: p.Reference, figure: p.Figure
 ) -> None:
     """Plot AUC of methods with tests against one of them."""
-    replicates = replicates_of_rows(methods, manifest, index)
-    paired = paired_tests(scores_of_rows(methods, manifest, index), reference)
+    rows = scores_of_rows(methods, manifest, index)
+    replicates, paired = replicates_of_rows(rows), paired_tests(rows, reference)
     with naming("--reference"):
         sweep.plot_comparison(replicates, figure, reference, {method: p for (method, _), p in paired.items()})

@@ -26,9 +26,10 @@ def tabulate_results(
     caveats: p.Caveats = "",
 ) -> None:
     """Methods beside what the papers print, as CSV, Markdown and LaTeX."""
-    replicates, printed = replicates_of_rows(methods, manifest, index), read_csv(published)
+    rows, printed = scores_of_rows(methods, manifest, index), read_csv(published)
+    replicates = replicates_of_rows(rows)
     with naming("--methods"):
-        paired = results.paired_tests(scores_of_rows(methods, manifest, index), reference)
+        paired = results.paired_tests(rows, reference)
         found = results.results_table(replicates, printed, kind, anomaly_ratio, reference, paired=paired)
     if every_printed:
         found = results.add_printed_only(found, printed, kind, anomaly_ratio)

@@ -1,6 +1,7 @@
 """The methods that a table or figure shows, as the workflow names them: which score of which tables."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +12,20 @@ from amae.evaluation.tables import join_scores, tested_images
 from amae.runtime.errors import InputError, naming
 
 KEYS = {"method", "protocol", "taxonomy", "score", "scores"}
+Row = tuple[dict[str, Any], list[pd.DataFrame]]  # what is said of a method, and its scores of every seed
 
 
-def replicates_of_rows(methods: str, manifest: Path, index: Path) -> pd.DataFrame:
-    """A row for each method and seed of `--methods`, with its metrics and the anomaly ratio that it names."""
-    rows = []
-    for about, tables in scores_of_rows(methods, manifest, index):
-        ratio = about.pop("anomaly_ratio", "")
+def replicates_of_rows(rows: Sequence[Row]) -> pd.DataFrame:
+    """A line for each method and seed, with its metrics and the anomaly ratio that it names."""
+    found = []
+    for about, tables in rows:
+        known = {key: value for key, value in about.items() if key != "anomaly_ratio"}
         with naming("--methods"):
-            rows.append(replicates_of(tables, **about).assign(anomaly_ratio=ratio))
-    return pd.concat(rows, ignore_index=True)
+            found.append(replicates_of(tables, **known).assign(anomaly_ratio=about.get("anomaly_ratio", "")))
+    return pd.concat(found, ignore_index=True)
 
 
-def scores_of_rows(methods: str, manifest: Path, index: Path) -> list[tuple[dict[str, Any], list[pd.DataFrame]]]:
+def scores_of_rows(methods: str, manifest: Path, index: Path) -> list[Row]:
     """Methods with their scores of every seed: image_id, label (the manifest's) and the scores of the method's table.
 
     `methods` is a JSON list of {method, protocol, taxonomy, score, scores [, note, anomaly_ratio]}, where `scores` is

@@ -68,8 +68,9 @@ def planned(
 
 def report(config: dict[str, Any], jobs: Sequence[Job], gpus: int) -> Iterator[str]:
     """The plan in lines, at most a page of them."""
-    name, preset = config["dataset"], config["preset"]
-    yield f"data set {name} ({config['datasets'][name]['kind']}), preset {preset}, in {results_of(config)}/{name}"
+    names = sorted({job.wildcards["dataset"] for job in jobs if "dataset" in job.wildcards}) or [config["dataset"]]
+    named = ", ".join(f"{name} ({config['datasets'][name]['kind']})" for name in names)
+    yield f"data set{'s' * (len(names) > 1)} {named}, preset {config['preset']}, in {results_of(config)}"
     if not jobs:
         yield "nothing to do: every file is there"
         return

@@ -50,17 +50,23 @@ def _tables(about: dict[str, Any]) -> list[str]:
 
 
 def folder_to_predict(config: dict[str, Any]) -> str:
-    """The folder of new radiographs. Raises InputError where none is configured."""
-    if folder := config["predict"]["folder"]:
-        return folder
-    raise InputError("key predict.folder: null, expected the folder of the radiographs to score")
+    """The folder of new radiographs.
+
+    Raises InputError where none is configured, and for one that contains the results, whose pictures it would score.
+    """
+    folder = config["predict"]["folder"]
+    if not folder:
+        raise InputError("key predict.folder: null, expected the folder of the radiographs to score")
+    if Path(results_of(config)).resolve().is_relative_to(Path(folder).resolve()):
+        raise InputError(f"key predict.folder: {folder} contains the results, {results_of(config)}; expected another")
+    return folder
 
 
 def files_to_predict(config: dict[str, Any]) -> list[Path]:
     """Files, and links to folders, that `amae predict` finds in the configured folder; the folder, where none is."""
-    folder, results, found = Path(folder_to_predict(config)), Path(results_of(config)).absolute(), []
+    folder, found = Path(folder_to_predict(config)), []
     for here, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name[0] != "." and Path(here, name).absolute() != results]
+        folders[:] = [name for name in folders if name[0] != "."]
         links = [name for name in folders if Path(here, name).is_symlink()]
         found += [Path(here, name) for name in [*names, *links] if name[0] != "."]
     return sorted(found or [folder])

@@ -22,8 +22,8 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-image", "p
 
 def command_line() -> list[str]:
     """The words of the command that runs; `python -m amae` is `amae`."""
-    name = Path(sys.argv[0]).name
-    return ["amae" if name == "__main__.py" else name, *sys.argv[1:]]
+    program = Path(sys.argv[0])
+    return [program.parent.name if program.name == "__main__.py" else program.name, *sys.argv[1:]]
 
 
 @contextmanager

@@ -60,6 +60,7 @@ def _match(folder: Path, pattern: str, depth: int) -> list[Path]:
 
 
 def _names(place: Path, suffix: str) -> list[str]:
-    """Names of the files with that suffix, without hidden ones (macOS leaves ._ files in archives)."""
+    """Names of the files with that suffix (or .DCM, .PNG), without hidden ones (macOS leaves ._ files in archives)."""
     with os.scandir(place) as entries:
-        return sorted(e.name for e in entries if e.name.endswith(suffix) and not e.name.startswith(".") and e.is_file())
+        files = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file()]
+    return sorted(name for name in files if name.lower().endswith(suffix))
