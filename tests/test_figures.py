@@ -112,6 +112,7 @@ def test_histograms(scores, tmp_path):
     assert_same_file_twice(lambda path: plot_histograms(constant, path), tmp_path)
     beside = np.where(np.arange(IMAGES) % 3, 0.5, np.nextafter(0.5, 1)).astype(str)  # numbers without one between
     plot_histograms(scores.assign(inter=beside), tmp_path / "beside.png")
+    plot_histograms(scores.assign(inter="1e20"), tmp_path / "large.png")
 
 
 def test_sensitivity_by_finding(scores, tmp_path):

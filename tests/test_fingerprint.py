@@ -166,14 +166,23 @@ def test_a_module_that_moves_leaves_the_hash_as_it_is(edit, tmp_path: Path) -> N
     (tmp_path / "p/text.py").rename(tmp_path / "p/room/words.py")
     cli = tmp_path / "p/cli.py"
     cli.write_text(cli.read_text().replace("from p.text import", "from p.room.words import"))
+    late = tmp_path / "p/late.py"
+    late.write_text(late.read_text().replace("import p.text", "import p.room.words"))
     found = fingerprint("p.cli", tmp_path)
+    assert found == before  # a new folder is an empty package more
     (tmp_path / "p/room/words.py").write_text("def slug(x):\n    return 8\n")
     assert fingerprint("p.cli", tmp_path) != found
-    # a new folder is an empty package more, and nothing else
-    cli.write_text(cli.read_text().replace("p.room.words", "p.text"))
-    (tmp_path / "p/room/words.py").rename(tmp_path / "p/text.py")
-    (tmp_path / "p/text.py").write_text(PACKAGE["p/text.py"])
-    assert fingerprint("p.cli", tmp_path) == before
+
+
+def test_the_order_of_imports_does_not_count(edit) -> None:
+    lines = ["import p.model as network\n", "import p.losses\n"]
+    assert not edit("p/cli.py", "".join(lines), "".join(reversed(lines)))
+
+
+def test_a_package_need_not_have_a_file_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "space").mkdir()
+    (tmp_path / "space/m.py").write_text("X = 1\n")
+    assert fingerprint("space.m", tmp_path)
 
 
 def test_a_module_that_is_ignored_does_not_count(edit, tmp_path: Path) -> None:

@@ -212,6 +212,8 @@ def test_keywords_of_dicom_stand_for_columns_that_have_no_other(tmp_path: Path, 
     assert "column 'PatientSex' is read as sex" in capsys.readouterr().err
     manifest, _ = build(tmp_path, table.assign(sex="M"))
     assert (manifest["sex"] == "M").all() and "PatientSex" in capsys.readouterr().err
+    manifest, _ = build(tmp_path, table.assign(**{"Patient Sex": "M"}))  # which of the two?
+    assert "sex" not in manifest and (manifest["age"] == "9").all()
 
 
 def test_rows_of_a_spreadsheet_without_entries_are_left_out_and_others_keep_their_numbers(tmp_path, capsys) -> None:
@@ -231,6 +233,9 @@ def test_rows_of_a_spreadsheet_without_entries_are_left_out_and_others_keep_thei
 def test_one_patient_in_every_row_is_no_shortage_of_images(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"table\.csv: patient_id is 'ANON' in every row, .* leave the column out"):
         build(tmp_path, GIVEN.drop(columns="split").assign(patient_id="ANON"), SplitSettings(1, 2, 0.5, 1, 1, seed=0))
+    marked = GIVEN.assign(patient_id="ANON", split=["", "calibration", *[""] * 5])
+    with pytest.raises(InputError, match=r"table\.csv: patient_id is 'ANON' in every row"):
+        build(tmp_path, marked, SplitSettings(1, 2, 0.5, 1, 1, seed=0))
 
 
 def test_a_near_miss_is_named_and_others_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -318,9 +318,11 @@ def test_a_table_that_cannot_give_the_splits_is_refused_when_it_is_planned(own, 
 
 def test_a_list_that_lies_in_the_folder_of_a_published_set_counts(config, tmp_path):
     found = set()
-    for name in ("data.json", "labels.csv", "norm_list.txt"):
+    (tmp_path / "RSNA").mkdir()
+    for name in ("RSNA/data.json", "data.json", "rsna_data.json"):  # from the last that is looked for to the first
         for content in ("a", "b"):
-            (tmp_path / name).write_text(content)
+            (tmp_path / name).write_text(name + content)
+            (tmp_path / "notes.txt").write_text(name)
             config["datasets"]["rsna"]["folder"] = str(tmp_path)
             watched._sha256.cache_clear()  # a run reads a file once
             found.add(tuple(watched.lists_of(config, "rsna")))

@@ -819,6 +819,10 @@ def test_metadata_of_other_images_or_forms_is_told(tmp_path: Path, capsys) -> No
     assert plausible_age(pd.Series(["058Y", "7", "130", "", "058M"])).tolist() == ["58", "7", "", "", ""]
     boxes = pd.DataFrame([("a", "x", "1", "2", "3", "4"), ("b", "x", "9", "9", "5", "-6")])
     boxes.columns = ["image_id", "finding", "x", "y", "width", "height"]
+    small = pd.DataFrame({"image_id": ["a"], "split": "test", "path": [str(tmp_path / "a.PNG")]})
+    Image.new("L", (256, 256)).save(tmp_path / "a.PNG")
+    box = pd.DataFrame([("a", "x", 512.0, 0.0, 1024.0, 256.0)], columns=metadata.BOX_COLUMNS)
+    assert metadata.boxes_in_files(box, small, 1024).iloc[0, 2:].tolist() == [128, 0, 256, 64]
     assert corner_boxes(boxes, ["x", "y", "width", "height"]).to_numpy().tolist() == [["a", "x", 1, 2, 4, 6]]
     assert "1 boxes without an area are left out" in capsys.readouterr().err
     assert in_pretraining(pd.Series(["a.png"]), [tmp_path]).tolist() == [""]

@@ -21,6 +21,8 @@ def score_detector(
     For pseudo-labels of our own. The table is as stage 1 writes its own.
     """
     _, state = read_safetensors(trained_detector)
+    if "ranking" not in state:
+        raise InputError(f"{trained_detector}: found no ranking of T_u, expected a detector that this version trained")
     rows, about = read_csv(manifest, ["image_id", "split"]), read_csv(index, ["image_id"])
     with naming(manifest):
         packed = select(rows, about, "train_unlabeled", rejected_beside(index))

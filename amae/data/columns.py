@@ -23,7 +23,8 @@ def find_columns(table: pd.DataFrame, known: Sequence[str], path: str | Path, re
     """
     names = {_plain(name): name for name in known}
     plain = {column: _plain(_unnumbered(column, table)) for column in table}
-    names |= {alias: name for alias, name in ALIASES.items() if name in names and name not in plain.values()}
+    given = list(plain.values())
+    names |= {k: name for k, name in ALIASES.items() if name in names and name not in given and given.count(k) == 1}
     found = {column: names.get(plain[column], column) for column in table}
     for name in known:
         same = [repr(_unnumbered(column, table)) for column in table if found[column] == name]

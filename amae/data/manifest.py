@@ -177,6 +177,12 @@ def _split_table(
     table = find_columns(read_csv(table_path), KNOWN, table_path)
     table = _normalise(table, table_path, Path(table_path).parent if root is None else Path(root))
     given = table["split"] != ""
+    drawn = splits and not given.all() and set(table.loc[given, "split"]) <= {"calibration"}
+    if drawn and len(table) > 1 and table["patient_id"].nunique() == 1 and (one := table["patient_id"].iloc[0]):
+        raise InputError(
+            f"{table_path}: patient_id is {one!r} in every row, and the images of a patient stay in one set; leave the "
+            "column out if patients are not known"
+        )
     if splits and set(table.loc[given, "split"]) == {"calibration"}:
         theirs = table["patient_id"].isin(set(table.loc[given, "patient_id"]) - {""})
         if shared := int((theirs & ~given).sum()):
@@ -192,11 +198,6 @@ def _split_table(
         raise InputError(f"{table_path}: no column split with entries, and no settings to draw splits with")
     if (table["label"] == "").all():
         raise InputError(f"{table_path}: no image has a label; to draw splits, normal and abnormal ones must be known")
-    if len(table) > 1 and table["patient_id"].nunique() == 1 and (one := table["patient_id"].iloc[0]):
-        raise InputError(
-            f"{table_path}: patient_id is {one!r} in every row, and the images of a patient stay in one set; leave the "
-            "column out if patients are not known"
-        )
     with naming(table_path):
         return table.assign(split=draw_splits(table, splits, every_ratio))
 

@@ -43,7 +43,7 @@ def _draw(table: pd.DataFrame, settings: SplitSettings, every_ratio: bool) -> tu
     lacking = list(_test_lacks(label, settings))
     walk, order = (_hashed if settings.order == "hash" else _permuted)(table["image_id"].to_numpy(), patient, settings)
     test = _draw_test(label, walk, settings)
-    pool = ~np.isin(patient, patient[test])
+    pool = ~_among(patient, patient[test])
     order = {name: order(np.flatnonzero(pool & (label == name)), stream) for stream, name in enumerate(CLASSES)}
     if not every_ratio:
         lacking += _pool_lacks({name: len(rows) for name, rows in order.items()}, settings)
@@ -54,7 +54,7 @@ def _draw(table: pd.DataFrame, settings: SplitSettings, every_ratio: bool) -> tu
     for name, count in (dict.fromkeys(counts, settings.unlabeled) if every_ratio else counts).items():
         skip = settings.train_normal if name == "normal" else 0
         split[order[name][skip : skip + count]] = "train_unlabeled"
-    free = order["normal"][~np.isin(patient[order["normal"]], patient[split != ""])]
+    free = order["normal"][~_among(patient[order["normal"]], patient[split != ""])]
     if not every_ratio and len(free) < settings.calibration:
         lacking.append(
             f"calibration is {settings.calibration}, but {len(free)} normal images are left whose patients are in no "
@@ -64,6 +64,11 @@ def _draw(table: pd.DataFrame, settings: SplitSettings, every_ratio: bool) -> tu
     normal = order["normal"] if settings.order == "hash" else order["normal"][::-1]
     split[_draw_calibration(split, normal, patient, settings.calibration, every_ratio)] = "calibration"
     return pd.Series(split, index=table.index, name="split"), lacking
+
+
+def _among(patients: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Which of these patients are among others, bool; numpy's own compares every pair of objects."""
+    return pd.Series(patients, dtype=object).isin(others).to_numpy()
 
 
 def _fitting(table: pd.DataFrame, settings: SplitSettings, every_ratio: bool) -> str:
@@ -150,9 +155,9 @@ def _draw_calibration(
 
     What T_u may hold already is left out then: it is in the table of candidates anyhow, and its label is hidden.
     """
-    free = ~np.isin(patient[normal], patient[split != ""])
+    free = ~_among(patient[normal], patient[split != ""])
     reached = np.cumsum(free) - free < count
-    possible = ~np.isin(patient[normal], patient[split == "train_normal"]) if every_ratio else free
+    possible = ~_among(patient[normal], patient[split == "train_normal"]) if every_ratio else free
     return normal[reached & possible & (split[normal] == "")]
 
 

@@ -147,7 +147,8 @@ def _edges(values: np.ndarray) -> np.ndarray:
     """Edges of BINS bins, wider than the steps that floats near these values can tell apart."""
     low, high = float(np.min(values)), float(np.max(values))
     least = 4 * BINS * np.spacing(max(abs(low), abs(high)))
-    return np.histogram_bin_edges(values, BINS, (low - least, high + least) if 0 < high - low < least else None)
+    more = max(least, 0.5) if low == high else least if high - low < least else 0
+    return np.histogram_bin_edges(values, BINS, (low - more, high + more))
 
 
 def class_handles(scores: pd.DataFrame) -> list[Patch]:

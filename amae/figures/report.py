@@ -74,7 +74,7 @@ def _is_number(value: str) -> bool:
 def _rounded(value: str) -> str:
     if "." not in value or not _is_number(value):
         return value
-    return f"{float(value):.0f}" if 1e4 <= abs(float(value)) < 1e15 else f"{float(value):.4g}"
+    return f"{float(value):.0f}" if 9999.5 <= abs(float(value)) < 1e15 else f"{float(value):.4g}"
 
 
 def _write(body: str, path: str | Path) -> None:

@@ -3,17 +3,17 @@
 import hashlib
 import os
 from functools import cache
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from amae.plan.paths import is_made, results_of
+from amae.plan.splits import published_set
 from amae.runtime.errors import InputError
 from amae.runtime.files import ANY_NAME, sha256, size_and_time
+from amae.sources import published
 from amae.sources.layout import find_file
 from amae.sources.metadata import TABLES, table_folders
 
-LISTS = (".csv", ".json", ".txt")
 _sha256 = cache(sha256)  # a file is read once in a run
 
 
@@ -24,16 +24,13 @@ def content_of(config: dict[str, Any], path: str | list) -> str:
 
 
 def lists_of(config: dict[str, Any], dataset: str) -> list[str]:
-    """Hashes of what tells which images of a published set are used, besides what is fetched.
+    """Hashes of the files of a person that say which images of a published set are used.
 
-    These are the lists that lie in the person's folder, or a repartition elsewhere; where patients are kept apart, also
-    what `tables_of` hashes.
+    Where patients are kept apart, also of what `tables_of` hashes. What is fetched counts by its time.
     """
-    about, tables = config["datasets"][dataset], set(chain(*TABLES.values()))
-    given = [Path(about[key]) for key in ("folder", "repartition") if about.get(key)]
-    found = [file for path in given for file in ([path] if path.is_file() else path.glob("*"))]
-    lists = [file for file in found if file in given or (file.suffix in LISTS and file.name not in tables)]
-    hashes = [_sha256(path) for path in sorted(lists) if path.is_file()]
+    about = config["datasets"][dataset]
+    given = [path for path in published.lists_of(published_set(config, dataset, None)) if not is_made(config, path)]
+    hashes = [_sha256(path) for path in given]
     return hashes + _tables(about) if about.get("patient_disjoint") else hashes
 
 

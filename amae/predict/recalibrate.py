@@ -38,7 +38,12 @@ def normal_files(given: Path, output: Path) -> tuple[dict[str, str], dict[str, s
     files: dict[str, Path] = {}
     left_out: dict[str, str] = {}
     labels = table["label"] if "label" in table else ["normal"] * len(table)
-    for line, name, label in zip(line_numbers(given), table["path"], labels, strict=True):
+    blank = (table == "").all(axis=1)
+    if blank.any():
+        print(f"{given}: {int(blank.sum())} rows without any entry are left out", file=sys.stderr)
+    for line, name, label, empty in zip(line_numbers(given), table["path"], labels, blank, strict=True):
+        if empty:
+            continue
         if not name or name in files or name in left_out:
             found = f"path {name!r} once more" if name else "an empty path"
             raise InputError(f"{given}: row {line}: found {found}, expected one row for each image")

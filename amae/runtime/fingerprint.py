@@ -10,9 +10,11 @@ import ast
 import hashlib
 from collections.abc import Mapping
 from functools import lru_cache
+from itertools import groupby
 from pathlib import Path
 
 OWN = __name__.partition(".")[0]  # this package counts for another one too, which calls it
+EMPTY = ast.dump(ast.Module([], []))
 _Import = ast.Import | ast.ImportFrom
 
 
@@ -36,19 +38,22 @@ def fingerprint(module: str, root: str | Path | None = None, ignored: frozenset[
     folders = {OWN: home, module.partition(".")[0]: folder}
     if _file(module, folders) is None:
         raise ValueError(f"{module}: no such module in {folder}")
-    found: dict[str, tuple[str, list[str]]] = {}
+    found: dict[str, tuple[str, set[str]]] = {}
     pending = {module}
     while pending:
         name = pending.pop()
         path = _file(name, folders)
         text, imports = _parse(name, path, path.read_text(encoding="utf-8"))
-        imports = [each for each in imports if _file(each, folders)]
-        found[name] = text, imports
+        named = {f"{base}.{each}" if each and _file(f"{base}.{each}", folders) else base for base, each in imports}
+        found[name] = text, {each for each in named if _file(each, folders)}
         # importing a module runs the packages around it
-        package = name.rpartition(".")[0]
-        pending |= {*imports, *[package] * bool(package)} - found.keys() - ignored
-    # a module by its text and the texts of what it imports, sorted: a new name moves nothing
-    whole = sorted([text, *(found[each][0] for each in imports if each in found)] for text, imports in found.values())
+        reached = {each for each in (*found[name][1], name.rpartition(".")[0]) if each and _file(each, folders)}
+        pending |= reached - found.keys() - ignored
+    # a module by its text and the texts of what it imports, sorted; an empty one, as of a new folder, is nothing
+    texts = {name: text for name, (text, _) in found.items() if text != EMPTY}
+    whole = sorted(
+        [text, *sorted(texts[each] for each in found[name][1] & texts.keys())] for name, text in texts.items()
+    )
     return hashlib.sha256(repr(whole).encode()).hexdigest()[:16]
 
 
@@ -62,43 +67,50 @@ def _file(name: str, folders: Mapping[str, Path]) -> Path | None:
 
 
 @lru_cache(maxsize=1024)
-def _parse(name: str, path: Path, source: str) -> tuple[str, tuple[str, ...]]:
-    """A module as text without comments, docstrings and its imports of the project; the modules that these may name,
-    in their order."""
+def _parse(name: str, path: Path, source: str) -> tuple[str, frozenset[tuple[str, str]]]:
+    """A module as text without comments, docstrings and its imports of the project; what these name."""
     projects = {name.partition(".")[0], OWN}
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     stripped = _Stripped(projects, package)
     text = ast.dump(stripped.visit(ast.parse(source, path)))
-    return text, tuple(stripped.imports)
+    return text, frozenset(stripped.imports)
 
 
-def _targets(node: _Import, package: str) -> list[str]:
-    """Modules that an import statement may name: `from a import b` means the module a.b, or b of the module a."""
+def _targets(node: _Import, package: str) -> set[tuple[str, str]]:
+    """What an import statement names: `from a import b` means the module a.b, or b of the module a."""
     if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
+        return {(alias.name, "") for alias in node.names}
     base = node.module or ""
     if node.level:
         parents = package.split(".")[: len(package.split(".")) - node.level + 1]
         base = ".".join([*parents, base]).rstrip(".")
-    return [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    return {(base, alias.name) for alias in node.names}
 
 
 class _Stripped(ast.NodeTransformer):
     """Removes docstrings, the modules of the project that imports name, and imports for type checkers alone."""
 
     def __init__(self, projects: set[str], package: str) -> None:
-        self.projects, self.package, self.imports = projects, package, list[str]()
+        self.projects, self.package, self.imports = projects, package, set[tuple[str, str]]()
 
     def visit_Import(self, node: _Import) -> ast.AST:
         """Keep imports of other packages; of the project's keep the names that are taken and bound."""
-        own = [each for each in _targets(node, self.package) if each.partition(".")[0] in self.projects]
-        self.imports += own
+        own = {each for each in _targets(node, self.package) if each[0].partition(".")[0] in self.projects}
+        self.imports |= own
         if not own:
             return node
         is_from = isinstance(node, ast.ImportFrom)
         return ast.ImportFrom("", node.names if is_from else [ast.alias("", each.asname) for each in node.names], 0)
 
     visit_ImportFrom = visit_Import
+
+    def visit_Module(self, node: ast.Module) -> ast.AST:
+        """Sort imports that follow each other."""
+        runs = [list(run) for _, run in groupby(self.generic_visit(node).body, lambda each: isinstance(each, _Import))]
+        node.body = [
+            each for run in runs for each in (sorted(run, key=ast.dump) if isinstance(run[0], _Import) else run)
+        ]
+        return node
 
     def visit_If(self, node: ast.If) -> ast.AST | list[ast.AST]:
         """Leave out blocks that only a type checker reads, and what runs only as a script, but not their `else`."""

@@ -146,7 +146,7 @@ def no_boxes() -> pd.DataFrame:
 
 def _size(path: str, side: int) -> tuple[int, int]:
     """Width and height of a PNG, from its header; those of the original for DICOM."""
-    if not path.endswith(".png"):
+    if not path.lower().endswith(".png"):
         return side, side
     try:
         with Image.open(path) as picture:

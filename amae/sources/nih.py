@@ -26,6 +26,7 @@ from amae.sources.repartition import check_distinct, without_test_patients
 FORMS = {".png": ["images_*/images", "images_*", "images"]}
 SIDE = 1024  # pixels of every image
 SEXES = {"Male": "M", "Female": "F"}
+ALL = tuple(SEXES.values())
 LISTS = {
     "train_normal": "norm_{sex}AdultPA_train_curated_list.txt",
     "test_normal": "norm_{sex}AdultPA_test_curated_list.txt",
@@ -53,7 +54,7 @@ def index(
     tables: list[Path],
     published: PublishedNih = PUBLISHED,
     *,
-    sexes: Sequence[str] = tuple(SEXES.values()),
+    sexes: Sequence[str] = ALL,
     patient_disjoint: bool = False,
     every_ratio: bool = False,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -88,9 +89,7 @@ def index(
     return table, boxes_in_files(corner_boxes(marks, BOX_CELLS), table, SIDE)
 
 
-def read_lists(
-    folder: Path, published: PublishedNih = PUBLISHED, sexes: Sequence[str] = tuple(SEXES.values())
-) -> pd.DataFrame:
+def read_lists(folder: Path, published: PublishedNih = PUBLISHED, sexes: Sequence[str] = ALL) -> pd.DataFrame:
     """Columns image_id, split, label, patient_id, view, sex of NSA's lists of these sexes, men first in each set.
 
     Raises InputError: a list is missing, has another count than published, or shares an image with another.
@@ -110,6 +109,12 @@ def read_lists(
             rows += [(image, split, label, image.split("_")[0], "PA", letter) for image in images]
     check_distinct(lists, folder)
     return pd.DataFrame(rows, columns=["image_id", "split", "label", "patient_id", "view", "sex"])
+
+
+def find_lists(folder: Path, sexes: Sequence[str] = ALL) -> list[Path]:
+    """The files of NSA's lists of these sexes. Raises InputError where one is missing."""
+    names = [pattern.format(sex=sex) for pattern in LISTS.values() for sex, letter in SEXES.items() if letter in sexes]
+    return [_find_list(folder, name) for name in names]
 
 
 def _find_list(folder: Path, name: str) -> Path:

@@ -13,7 +13,6 @@ from amae.sources import nih, paediatric, rsna, vindr
 from amae.sources.catalogue import sources_of
 from amae.sources.metadata import no_boxes, table_folders
 
-LISTS = "*_curated_list.txt"  # of NSA
 PUBLISHED_SPLITS = {"rsna": rsna, "vindr": vindr, "nih": nih}
 
 
@@ -33,19 +32,34 @@ def published_table(
         return paediatric.index(source.folder), no_boxes()
     module = PUBLISHED_SPLITS[source.dataset]
     choices = {"sexes": source.sexes} if source.sexes else {}
-    repartition = source.repartition or _repartition_in(source.folder, module)
-    for path in sorted(repartition.glob(LISTS)) if repartition.is_dir() else [repartition]:
-        if path.is_file() and sha256(path) not in {row.sha256 for row in sources_of(source.dataset)}:
-            print(f"warning: {path}: not the published list; scores on it are not those of the paper", file=sys.stderr)
+    if not every_ratio:  # said once, where the manifest is made
+        known = {row.sha256 for row in sources_of(source.dataset)}
+        for path in lists_of(source):
+            if sha256(path) not in known:
+                print(f"warning: {path}: not the published list; scores on it are not the paper's", file=sys.stderr)
     return module.index(
         source.folder,
-        repartition,
+        source.repartition or _repartition_in(source.folder, module),
         source.anomaly_ratio,
         table_folders(source.metadata, source.folder),
         patient_disjoint=source.patient_disjoint,
         every_ratio=every_ratio,
         **choices,
     )
+
+
+def lists_of(source: PublishedSet) -> list[Path]:
+    """The files that say which images are used; none where one is missing, which `published_table` reports."""
+    if source.dataset == "paediatric":
+        found = [source.folder / "labels.csv"]
+    else:
+        module = PUBLISHED_SPLITS[source.dataset]
+        try:
+            place = source.repartition or _repartition_in(source.folder, module)
+            found = nih.find_lists(place, source.sexes or nih.ALL) if module is nih else [place]
+        except InputError:
+            return []
+    return [path for path in found if path.is_file()]
 
 
 def _repartition_in(folder: Path, module: ModuleType) -> Path:
