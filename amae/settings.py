@@ -204,12 +204,13 @@ class DetectorSettings(_Trained):
     """The detector (ours): networks that separate T_u from T_n, each trained without one fold of patients."""
 
     image_size: int = setting(64, "side of the network's input in pixels, a multiple of 16", 16)
-    folds: int = setting(3, "folds of patients, and networks", 2)
+    folds: int = setting(3, "folds of patients, and networks of a round", 2)
     rounds: int = setting(
         2,
-        "trainings; from the second on, T_u is cut to what the one before ranks highest, as large a share as the "
+        "trainings; the second is without folds, and of T_u on what the first ranks highest, as large a share as the "
         "estimated ratio, at least a tenth",
         1,
+        2,
     )
     epochs: int = setting(30, "passes over a network's images", 1)
     warmup_epochs: int = setting(1, "epochs of linear warm-up", 0)
@@ -228,8 +229,8 @@ class DetectorSettings(_Trained):
 class FineTunedSettings(_Trained):
     """The detector (ours) with f_0, fine-tuned, as its body."""
 
-    folds: int = setting(3, "folds of patients, and networks", 2)
-    rounds: int = setting(2, "trainings, as those of the section detector", 1)
+    folds: int = setting(3, "folds of patients, and networks of a round", 2)
+    rounds: int = setting(2, "trainings, as those of the section detector", 1, 2)
     epochs: int = setting(20, "passes over a network's images", 1)
     warmup_epochs: int = setting(1, "epochs of linear warm-up", 0)
     batch_size: int = setting(32, "images in a step", 2)

@@ -1,9 +1,9 @@
 """What the true labels of T_u would give: `python -m benchmarks.ceiling FOLDER [--seed N]`.
 
 FOLDER is that of a data set whose hidden labels are all known. The networks of the detector are trained to tell
-abnormal from normal images of T_n and T_u, in place of T_u from T_n, at the same sizes and with the same folds. This is
-a bound for the detector, no method: the labels are read here, and nowhere in `amae`. Prints the AUC and average
-precision on the test images, over all and by view.
+abnormal from normal images of T_n and T_u, in place of T_u from T_n, as in a last round, without folds. This is a bound
+for the detector, no method: the labels are read here, and nowhere in `amae`. Prints the AUC and average precision on
+the test images, over all and by view.
 """
 
 import argparse
@@ -16,9 +16,8 @@ from sklearn.metrics import average_precision_score
 
 from amae.data.packed import load_splits
 from amae.data.resize import resize
-from amae.data.splits import folds_of, patients_of
 from amae.evaluation.metrics import auc
-from amae.method.detector import fit_folds, score_maps
+from amae.method.detector import fit_networks, make_network, score_maps
 from amae.method.training import Resume
 from amae.runtime.files import read_csv
 from amae.settings import DetectorSettings
@@ -38,15 +37,13 @@ def main() -> None:
     if not known.isin(["normal", "abnormal"]).all():
         raise SystemExit(f"{given.folder}: {(~known.isin(['normal', 'abnormal'])).sum()} images without a label")
     abnormal, test = (known == "abnormal").to_numpy(), (chosen["split"] == "test").to_numpy()
-    settings, unlabeled = DetectorSettings(), (chosen["split"] == "train_unlabeled").to_numpy()[~test]
+    settings = DetectorSettings()
     small = resize(torch.tensor(images[chosen["row"].to_numpy()]), settings.image_size)
-    folds = folds_of(unlabeled, patients_of(chosen[~test]), settings.folds)
     with tempfile.TemporaryDirectory() as scratch:
         resume = Resume(Path(scratch) / "ceiling.pt", "")
-        used = np.ones(len(unlabeled), bool)
-        networks, *_ = fit_folds(
-            small[torch.from_numpy(~test)], abnormal[~test], folds, None, settings, given.seed, resume, used
-        )
+        every = [np.ones(int((~test).sum()), bool)] * settings.folds
+        trained = small[torch.from_numpy(~test)], abnormal[~test], every
+        networks, _ = fit_networks(*trained, None, settings, given.seed, resume, make_network)
     scores, truth = score_maps(networks, small[torch.tensor(test)]).mean((1, 2)).numpy(), abnormal[test].astype(int)
     views = chosen.loc[test, "view"].to_numpy()
     print(f"seed {given.seed}: AUC {auc(truth, scores):.3f}, AP {average_precision_score(truth, scores):.3f}")

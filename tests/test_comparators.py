@@ -75,7 +75,7 @@ TRAINED = {
     "detector": {"epochs": 12, "batch_size": 8, "image_size": 32, "folds": 2, "lr": 3e-3},
     "detector_balanced": {"epochs": 12, "batch_size": 8, "image_size": 32, "folds": 2, "lr": 3e-3},
     "detector_plain": {"epochs": 12, "batch_size": 8, "image_size": 32, "folds": 2, "lr": 3e-3},
-    "detector_encoder": {"epochs": 12, "batch_size": 8, "folds": 2, "lr": 3e-3},
+    "detector_encoder": {"epochs": 20, "batch_size": 8, "folds": 2, "lr": 3e-3},
     "detector_masks": {"epochs": 12, "batch_size": 8, "image_size": 32, "folds": 2, "lr": 3e-3},
 }
 SLOW = ("draem", "igd", "ddad_asr", "cutpaste", "ddad", "fpi", "nsa", "pii")  # to learn
@@ -478,7 +478,7 @@ def test_the_sum_adds_both_rows_in_units_of_their_spread_over_the_unlabeled_imag
     expected = 0
     for name, of in own.items():
         state, _ = method_of(name).fit(data, of, 3, Resume(tmp_path / f"{name}.pt", ""))
-        unlabeled = state["ranking"] if name == "detector" else None
+        unlabeled = state["unlabeled"] if name == "detector" else None
         if unlabeled is None:
             ids = [f"unlabeled {row}" for row in range(len(data.unlabeled))]
             beside = replace(test_data, images=data.unlabeled, ids=ids, seed=3)

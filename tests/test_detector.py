@@ -17,7 +17,6 @@ from amae.method.augment import random_affine_flip
 from amae.method.detector import (
     FineTuned,
     balanced_weights,
-    fit_folds,
     fit_rounds,
     influence_maps,
     logit_maps,
@@ -25,6 +24,7 @@ from amae.method.detector import (
     normalise,
     ranked_abnormal,
     score_maps,
+    train_network,
 )
 from amae.method.training import Resume, Schedule, seed_of, train
 from amae.settings import DetectorSettings
@@ -51,7 +51,7 @@ def sets():
 
 
 def fit(sets, folder, settings=SETTINGS):
-    """The networks, their logits and the history."""
+    """The networks, the logits out of fold and the history."""
     images, unlabeled, folds, _ = sets
     return fit_rounds(images, unlabeled, folds, None, settings, 0, Resume(folder / "detector.pt", "same"))
 
@@ -63,13 +63,13 @@ def fitted(sets, tmp_path_factory):
 
 
 def test_it_ranks_new_images_and_the_unlabeled_ones_by_what_is_planted(sets, fitted):
-    networks, out_of_fold, _, history = fitted
+    networks, out_of_fold, history = fitted
     planted = np.arange(80) < 40
     scores = score_maps(networks, radiographs(80, planted, 1)).mean((1, 2)).numpy()
     assert roc_auc_score(planted, scores) >= 0.95
     _, unlabeled, _, truth = sets
     assert roc_auc_score(truth[unlabeled], out_of_fold[unlabeled]) >= 0.9
-    assert history.groupby("network").size().to_dict() == {"round0_fold0": 6, "round0_fold1": 6}
+    assert history.groupby("network").size().to_dict() == {"round0_network0": 6, "round0_network1": 6}
 
 
 def test_the_map_is_highest_at_the_square(fitted):
@@ -82,7 +82,7 @@ def test_the_map_is_highest_at_the_square(fitted):
 
 def test_logits_out_of_fold_are_of_the_network_that_saw_no_image_of_the_fold(sets, fitted):
     images, _, folds, _ = sets
-    networks, out_of_fold, *_ = fitted
+    networks, out_of_fold, _ = fitted
     for fold, network in enumerate(networks):
         logits = logit_maps(network, images).mean((1, 2)).numpy()
         assert np.allclose(out_of_fold[folds == fold], logits[folds == fold], atol=1e-5)
@@ -109,45 +109,30 @@ def test_an_interrupted_training_ends_with_the_same_weights(sets, tmp_path, monk
     monkeypatch.setattr(training, "_epoch", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fit(sets, tmp_path)
-    networks, out_of_fold, *_ = fit(sets, tmp_path)
+    networks, out_of_fold, _ = fit(sets, tmp_path)
     assert np.array_equal(out_of_fold, fitted[1])
     for network, other in zip(networks, fitted[0], strict=True):
         for name, value in network.state_dict().items():
             assert torch.equal(value, other.state_dict()[name]), name
 
 
-def test_a_second_round_leaves_out_what_the_first_ranks_as_normal(sets, fitted, tmp_path):
-    images, unlabeled, folds, planted = sets
-    used = ~unlabeled | ranked_abnormal(fitted[1], unlabeled)
+def test_a_second_round_is_without_what_the_first_ranks_as_normal_and_without_folds(sets, fitted, tmp_path):
+    images, unlabeled, _, planted = sets
+    logits = fitted[1]
+    used = ~unlabeled | ranked_abnormal(logits, unlabeled)
     assert 40 <= used[unlabeled].sum() <= 70  # 60 of 100 are planted
     assert planted[used & unlabeled].mean() > 0.9
-    assert fitted[1][used & unlabeled].min() > fitted[1][~used].max()
-    networks, first, last, history = fit(sets, tmp_path, replace(SETTINGS, rounds=2))
+    assert logits[used & unlabeled].min() > logits[~used].max()
+    networks, out_of_fold, history = fit(sets, tmp_path, replace(SETTINGS, rounds=2))
+    assert np.array_equal(out_of_fold, logits)  # those of the second round would be of networks that saw the images
     assert history["network"].nunique() == 4
-    assert np.array_equal(first, fitted.first)  # what the checks see: no image's set has a part in its own logit
-    resume = Resume(tmp_path / "by_hand.pt", "same")
-    by_hand, *_ = fit_folds(images, unlabeled, folds, None, SETTINGS, seed_of(0, 1), resume, used)
-    for network, other in zip(networks, by_hand, strict=True):
+    for number, network in enumerate(networks):
+        resume = Resume(tmp_path / f"by_hand{number}.pt", "same")
+        target, weights = torch.from_numpy(unlabeled[used]).float(), torch.ones(used.sum())
+        seed = seed_of(seed_of(0, 1), number)
+        other, _ = train_network(images[torch.from_numpy(used)], target, weights, SETTINGS, seed, resume)
         for name, value in network.state_dict().items():
             assert torch.equal(value, other.state_dict()[name]), name
-    for fold, network in enumerate(networks):
-        logits = logit_maps(network, images).mean((1, 2)).numpy()
-        assert np.allclose(last[folds == fold], logits[folds == fold], atol=1e-5)
-
-
-def test_every_network_of_a_second_round_sees_unlabeled_images(monkeypatch, tmp_path):
-    unlabeled, folds = np.arange(60) >= 40, np.arange(60) % 2
-    logits, given = np.where(unlabeled & (folds == 0), 9.0, 0.0), []
-    logits[59] = 1  # the highest of T_u in fold 1
-
-    def fit_folds(*arguments):
-        given.append(arguments[7])
-        return [], logits, pd.DataFrame({"network": ["fold0"]})
-
-    monkeypatch.setattr("amae.method.detector.fit_folds", fit_folds)
-    fit_rounds(None, unlabeled, folds, None, replace(SETTINGS, rounds=2), 0, Resume(tmp_path / "d.pt", ""))
-    assert given[0].all()
-    assert set(folds[unlabeled & given[1]]) == {0, 1} and given[1][59]
 
 
 def test_a_tenth_of_the_unlabeled_images_stays_where_none_seems_abnormal():
@@ -250,7 +235,7 @@ def test_the_detectors_logits_of_the_unlabeled_images_become_probabilities(tmp_p
     manifest.to_csv(tmp_path / "manifest.csv", index=False)
     manifest[:3].to_csv(tmp_path / "images.csv", index=False)
     manifest[3:].to_csv(tmp_path / "rejected.csv", index=False)  # files that could not be read
-    state = {"normal": torch.zeros(1), "ranking": torch.tensor([0.0, np.log(3.0)], dtype=torch.float64)}
+    state = {"normal": torch.zeros(1), "unlabeled": torch.tensor([0.0, np.log(3.0)], dtype=torch.float64)}
     write_tensors(state, tmp_path / "state.safetensors", {})
     score_detector(
         trained_detector=tmp_path / "state.safetensors",

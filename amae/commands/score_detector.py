@@ -21,13 +21,11 @@ def score_detector(
     For pseudo-labels of our own. The table is as stage 1 writes its own.
     """
     _, state = read_safetensors(trained_detector)
-    if "ranking" not in state:
-        raise InputError(f"{trained_detector}: found no ranking of T_u, expected a detector that this version trained")
     rows, about = read_csv(manifest, ["image_id", "split"]), read_csv(index, ["image_id"])
     with naming(manifest):
         packed = select(rows, about, "train_unlabeled", rejected_beside(index))
     table = packed[["image_id", "split"]]
-    found = torch.sigmoid(state["ranking"]).numpy()
+    found = torch.sigmoid(state["unlabeled"]).numpy()
     if len(found) != len(table):
         raise InputError(f"{trained_detector}: found logits of {len(found)} images of T_u, expected {len(table)}")
     write_csv(table.assign(p_normal=1 - found, p_abnormal=found), detector_ranking)

@@ -6,6 +6,7 @@ This project's own: the paper has no such row.
 import sys
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -14,7 +15,7 @@ from amae.comparators.settings import BalancedSettings
 from amae.comparators.shared import prefixed, under
 from amae.data.resize import resize
 from amae.data.splits import folds_of
-from amae.method.detector import Trained, fit_rounds, make_network, score_maps
+from amae.method.detector import fit_rounds, make_network, score_maps
 from amae.method.training import Resume
 from amae.settings import DetectorSettings
 
@@ -30,8 +31,7 @@ def fit(
 
     With `masks` the networks see lung masks in the place of images.
 
-    State: the networks; the logits out of fold of T_n and T_u, float64 `(N,)` and `(M,)`, of the first round; and
-    `ranking`, those of T_u of the last round, `(M,)`.
+    State: the networks, and the logits out of fold of T_n and T_u, float64 `(N,)` and `(M,)`.
     """
     unlabeled = unlabeled_of(data)
     folds = folds_of(unlabeled, list(data.patients), settings.folds)
@@ -39,7 +39,7 @@ def fit(
     groups = data.groups if isinstance(settings, BalancedSettings) else None
     if groups is not None:
         _report_unbalanced(np.asarray(groups), unlabeled, settings.column)
-    return fitted(unlabeled, fit_rounds(images, unlabeled, folds, groups, settings, seed, resume))
+    return fitted(unlabeled, *fit_rounds(images, unlabeled, folds, groups, settings, seed, resume))
 
 
 def _report_unbalanced(groups: np.ndarray, unlabeled: np.ndarray, column: str) -> None:
@@ -56,13 +56,12 @@ def unlabeled_of(data: TrainingData) -> np.ndarray:
     return np.repeat([False, True], [len(data.normal), len(data.unlabeled)])
 
 
-def fitted(unlabeled: np.ndarray, trained: Trained) -> Fitted:
-    """The state of trained networks and their logits."""
-    logits = {"normal": trained.first[~unlabeled], "unlabeled": trained.first[unlabeled]}
-    state = {name: torch.from_numpy(found) for name, found in (logits | {"ranking": trained.last[unlabeled]}).items()}
-    for fold, network in enumerate(trained.networks):
-        state |= prefixed(network.state_dict(), f"fold{fold}")
-    return state, trained.history
+def fitted(unlabeled: np.ndarray, networks: list[nn.Module], logits: np.ndarray, history: pd.DataFrame) -> Fitted:
+    """The state of trained networks and their logits out of fold."""
+    state = {"normal": torch.from_numpy(logits[~unlabeled]), "unlabeled": torch.from_numpy(logits[unlabeled])}
+    for number, network in enumerate(networks):
+        state |= prefixed(network.state_dict(), f"network{number}")
+    return state, history
 
 
 def score(state: dict[str, Tensor], data: TestData, settings: DetectorSettings, masks: bool = False) -> Scores:
@@ -78,8 +77,8 @@ def _white(masks: Tensor) -> Tensor:
 
 
 def networks_of(state: dict[str, Tensor], settings: DetectorSettings) -> list[nn.Sequential]:
-    """The networks of a trained detector, one for each fold."""
+    """The networks of a trained detector, as many as folds."""
     networks = [make_network() for _ in range(settings.folds)]
-    for fold, network in enumerate(networks):
-        network.load_state_dict(under(state, f"fold{fold}"))
+    for number, network in enumerate(networks):
+        network.load_state_dict(under(state, f"network{number}"))
     return networks

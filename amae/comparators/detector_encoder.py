@@ -22,13 +22,13 @@ def fit(data: TrainingData, settings: FineTunedSettings, seed: int, resume: Resu
     def make() -> FineTuned:
         return FineTuned(data.encoder, settings.layer_decay)
 
-    return fitted(unlabeled, fit_rounds(data.pooled, unlabeled, folds, None, settings, seed, resume, make))
+    return fitted(unlabeled, *fit_rounds(data.pooled, unlabeled, folds, None, settings, seed, resume, make))
 
 
 def score(state: dict[str, Tensor], data: TestData, settings: FineTunedSettings) -> Scores:
     """Mean over patches, networks and mirror images of the logit of T_u, float32 `(N,)`."""
     networks = []
-    for fold in range(settings.folds):
+    for number in range(settings.folds):
         networks.append(FineTuned(data.encoder, settings.layer_decay).to(data.images.device))
-        networks[-1].load_state_dict(under(state, f"fold{fold}"))
+        networks[-1].load_state_dict(under(state, f"network{number}"))
     return {"score": score_maps(networks, data.images).mean((1, 2))}

@@ -26,7 +26,7 @@ def fit(data: TrainingData, settings: SumSettings, seed: int, resume: Resume) ->
     ids = [f"unlabeled {row}" for row in range(len(data.unlabeled))]  # their masks
     unlabeled = TestData(data.unlabeled, encoder=data.encoder, ids=ids, seed=seed)
     ratios = two_distributions.score(errors, unlabeled, modules)["score"]
-    scale = torch.stack([torch.stack([each.mean(), each.std()]) for each in (logits["ranking"], ratios.double())])
+    scale = torch.stack([torch.stack([each.mean(), each.std()]) for each in (logits["unlabeled"], ratios.double())])
     history = pd.concat([first, second], ignore_index=True)
     return prefixed(logits, "detector") | prefixed(errors, "modules") | {"scale": scale}, history
 

@@ -169,7 +169,7 @@ def write_page(table: pd.DataFrame, score: str, about: Reading, folder: Path) ->
             place += 1
             links.append(_link(row, score, place))
             articles.append(_article(row, score, place, axis, folder if place <= PICTURED else None))
-    heading = escape(SCORES[score][0])
+    heading = _named(score)
     page = [
         '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8">',
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
@@ -196,9 +196,14 @@ def _link(row: dict, score: str, place: int) -> str:
     return f'<li><a href="#c{place}" class="{row["call"]}"><b>{row[score]:.3g}</b>{escape(row["file"])}</a></li>'
 
 
+def _named(score: str) -> str:
+    """A score's name as its readers know it, who compare no methods."""
+    return escape(SCORES[score][0].removesuffix(" (ours)"))
+
+
 def _article(row: dict, score: str, place: int, axis: "_Axis", folder: Path | None) -> str:
     """One image with its numbers, its pictures from `folder`, the colour bar and its place among normal images."""
-    facts = [f"{escape(SCORES[score][0])} {row[score]:.4g}"]
+    facts = [f"{_named(score)} {row[score]:.4g}"]
     if pd.notna(row[f"{score}_percentile"]):
         facts.append(f"percentile {row[f'{score}_percentile']:.4g}")
     if row["call"]:

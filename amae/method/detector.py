@@ -6,19 +6,17 @@ abnormal against normal, whatever the anomalies are and whatever their share is 
 as well; `balanced_weights` takes out what a column of the table knows, such as the view.
 
 K networks are trained, each without the images of one fold of patients. So every training image has logits of a network
-that never saw its patient, and a new image is scored by the mean of all K. A second round of K networks is trained on
-T_n and on that part of T_u which the first round ranks highest, out of fold, as large as the estimated anomaly ratio:
-the normal images of T_u blur the boundary (conditional value ignoring risk; Garg et al. 2021, "Mixture proportion
-estimation and PU learning: a modern approach"). The networks that ranked an image for this were trained on those of
-other folds, so in the second round an image's set affects, by that choice, the network of its own fold: only logits of
-the first round tell how far T_u and T_n are apart. Within T_u those of the last may rank.
+that never saw its patient. In a second round K networks are trained on T_n and on that part of T_u which the first
+round ranks highest, out of fold, as large as the estimated anomaly ratio: the normal images of T_u blur the boundary
+(conditional value ignoring risk; Garg et al. 2021, "Mixture proportion estimation and PU learning: a modern approach").
+They leave no fold out, since the choice was made by networks that knew the set of every image: only logits of the first
+round tell how far T_u and T_n are apart. A new image is scored by the mean of the K networks of the last round.
 """
 
 import copy
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -40,15 +38,6 @@ PIXEL = (0.25, 0.25)  # mean and std that intensities in [0, 1] are normalised b
 BLUR = 1 / 16  # of the side
 LEAST_KEPT = 0.1  # of T_u, in a second round
 BATCH = 256  # images at a time where nothing is trained
-
-
-class Trained(NamedTuple):
-    """Networks, and logits of their training images, float64 `(N,)`, each of a network without the image's fold."""
-
-    networks: list[nn.Module]  # of the last round
-    first: np.ndarray  # logits of the first round: out of fold
-    last: np.ndarray  # logits of the last round, which rank T_u
-    history: pd.DataFrame  # of every training
 
 
 class Block(nn.Module):
@@ -192,23 +181,25 @@ def fit_rounds(
     seed: int,
     resume: Resume,
     make: Body = make_network,
-) -> Trained:
-    """Train all rounds.
+) -> tuple[list[nn.Module], np.ndarray, pd.DataFrame]:
+    """Train one round or two: the networks of the last, the logits out of fold float64 `(N,)`, and the history.
 
     `images` uint8 `(N, S, S)` of T_n and T_u; `unlabeled` bool `(N,)`; `folds` int `(N,)`, 0 to K - 1; `groups`: the
     values of a column to balance, None for none.
     """
-    used, found, histories = np.ones(len(unlabeled), bool), [], []
-    for number in range(settings.rounds):
-        own = seed_of(seed, number) if number else seed, resume_of(resume, f"round{number}")
-        networks, logits, history = fit_folds(images, unlabeled, folds, groups, settings, *own, used, make)
-        kept = ranked_abnormal(logits, unlabeled)
-        if len(inside := np.unique(folds[kept])) == 1:  # the network without this fold needs an image of T_u too
-            kept[np.where(unlabeled & (folds != inside), logits, -np.inf).argmax()] = True
-        used = ~unlabeled | kept
-        found.append(logits)
-        histories.append(history.assign(network=f"round{number}_" + history["network"]))
-    return Trained(networks, found[0], found[-1], pd.concat(histories, ignore_index=True))
+    count, out_of_fold = int(folds.max()) + 1, np.empty(len(unlabeled))
+    left_out = [folds == fold for fold in range(count)]
+    own = seed, resume_of(resume, "round0")
+    networks, history = fit_networks(images, unlabeled, [~fold for fold in left_out], groups, settings, *own, make)
+    for network, fold in zip(networks, left_out, strict=True):
+        shown = images[torch.from_numpy(fold).to(images.device)]
+        out_of_fold[fold] = logit_maps(network, shown).mean((1, 2)).double().cpu().numpy()
+    if settings.rounds == 2:
+        kept = ~unlabeled | ranked_abnormal(out_of_fold, unlabeled)
+        own = seed_of(seed, 1), resume_of(resume, "round1")
+        networks, second = fit_networks(images, unlabeled, [kept] * count, groups, settings, *own, make)
+        history = pd.concat([history, second], ignore_index=True)
+    return networks, out_of_fold, history
 
 
 def ranked_abnormal(logits: np.ndarray, unlabeled: np.ndarray) -> np.ndarray:
@@ -223,34 +214,31 @@ def ranked_abnormal(logits: np.ndarray, unlabeled: np.ndarray) -> np.ndarray:
     return chosen
 
 
-def fit_folds(
+def fit_networks(
     images: Tensor,
     unlabeled: np.ndarray,
-    folds: np.ndarray,
+    parts: Sequence[np.ndarray],
     groups: Sequence[str] | None,
     settings: DetectorSettings | FineTunedSettings,
     seed: int,
     resume: Resume,
-    used: np.ndarray,
-    make: Body = make_network,
-) -> tuple[list[nn.Module], np.ndarray, pd.DataFrame]:
-    """Train one round, a network without each fold, on the images `used`, bool `(N,)`; otherwise as `fit_rounds`."""
-    device = images.device
-    networks, histories, out_of_fold = [], [], np.empty(len(unlabeled))
-    for fold in range(int(folds.max()) + 1):
-        kept = (folds != fold) & used
+    make: Body,
+) -> tuple[list[nn.Module], pd.DataFrame]:
+    """Train a network on each of these parts of the images, bool `(N,)`, and return them with their history."""
+    networks, histories = [], []
+    for number, kept in enumerate(parts):
         weights = np.ones(kept.sum())
         if groups is not None:
             weights = balanced_weights(unlabeled[kept], np.asarray(groups)[kept])
-        target, weight = (torch.tensor(a, dtype=torch.float32, device=device) for a in (unlabeled[kept], weights))
-        own = seed_of(seed, fold), resume_of(resume, f"{resume.path.stem}_fold{fold}")
-        chosen = images[torch.from_numpy(kept).to(device)]
+        target, weight = (
+            torch.tensor(a, dtype=torch.float32, device=images.device) for a in (unlabeled[kept], weights)
+        )
+        own = seed_of(seed, number), resume_of(resume, f"{resume.path.stem}_network{number}")
+        chosen = images[torch.from_numpy(kept).to(images.device)]
         network, history = train_network(chosen, target, weight, settings, *own, make)
-        left_out = torch.from_numpy(folds == fold).to(device)
-        out_of_fold[folds == fold] = logit_maps(network, images[left_out]).mean((1, 2)).double().cpu().numpy()
         networks.append(network)
-        histories.append(history.assign(network=f"fold{fold}"))
-    return networks, out_of_fold, pd.concat(histories, ignore_index=True)
+        histories.append(history.assign(network=f"{resume.path.stem}_network{number}"))
+    return networks, pd.concat(histories, ignore_index=True)
 
 
 def score_maps(networks: Sequence[nn.Module], images: Tensor) -> Tensor:
