@@ -201,7 +201,7 @@ class ReconstructionSettings(Checked):
 
 @dataclass(frozen=True)
 class DetectorSettings(_Trained):
-    """The detector (ours): networks that separate T_u from T_n, each trained without one fold of patients."""
+    """The detector (ours): networks that separate T_u from T_n, those of the first round without one fold each."""
 
     image_size: int = setting(64, "side of the network's input in pixels, a multiple of 16", 16)
     folds: int = setting(3, "folds of patients, and networks of a round", 2)
