@@ -64,6 +64,21 @@ def test_slope_of_noise_with_a_known_spectrum(rng, exponent):
     assert share.mean() == pytest.approx(expected[radius > size / 4].sum() / expected.sum(), rel=0.2, abs=0.01)
 
 
+def test_octaves_of_a_spectrum_weigh_the_same(rng):
+    """Power that falls as 1/f^3 to 8 cycles and is flat from there: a plain fit would find nearly no slope."""
+    size, cycles = 128, np.arange(2, 65)
+    radius = np.hypot(np.fft.fftfreq(size, 1 / size)[:, None], np.fft.fftfreq(size, 1 / size))
+    amplitude = np.where(radius > 0, np.clip(radius, 1, 8), np.inf) ** -1.5
+    noise = np.fft.ifft2(np.fft.fft2(rng.normal(size=(16, size, size))) * amplitude).real
+    low, high = noise.min((1, 2), keepdims=True), noise.max((1, 2), keepdims=True)
+    slope, _ = spectrum(np.round(255 * (noise - low) / (high - low)).astype(np.uint8))
+    expected, plain = (
+        np.polyfit(np.log(cycles), -3 * np.log(np.minimum(cycles, 8)), 1, w=weights)[0]
+        for weights in (cycles**-0.5, np.ones(63))
+    )
+    assert abs(expected - plain) > 0.5 and slope.mean() == pytest.approx(expected, abs=0.15)
+
+
 def test_spectrum_without_contrast_and_of_a_sine():
     flat = np.full((SIZE, SIZE), 77, np.uint8)
     x = np.arange(SIZE) / SIZE
