@@ -1,6 +1,7 @@
 """Records of how an artefact was made."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import amae
-from amae.runtime.files import write_json
+from amae.runtime.files import read_record, write_json
 from amae.runtime.provenance import code_revision, other_versions, recording, versions
 
 
@@ -109,3 +110,9 @@ def test_results_of_other_versions_are_named(tmp_path):
     assert line.startswith(f"2 results were made with torch 1.0, now {versions()['torch']} is installed")
     assert line.endswith(f"the first is {tmp_path / 'a'}")
     assert other_versions(tmp_path / "c") == []
+
+
+def test_a_name_that_is_no_utf8_is_kept_in_a_record(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9.dcm")
+    write_json({"command": ["amae", "predict", name]}, tmp_path / "run.json")
+    assert read_record(tmp_path / "run.json")["command"][2] == name
