@@ -295,6 +295,9 @@ def test_what_own_data_without_splits_to_draw_cannot_give_is_refused_when_it_is_
     assert "Traceback" not in output
 
     (tmp_path / "mine/table.csv").write_text("path,label\na.png,normal\nb.png,abnormal\nc.png,\n")
+    status, output = project.run("--dry-run", config=(f"datasets={{mine: {{splits: {drawn}}}}}",))
+    assert status != 0 and "train_normal is 1, but" in output and "Traceback" not in output
+    (tmp_path / "mine/table.csv").write_text("path,label\na.png,normal\nb.png,abnormal\nc.png,\nd.png,normal\n")
     tiny.write_text(tiny.read_text().replace("splits: null", f"splits: {drawn}", 1))
     assert {"export_pseudo_labels", "train_module"} <= project.planned().keys()
     status, output = project.run("--dry-run", "figure3a")
