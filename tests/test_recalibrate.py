@@ -150,10 +150,11 @@ def test_what_cannot_stand_for_normal_images_is_listed_and_left_out(model, site,
 
 
 def test_further_images_of_a_patient_are_counted(tmp_path, capsys):
-    rows = ["a,p,0", "b,p,0", "c,,0", "d,,0", "e,p,1", "f,q,0", "g,p,0"]
+    rows = ["a,p,0", "b,p,0", "c,,0", "d,,0", "e,p,1", ",,", "f,q,0", "g,p,0"]
     (tmp_path / "table.csv").write_text("path,Patient ID,label\n" + "\n".join(rows) + "\n")
     assert len(normal_files(tmp_path / "table.csv", tmp_path / "out")[0]) == 6
-    assert "table.csv: 2 images are further ones of a patient" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "table.csv: 2 images are further ones of a patient" in err and "1 rows without any entry are left out" in err
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pandas as pd
 from amae.data.columns import find_columns
 from amae.data.splits import draw_splits
 from amae.runtime.errors import InputError, naming
-from amae.runtime.files import line_numbers, read_csv, require_columns, write_csv
+from amae.runtime.files import line_numbers, read_csv, require_columns, without_blank_rows, write_csv
 from amae.settings import SplitSettings
 
 SPLITS = ("train_normal", "train_unlabeled", "test", "calibration")
@@ -177,8 +177,8 @@ def _split_table(
     table = find_columns(read_csv(table_path), KNOWN, table_path)
     table = _normalise(table, table_path, Path(table_path).parent if root is None else Path(root))
     given = table["split"] != ""
-    drawn = splits and not given.all() and set(table.loc[given, "split"]) <= {"calibration"}
-    if drawn and len(table) > 1 and table["patient_id"].nunique() == 1 and (one := table["patient_id"].iloc[0]):
+    draws = splits and not given.all() and set(table.loc[given, "split"]) <= {"calibration"}
+    if draws and len(table) > 1 and table["patient_id"].nunique() == 1 and (one := table["patient_id"].iloc[0]):
         raise InputError(
             f"{table_path}: patient_id is {one!r} in every row, and the images of a patient stay in one set; leave the "
             "column out if patients are not known"
@@ -215,10 +215,7 @@ def _hide_labels(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
 def _normalise(table: pd.DataFrame, path: str | Path, root: Path) -> pd.DataFrame:
     """All columns of a manifest, contract order first; labels and paths in their final form, splits not yet drawn."""
     require_columns(table, ["path"], path)
-    table = table.apply(lambda column: column.str.strip())
-    if blank := int((table == "").all(axis=1).sum()):
-        print(f"{path}: {blank} rows without any entry are left out", file=sys.stderr)
-        table = table[(table != "").any(axis=1)].copy()
+    table = without_blank_rows(table.apply(lambda column: column.str.strip()), path)
     if table.empty:
         raise InputError(f"{path}: the table has no rows")
     if (table["path"] == "").any():

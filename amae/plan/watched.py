@@ -24,26 +24,24 @@ def content_of(config: dict[str, Any], path: str | list) -> str:
 
 
 def lists_of(config: dict[str, Any], dataset: str) -> list[str]:
-    """Hashes of the files of a person that say which images of a published set are used.
-
-    Where patients are kept apart, also of what `tables_of` hashes. What is fetched counts by its time.
-    """
-    about = config["datasets"][dataset]
-    given = [path for path in published.lists_of(published_set(config, dataset, None)) if not is_made(config, path)]
-    hashes = [_sha256(path) for path in given]
-    return hashes + _tables(about) if about.get("patient_disjoint") else hashes
+    """Hashes of a person's files that say which images of a published set are used; where patients are kept apart,
+    those of `tables_of`."""
+    return (tables_of if config["datasets"][dataset].get("patient_disjoint") else _lists)(config, dataset)
 
 
 def tables_of(config: dict[str, Any], dataset: str) -> list[str]:
     """Hashes of the lists, and of the tables of patients, views and boxes in the folders of a published set and in the
     installed torchxrayvision."""
     about = config["datasets"][dataset]
-    return lists_of(config, dataset) + _tables(about) * (not about.get("patient_disjoint"))
-
-
-def _tables(about: dict[str, Any]) -> list[str]:
     folders = table_folders(about.get("metadata"), about["folder"])
-    return [_sha256(table) for names in TABLES.values() if (table := find_file(folders, names))]
+    tables = [table for names in TABLES.values() if (table := find_file(folders, names))]
+    return _lists(config, dataset) + [_sha256(table) for table in tables]
+
+
+def _lists(config: dict[str, Any], dataset: str) -> list[str]:
+    """What is fetched is left out: it counts by its time."""
+    given = published.lists_of(published_set(config, dataset, None))
+    return [_sha256(path) for path in given if not is_made(config, path)]
 
 
 def folder_to_predict(config: dict[str, Any]) -> str:

@@ -104,8 +104,9 @@ def sizes_options(config: dict[str, Any], dataset: str, variant: str) -> str:
     try:
         check_weights(weights_of(config, dataset, variant), settings_of(config, "")["mae"])
     except InputError as error:
-        of = f", variant {variant} (leave it out of experiments.backbones, or:)" if variant else ""
-        raise InputError(f"data set {dataset}{of}: {error}") from None
+        if variant:
+            raise InputError(f"data set {dataset}, variant {variant}: {error}, or leave the variant out") from None
+        raise InputError(f"data set {dataset}: {error}") from None
     return options_of(config, "", "mae")
 
 

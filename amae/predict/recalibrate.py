@@ -16,7 +16,7 @@ from amae.predict.files import list_files
 from amae.predict.model import Model
 from amae.predict.score import SCORES, score_files
 from amae.runtime.errors import InputError
-from amae.runtime.files import line_numbers, read_csv, require_columns
+from amae.runtime.files import line_numbers, read_csv, require_columns, without_blank_rows
 from amae.runtime.provenance import versions
 
 
@@ -25,8 +25,7 @@ def normal_files(given: Path, output: Path) -> tuple[dict[str, str], dict[str, s
 
     `given`: a folder, or a table (CSV) with a column path, from the table's folder, and optionally label (normal,
     abnormal, 0, 1 or empty): rows that are not labelled normal are left out; without the column all are normal. With a
-    column patient_id a warning counts further images of a patient.
-    Raises InputError for anything else.
+    column patient_id a warning counts further images of a patient. Raises InputError for anything else.
     """
     if given.is_dir():
         return list_files([given], output), {}
@@ -34,21 +33,19 @@ def normal_files(given: Path, output: Path) -> tuple[dict[str, str], dict[str, s
         raise InputError(f"{given}: found no folder and no table (.csv); expected one of normal images")
     table = find_columns(read_csv(given), ["path", "label", "patient_id"], given)
     require_columns(table, ["path"], given)
-    table = table.apply(lambda column: column.str.strip())
+    table = without_blank_rows(table.apply(lambda column: column.str.strip()), given)
     files: dict[str, Path] = {}
     left_out: dict[str, str] = {}
     labels = table["label"] if "label" in table else ["normal"] * len(table)
-    blank = (table == "").all(axis=1)
-    if blank.any():
-        print(f"{given}: {int(blank.sum())} rows without any entry are left out", file=sys.stderr)
-    for line, name, label, empty in zip(line_numbers(given), table["path"], labels, blank, strict=True):
-        if empty:
-            continue
+    lines = line_numbers(given)
+    for place, name, label in zip(table.index, table["path"], labels, strict=True):
         if not name or name in files or name in left_out:
             found = f"path {name!r} once more" if name else "an empty path"
-            raise InputError(f"{given}: row {line}: found {found}, expected one row for each image")
+            raise InputError(f"{given}: row {lines[place]}: found {found}, expected one row for each image")
         if label.lower() not in TABLE_LABELS:
-            raise InputError(f"{given}: row {line}: label is {label!r}; expected normal, abnormal, 0, 1 or empty")
+            raise InputError(
+                f"{given}: row {lines[place]}: label is {label!r}; expected normal, abnormal, 0, 1 or empty"
+            )
         if (known := TABLE_LABELS[label.lower()]) == "normal":
             files[name] = str(given.parent / name)
         else:

@@ -8,6 +8,7 @@ import csv
 import hashlib
 import json
 import os
+import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -180,6 +181,17 @@ def require_columns(table: pd.DataFrame, columns: Sequence[str], path: str | Pat
     missing = [column for column in columns if column not in table]
     if missing:
         raise InputError(f"{path}: missing column {', '.join(missing)} (found: {', '.join(map(str, table.columns))})")
+
+
+def without_blank_rows(table: pd.DataFrame, path: str | Path) -> pd.DataFrame:
+    """A copy without the rows that have no entry, as spreadsheets leave them; a line to stderr counts these.
+
+    The index stays, so that `line_numbers` finds the others.
+    """
+    blank = (table == "").all(axis=1)
+    if blank.any():
+        print(f"{path}: {int(blank.sum())} rows without any entry are left out", file=sys.stderr)
+    return table[~blank].copy()
 
 
 def line_numbers(path: str | Path) -> list[int]:
