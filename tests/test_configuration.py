@@ -85,6 +85,19 @@ def test_mistakes_are_named(changes, message):
         configuration.check(change(**changes))
 
 
+@pytest.mark.parametrize(
+    ("text", "key"), [("a:\n  b: 1\nc: 2\na: {b: 3}\n", "a"), ('{"a":\n{"b": 1,\n"c": {},\n"b": 2}}', r"a\.b")]
+)
+def test_a_key_that_a_file_contains_twice_is_named(text, key, tmp_path):
+    once, twice = tmp_path / "once.yaml", tmp_path / "twice.json"
+    once.write_text("a: {b: 1}\nc: {b: [{b: 1}, {b: 2}]}\n")
+    twice.write_text(text)
+    configuration.check(CONFIG, [ROOT / "config/config.yaml", once])
+    lines = "2 and 4" if key != "a" else "1 and 4"
+    with pytest.raises(InputError, match=rf"twice\.json: key {key}: found in lines {lines}, expected one"):
+        configuration.check(CONFIG, [once, twice])
+
+
 def test_a_missing_key_is_named():
     config = change()
     del config["datasets"]["simulated"]["images"]

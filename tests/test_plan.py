@@ -277,7 +277,7 @@ def test_the_ratio_that_is_printed_is_the_one_that_is_drawn(own, lines, drawn, r
     assert given_splits(splits.index_options(config, "mine", "")).get("anomaly_ratio") == ("0.6" if drawn else None)
 
 
-def test_a_data_set_without_unlabeled_images_has_no_stage_2(own):
+def test_a_data_set_without_unlabeled_images_has_no_stage_2(own, capsys):
     config = own(PROTOCOL_N, drawn=False) | {"dataset": "mine"}
     assert not datasets.has_unlabeled(config, "mine")
     assert stage2.files(config, "mine", "", "0", ["scores.csv"]) == []
@@ -289,6 +289,7 @@ def test_a_data_set_without_unlabeled_images_has_no_stage_2(own):
     experiments = config["experiments"] | {"figure3": ["mine", "rsna"]}
     asked = targets.of_experiment(config | {"experiments": experiments}, "figure3", ["x.png"], stage2=True)
     assert asked == ["results/rsna/x.png"]
+    assert capsys.readouterr().err == "note: experiments.figure3: mine left out, without a stage 2\n"
 
 
 @pytest.mark.parametrize("labels", [("", ""), ("0", "0"), ("abnormal", "")])

@@ -272,6 +272,7 @@ def test_a_data_set_on_an_encoder_has_no_stage_2_and_a_line_reports_it(config, c
     assert rows.reference(config, "simulated", "table2") == "AMAE stage 1"
     assert not [file for file in compared.compared_scores(config, "simulated", "", "0") if "mask_rec" in file]
     assert not [file for file in compared.audited_scores(config, "simulated") if "reconstruction" in file]
+    capsys.readouterr()
     stage2.note_encoders(config)
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"note: data set simulated: weights {VIT} are an encoder without decoder, so stage 2")

@@ -4,8 +4,11 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from amae.comparators.methods import ANOMALIB, NEEDS_ANOMALIB, all_methods, of_anomalib
 from amae.plan.compared import SHARED
@@ -48,13 +51,16 @@ def _text(key: str, value: Any) -> Any:
     return None if key in NULLABLE and value in ("null", "~") else value
 
 
-def check(config: dict[str, Any], source: str = "config/config.yaml") -> None:
+def check(config: dict[str, Any], files: Sequence[str | Path] = ("config/config.yaml",)) -> None:
     """Raise InputError for the first key of a configuration that is unknown, missing, of a wrong kind or contradictory.
 
-    `source` is what the message calls the configuration.
+    `files`, YAML or JSON, are those that the configuration was read from.
     """
     from jsonschema import Draft202012Validator
 
+    for file in files:
+        check_file(file)
+    source = " + ".join(map(str, files))
     errors = sorted(
         Draft202012Validator(schema(all_methods())).iter_errors(config), key=lambda error: len(error.absolute_path)
     )
@@ -80,6 +86,20 @@ def check(config: dict[str, Any], source: str = "config/config.yaml") -> None:
         resolve(config, {})
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
+
+
+def check_file(path: str | Path) -> None:
+    """Raise InputError for a key that a configuration file contains twice: YAML and JSON take the last alone."""
+    nodes = [(yaml.compose(Path(path).read_text("utf-8"), yaml.CSafeLoader), "")]
+    while nodes:
+        node, above = nodes.pop()
+        lines: dict[str, int] = {}
+        for name, value in node.value if isinstance(node, yaml.MappingNode) else []:
+            key, line = f"{above}{name.value}", name.start_mark.line + 1
+            if key in lines:
+                raise InputError(f"{path}: key {key}: found in lines {lines[key]} and {line}, expected one")
+            lines[key] = line
+            nodes.append((value, f"{key}."))
 
 
 def _values(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -1,5 +1,6 @@
 """Files of the targets: of the configured data set, and of the experiments."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,8 +40,16 @@ def everything(config: dict[str, Any]) -> list[str]:
 
 def of_experiment(config: dict[str, Any], key: str, names: Sequence[str], stage2: bool = False) -> list[str]:
     """Files of every data set of `experiments.key`; with `stage2`, of those that have a stage 2."""
-    chosen = [each for each in config["experiments"][key] if not stage2 or has_stage2(config, each)]
+    chosen = with_stage2(config, key) if stage2 else config["experiments"][key]
     return [f"{data_folder(config, each)}/{name}" for each in chosen for name in names]
+
+
+def with_stage2(config: dict[str, Any], key: str) -> list[str]:
+    """The data sets of `experiments.key` that have a stage 2; a line names the others."""
+    left_out = [each for each in config["experiments"][key] if not has_stage2(config, each)]
+    if left_out:
+        print(f"note: experiments.{key}: {', '.join(left_out)} left out, without a stage 2", file=sys.stderr)
+    return [each for each in config["experiments"][key] if each not in left_out]
 
 
 def category_of(_: dict[str, Any], shown: str) -> str:
@@ -50,6 +59,5 @@ def category_of(_: dict[str, Any], shown: str) -> str:
 
 def localisation(config: dict[str, Any]) -> list[str]:
     """Table and figure of every replicate on the data sets of the localisation that have a stage 2."""
-    chosen = [each for each in config["experiments"]["localisation"] if has_stage2(config, each)]
-    names = ("localisation.html", "localisation.png")
+    chosen, names = with_stage2(config, "localisation"), ("localisation.html", "localisation.png")
     return [path for each in chosen for name in names for path in of_every_seed(config, each, "", name)]

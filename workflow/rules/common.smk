@@ -18,7 +18,7 @@ def refusing(function, *given, **named):
 
 
 config.update(check.typed(config))
-refusing(check.check, config, " + ".join(map(str, workflow.configfiles)))
+refusing(check.check, config, workflow.configfiles)
 refusing(jobs.check_results, config)
 refusing(datasets.check_dataset, config, config["dataset"])
 refusing(stage2.note_encoders, config)
