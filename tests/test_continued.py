@@ -85,7 +85,7 @@ def test_a_changed_folder_ends_as_from_scratch_and_only_new_files_are_read(model
     continued = content(output)
     table = read_csv(output / "predictions.csv").set_index("file")
     assert list(table.index) == [*(f"{n}.png" for n in ("a", "b", "bad", *"deghjlnp")), "last/s.png"]
-    assert table.loc["d.png", "inter"] == table.loc["b.png", "inter"]
+    assert table.loc["d.png", "detector"] == table.loc["b.png", "detector"]
     assert continued == from_scratch(model, folder, output)
     assert not (output / "maps/below").exists()
 

@@ -52,5 +52,5 @@ def test_the_bad_are_listed_and_the_rest_is_scored(tmp_path, capsys):
     listed = table.loc[table["reason"] != "", "reason"]
     assert set(listed.index) == set(reasons)
     assert not {name: listed[name] for name in reasons if not re.search(reasons[name], listed[name])}
-    assert (table.loc[table["reason"] == "", ["stage1", "inter"]] != "").all(axis=None)
+    assert (table.loc[table["reason"] == "", ["detector", "stage1"]] != "").all(axis=None)
     assert f"{FILES} files: {FILES - bad} scored" in capsys.readouterr().err

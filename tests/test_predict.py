@@ -46,7 +46,8 @@ from amae.runtime.tensors import read_arrays
 from amae.settings import ModuleSettings, Stage1Settings
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-SCORES = ["detector", "stage1", "inter", "mask_rec", "error_ratio", "error_ratio_patch"]
+UNMASKED = ["detector", "stage1"]
+SCORES = [*UNMASKED, "inter", "mask_rec", "error_ratio", "error_ratio_patch"]
 PLANTED = {
     "PatientName": "Plantagenet^Geoffrey",
     "PatientID": "PID-8675309",
@@ -95,6 +96,12 @@ def predicted(exported, files, tmp_path_factory) -> tuple[Path, pd.DataFrame]:
     return output, score(exported, output, files[0].parent)
 
 
+@pytest.fixture(scope="module")
+def every(exported, files, tmp_path_factory) -> pd.DataFrame:
+    """The table of the same files with every score, where one that takes masks calls."""
+    return score(exported, tmp_path_factory.mktemp("every") / "out", files[0].parent, options=("--score", "inter"))
+
+
 def changed(source: Path, target: Path, **elements: object) -> Path:
     """A DICOM file with other elements."""
     dataset = pydicom.dcmread(source)
@@ -111,6 +118,17 @@ def test_scores_without_masks_are_those_of_the_workflow(finished, predicted):
     found = predicted[1].assign(image_id=[Path(name).stem for name in predicted[1]["file"]]).set_index("image_id")
     assert len(expected) == 20
     np.testing.assert_allclose(found.loc[expected.index, names], expected, rtol=0, atol=6e-6)  # rounded to 1e-5
+
+
+def test_scores_that_take_masks_are_computed_where_one_of_them_calls(predicted, every):
+    def scores(table):
+        return [name for name in table if name in SCORES or name.removesuffix("_percentile") in SCORES]
+
+    assert scores(predicted[1]) == [*UNMASKED, *(f"{name}_percentile" for name in UNMASKED)]
+    assert scores(every) == [*SCORES, *(f"{name}_percentile" for name in SCORES)]
+    same = ["file", *UNMASKED, "flag", "reason", "map"]
+    pd.testing.assert_frame_equal(predicted[1][same], every[same])
+    assert every.loc[every["reason"] == "", SCORES].notna().all(axis=None)
 
 
 def test_masks_come_from_the_pixels_and_are_complementary(finished, exported):
@@ -140,7 +158,7 @@ def test_a_picture_has_one_score_under_any_name_and_in_any_format(exported, file
     dataset.compress(RLELossless)
     dataset.save_as(tmp_path / "in/other.dcm")
     (tmp_path / "in/same.dcm").write_bytes(files[4].read_bytes())
-    table = score(exported, tmp_path / "out", tmp_path / "in")
+    table = score(exported, tmp_path / "out", tmp_path / "in", options=("--score", "error_ratio"))
     assert len(table) == 6 and (table["reason"] == "").all()
     np.testing.assert_allclose(table[SCORES], np.repeat(table[SCORES][:1].to_numpy(), 6, 0), rtol=0, atol=1e-6)
 
@@ -174,22 +192,23 @@ def test_lungs_are_those_of_the_workflow(finished, exported, files):
     assert (found["mask"] == expected["flag"]).all()
 
 
-def test_scores_do_not_depend_on_neighbours_order_or_folder(exported, files, predicted, tmp_path, monkeypatch):
+def test_scores_do_not_depend_on_neighbours_order_or_folder(exported, files, every, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "BATCH", 3)
     moved = tmp_path / "moved" / "below" / files[5].name
     moved.parent.mkdir(parents=True)
     moved.write_bytes(files[5].read_bytes())
     (tmp_path / "moved/broken.dcm").write_text("no image")
-    few = score(exported, tmp_path / "few", files[40], moved.parents[1], files[0], files[9], files[8])
+    given = files[40], moved.parents[1], files[0], files[9], files[8]
+    few = score(exported, tmp_path / "few", *given, options=("--score", "inter"))
     last = [files[place].name for place in (0, 9, 8)]
     assert few["file"].tolist() == [files[40].name, "broken.dcm", f"below/{files[5].name}", *last]
-    all_files = predicted[1].set_index("file")
+    all_files = every.set_index("file")
     few = few[few["reason"] == ""].assign(file=lambda table: [Path(name).name for name in table["file"]])
     np.testing.assert_allclose(few[SCORES], all_files.loc[few["file"], SCORES], rtol=0, atol=1e-6)
 
 
-def test_percentiles_and_calls_follow_from_the_calibration_images(finished, predicted):
-    table = predicted[1].set_index("file")
+def test_percentiles_and_calls_follow_from_the_calibration_images(finished, predicted, every):
+    table = every.set_index("file")
     manifest = read_csv(finished.results / "manifest.csv")
     kept = manifest.loc[manifest["split"] == "calibration", "path"].map(lambda path: Path(path).name)
     assert len(kept) == 10
@@ -197,7 +216,7 @@ def test_percentiles_and_calls_follow_from_the_calibration_images(finished, pred
         normal = table.loc[kept, name]
         expected = [(normal <= value).mean() * 100 for value in table[name]]
         np.testing.assert_allclose(table[f"{name}_percentile"].astype(float), expected)
-    called = table[table["flag"] == ""]
+    called = predicted[1].set_index("file")[lambda table: table["flag"] == ""]
     assert len(called) > 40
     above = called["detector"] > np.sort(table.loc[kept, "detector"])[8]  # 0.9 of 10 images: nine
     assert (called["call"] == np.where(above, "abnormal", "normal")).all()
@@ -212,7 +231,7 @@ def test_another_score_and_specificity(exported, files, predicted, tmp_path):
     above = called["stage1"].astype(np.float32) > threshold
     assert (called["call"] == np.where(above, "abnormal", "normal")).all()
     assert 0.2 < above.mean() < 0.8
-    assert table[SCORES].equals(predicted[1][SCORES])
+    assert table[UNMASKED].equals(predicted[1][UNMASKED])
 
 
 @pytest.mark.parametrize(
@@ -242,7 +261,7 @@ def test_what_the_header_says_is_flagged_and_the_scores_stay(exported, files, pr
     after = score(exported, tmp_path / "out", source).iloc[0]
     assert after["flag"] == flag
     assert (after["call"] == "") == (flag != "")
-    assert after[SCORES].equals(before[SCORES])
+    assert after[UNMASKED].equals(before[UNMASKED])
 
 
 WORDS = ["THORAX", "Thorax a.p.", "TORAX", "TÓRAX", "TORACE", "POUMON", "PULMONES", "LUNGE", "грудная", "胸部"]
@@ -301,7 +320,7 @@ def test_a_picture_of_something_else_is_flagged(exported, files, predicted, tmp_
     found = score(exported, tmp_path / "out", tmp_path / "stripes.png", files[3])
     assert found["flag"].tolist() == ["unlike the training images", ""]
     assert found["call"].tolist()[0] == ""
-    assert np.isfinite(found.loc[0, SCORES].astype(float)).all()
+    assert np.isfinite(found.loc[0, UNMASKED].astype(float)).all()
 
 
 def test_what_cannot_be_scored_is_listed_with_its_reason(exported, files, tmp_path, capsys):
@@ -320,7 +339,7 @@ def test_what_cannot_be_scored_is_listed_with_its_reason(exported, files, tmp_pa
     assert set(table.index) == {"good.dcm", *reasons}
     for name, reason in reasons.items():
         assert reason in table.loc[name, "reason"]
-        assert table.loc[name, SCORES].isna().all()
+        assert table.loc[name, UNMASKED].isna().all()
         assert (table.loc[name, ["call", "flag", "map", "overlay"]] == "").all()
     assert "5 files: 1 scored (0 of them flagged), 4 not scored." in capsys.readouterr().err
 
@@ -593,7 +612,7 @@ def test_workers_change_nothing(exported, files, predicted, tmp_path):
     expected = predicted[1].head(4)
     same = ["file", "call", "flag", "reason", "map", "overlay"]
     assert table[same].equals(expected[same])
-    np.testing.assert_allclose(table[SCORES], expected[SCORES], rtol=0, atol=1e-6)  # batches of another size
+    np.testing.assert_allclose(table[UNMASKED], expected[UNMASKED], rtol=0, atol=1e-6)  # batches of another size
 
 
 def contains(folder: Path, secrets: list[str]) -> list[tuple[str, str]]:
@@ -718,7 +737,7 @@ def test_without_calibration_nothing_is_called(exported, files, tmp_path):
     write_tensors(kept, tmp_path / "model", about)
     table = score(tmp_path / "model", tmp_path / "out", *files[:2])
     assert (table["call"] == "").all()
-    assert (table[[f"{name}_percentile" for name in SCORES]] == "").all(axis=None)
+    assert (table[[f"{name}_percentile" for name in UNMASKED]] == "").all(axis=None)
     assert "No image is called" in (tmp_path / "out/summary.html").read_text()
 
 
@@ -748,7 +767,7 @@ def test_the_workflow_scores_a_folder(finished, files, predicted, tmp_path):
     status, output = project.run("predictions", config=("predict={folder: new}",))
     assert status == 0, output
     found = pd.read_csv(project.results / "seed0/predictions/predictions.csv")
-    np.testing.assert_allclose(found[SCORES], predicted[1][SCORES].head(3), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(found[UNMASKED], predicted[1][UNMASKED].head(3), rtol=0, atol=1e-6)
     status, output = project.run("predictions")
     assert status != 0
     assert "key predict.folder: null, expected the folder" in output
@@ -780,7 +799,7 @@ def test_pictures_are_read_as_they_are(exported, tmp_path):
     picture = np.random.default_rng(2).integers(0, 256, (size, size), dtype=np.uint8)
     Image.fromarray(picture).save(tmp_path / "p.png")
     direct, _, maps = module.score_images(model, picture[None])
-    found = score(exported, tmp_path / "out", tmp_path / "p.png")
+    found = score(exported, tmp_path / "out", tmp_path / "p.png", options=("--score", "inter"))
     np.testing.assert_allclose(found[SCORES], direct[SCORES], rtol=0, atol=1e-6)
     heat = np.asarray(Image.open(io.BytesIO((tmp_path / "out" / found["map"][0]).read_bytes())))
     brightness = heat.astype(int).sum(-1)

@@ -48,8 +48,8 @@ def test_an_array_is_scored_as_a_file_with_the_same_numbers(model, arrays, tmp_p
     names = [tmp_path / f"{number}.png" for number in range(2)]
     for name, values in zip(names, arrays, strict=True):
         Image.fromarray(values).save(name)
-    [of_files] = score_files(model, names, specificity=0.9)
-    of_arrays = score_arrays(model, arrays, specificity=0.9)
+    [of_files] = score_files(model, names, specificity=0.9, every=True)
+    of_arrays = score_arrays(model, arrays, specificity=0.9, every=True)
     columns = [*SCORES, *(f"{name}_percentile" for name in SCORES), "call", "flag", "reason", "intensity", "distance"]
     pd.testing.assert_frame_equal(of_files.table[columns], of_arrays.table[columns])
     assert of_files.table["file"].tolist() == list(map(str, names)) and (of_arrays.table["file"] == "").all()
@@ -59,19 +59,19 @@ def test_an_array_is_scored_as_a_file_with_the_same_numbers(model, arrays, tmp_p
 
 def test_arrays_that_cannot_be_scored_have_a_reason(model, arrays):
     wrong = [np.zeros((9, 9), np.uint8), np.ones((9, 9), np.float32), np.zeros((9, 9, 3), np.uint8)]
-    table, images, maps = score_arrays(model, [wrong[0], arrays[0], *wrong[1:]])
+    table, images, maps = score_arrays(model, [wrong[0], arrays[0], *wrong[1:]], every=True)
     assert (len(images), len(maps)) == (1, 1)
     assert [reason[:15] for reason in table["reason"]] == ["constant image:", "", "an array of flo", "an array of uin"]
     assert table[SCORES].isna().all(axis=1).tolist() == [True, False, True, True]
-    none = score_arrays(model, wrong)
+    none = score_arrays(model, wrong, every=True)
     assert set(table.columns) - {"coverage", "geometry", "radiograph"} <= set(none.table.columns)
     assert none.table[SCORES].isna().all(axis=None) and (none.table["call"] == "").all() and len(none.maps) == 0
 
 
 def test_batches_of_arrays_are_one_result(model, arrays, monkeypatch):
-    whole = score_arrays(model, arrays * 2)
+    whole = score_arrays(model, arrays * 2, every=True)
     monkeypatch.setattr("amae.predict.score.BATCH", 3)
-    parts = score_arrays(model, arrays * 2)
+    parts = score_arrays(model, arrays * 2, every=True)
     assert parts.table.index.tolist() == [0, 1, 2, 3] and len(parts.maps) == 4
     np.testing.assert_allclose(parts.table[SCORES], whole.table[SCORES], rtol=0, atol=1e-6)
 

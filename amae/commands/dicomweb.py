@@ -82,7 +82,7 @@ def dicomweb(
         _run(job, model, list(found), (device, gpus, jobs_per_card))
     finally:
         shutil.rmtree(output / "incoming", ignore_errors=True)
-        _write_table(ledger, output / "predictions.csv")
+        _write_table(ledger, score, output / "predictions.csv")
         ledger.close()
 
 
@@ -237,16 +237,17 @@ def _keep(job: _Job, scorer: _Scorer, place: Place, path: Path, row: dict[str, A
             reason = str(error).removeprefix(f"{path}: ")
             _delete(job, place.image)
     state = WITHHELD if reason or row["flag"] else KEPT
-    numbers = {name: _number(row[name]) for name in _columns()}
+    numbers = {name: _number(row[name]) for name in _columns(job.score)}
     words = {"call": row["call"], "flag": row["flag"], "reason": reason}
     job.ledger.add({"study": place.study, "image": place.image, "state": state, **numbers, **words})
     return state == KEPT
 
 
-def _columns() -> list[str]:
-    from amae.method.scores import DESCRIPTIONS
+def _columns(score: str) -> list[str]:
+    from amae.predict.score import scores_for
 
-    return [*DESCRIPTIONS, *(f"{name}_percentile" for name in DESCRIPTIONS)]
+    names = scores_for(score)
+    return [*names, *(f"{name}_percentile" for name in names)]
 
 
 def _number(value: float) -> float | None:
@@ -285,11 +286,11 @@ def _delete(job: _Job, image: str) -> None:
         path.unlink(missing_ok=True)
 
 
-def _write_table(ledger: Ledger, path: Path) -> None:
+def _write_table(ledger: Ledger, score: str, path: Path) -> None:
     """The ledger as a table, one row for each image."""
     import pandas as pd
 
     from amae.runtime.files import write_csv
 
-    columns = ["study", "image", "state", *_columns(), "call", "flag", "reason"]
+    columns = ["study", "image", "state", *_columns(score), "call", "flag", "reason"]
     write_csv(pd.DataFrame(list(ledger.rows.values()), columns=columns), path)

@@ -78,7 +78,7 @@ def _scored(model: "Model", paths: list[str], score: str, specificity: float, wo
     from amae.predict.score import score_files
 
     tables = []
-    for table, *_ in score_files(model, paths, score, specificity, workers):
+    for table, *_ in score_files(model, paths, score, specificity, workers, every=True):
         tables.append(table.drop(columns=["file", "geometry", "radiograph"], errors="ignore"))
         print(f"evaluate: {table.index[-1] + 1}/{len(paths)} images", file=sys.stderr, flush=True)
     return pd.concat(tables)

@@ -101,11 +101,12 @@ def _summarise(job: "_Job", kept: "Kept") -> None:
 def _write_table(job: "_Job", kept: "Kept") -> pd.DataFrame:
     """Write predictions.csv a part at a time; the columns that the summary needs of every file."""
     from amae.predict.domain import MEASURES
-    from amae.predict.score import SCORES
+    from amae.predict.score import scores_for
 
-    percentiles = [f"{name}_percentile" for name in SCORES]
+    scores = scores_for(job.score)
+    percentiles = [f"{name}_percentile" for name in scores]
     pictures = ["map", "overlay", "reading", *["dicom"] * job.dicom]
-    columns = ["file", *SCORES, *percentiles, "call", "flag", "reason", *pictures]
+    columns = ["file", *scores, *percentiles, "call", "flag", "reason", *pictures]
     light = []
     with atomic(job.output / "predictions.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         for table in kept.tables():

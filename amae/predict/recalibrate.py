@@ -60,12 +60,12 @@ def normal_files(given: Path, output: Path) -> tuple[dict[str, str], dict[str, s
 
 
 def measure(model: Model, files: dict[str, str], workers: int = 1) -> Iterator[pd.DataFrame]:
-    """Scores and measures of files, a batch at a time, as `score_files` has them.
+    """Scores and measures of files, a batch at a time, as `score_files` has them; every score.
 
     A column `left_out` has the reason where an image cannot stand for a site's normal ones; "" for the others.
     """
     names, seen = list(files), {}
-    for table, images, _ in score_files(model, list(files.values()), workers=workers):
+    for table, images, _ in score_files(model, list(files.values()), workers=workers, every=True):
         table["file"] = [names[place] for place in table.index]
         table["left_out"] = table["reason"].where(table["reason"] != "", table["flag"])
         scored = table.index[table["reason"] == ""]
