@@ -34,6 +34,7 @@ from amae.runtime.errors import InputError
 from amae.settings import ReconstructionSettings
 
 BATCH = 32
+MASKED = 128  # masked images at a time
 SCORES = list(DESCRIPTIONS)
 UNMASKED = [name for name in SCORES if name not in MODULE_SCORES]
 MOST_ROUNDS = 16  # of complementary masks: more take too long on a CPU
@@ -95,7 +96,10 @@ def module_scores(model: Model, images: np.ndarray, draw: int = 0) -> pd.DataFra
     batch = torch.from_numpy(images).to(model.device)
     seeds = [f"{hashlib.sha256(image.tobytes()).hexdigest()}{draw or ''}" for image in images]
     orders = draw_orders(seeds, model.about["seed"], architecture.patches, settings)
-    (mu_a, error_a), (mu_b, _) = [reconstruct(m, batch, orders, settings) for m in (model.module_a, model.module_b)]
+    at_once = max(1, MASKED // settings.masks)
+    (mu_a, error_a), (mu_b, _) = [
+        reconstruct(m, batch, orders, settings, at_once) for m in (model.module_a, model.module_b)
+    ]
     return reconstruction_scores(images, mu_a.numpy(), mu_b.numpy(), error_a.numpy(), architecture.patch_size)
 
 
