@@ -23,6 +23,7 @@ from pydicom.uid import RLELossless
 from safetensors.torch import load_file, save_file
 from scipy.stats import spearmanr
 from small import write_model
+from test_resume import with_options
 
 from amae.cli import main
 from amae.commands.predict import _notes, _picture_name
@@ -881,6 +882,19 @@ def test_scores_of_modules_that_learned_nothing_call_nothing(exported, files, tm
     table = score(exported, tmp_path / "out", *files[:2], options=("--score", "inter", "--specificity", "0.5"))
     assert (table["call"] == "").all()
     assert "warning: No image is called: module A explains" in capsys.readouterr().err
+
+
+def test_one_calibration_image_makes_a_model_that_calls_nothing(finished, tmp_path, monkeypatch):
+    monkeypatch.chdir(finished.folder)
+    (words,) = finished.commands("export")
+    table = read_csv(words[words.index("--manifest") + 1])
+    first = table.index[table["split"] == "calibration"][0]
+    table[(table["split"] != "calibration") | (table.index == first)].to_csv(tmp_path / "one.csv", index=False)
+    changed = {"manifest": tmp_path / "one.csv"} | {name: tmp_path / name for name in ("model", "card", "separation")}
+    assert main([str(word) for word in with_options(words, **changed)]) == 0
+    model = load_model(tmp_path / "model")
+    assert all(len(scores) == 1 for scores in model.group("calibration").values())
+    assert "the model has 1" in module.why_no_call(model, "detector")
 
 
 def test_a_training_that_ended_in_its_warm_up_calls_nothing():
