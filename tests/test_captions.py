@@ -8,6 +8,7 @@ from conftest import ROOT
 
 from amae.comparators.methods import METHODS
 from amae.plan.captions import caveats, departures
+from amae.plan.datasets import printed_kind
 from amae.runtime.files import read_csv
 
 
@@ -57,6 +58,16 @@ def test_every_departure_is_named(paper, changes, said):
 def test_a_model_of_one_sex_is_not_the_papers(paper):
     paper["datasets"]["nih"]["sexes"] = ["F"]
     assert departures(paper, "nih") == ["sexes F"]
+    assert printed_kind(paper, "nih") == "none" and "orientation" not in caveats(paper, "nih", False)
+    assert printed_kind(paper, "rsna") == "rsna"
+
+
+def test_lists_that_are_not_the_published_ones_are_named(paper, shared, tmp_path):
+    published = next((shared / "data").rglob("rsna_data.json"))
+    for content, said in ((published.read_bytes(), []), (b"{}", ["repartition mine.json"])):
+        (tmp_path / "mine.json").write_bytes(content)
+        paper["datasets"]["rsna"]["repartition"] = str(tmp_path / "mine.json")
+        assert departures(paper, "rsna") == said
 
 
 def test_pre_training_on_the_images_at_hand_is_said(paper):

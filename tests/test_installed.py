@@ -21,7 +21,7 @@ from amae.comparators import methods
 from amae.comparators.interface import TrainingData, check_fitted, check_scores
 from amae.mae.architecture import Architecture
 from amae.mae.model import MAE
-from amae.plan import compared
+from amae.plan import compared, rows
 from amae.plan.check import check
 from amae.plan.schema import schema
 from amae.runtime.errors import InputError
@@ -111,6 +111,24 @@ def test_an_installed_method_has_settings_schema_and_help_as_ours(package):
         check(config)
 
 
+@pytest.mark.parametrize("name", ["pretrained", "backbone", "column"])
+def test_a_setting_may_have_the_name_of_one_of_ours(package, few, tmp_path, name):
+    """The names of settings of `igd` and `detector_balanced` mean nothing in another method."""
+    package(EXAMPLE.replace("image_size", name))
+    assert compared.needed_backbone({"preset": "demo", "presets": {"demo": {}}}, "mean_image") == []
+    write_data_set(tmp_path / "data", few, ["normal"] * 4 + ["abnormal"] * 4)
+    options = words_of(tmp_path / "data")
+    compare("mean_image", methods.method_of("mean_image").settings(), **options)
+    assert len(pd.read_csv(options["scores"])) == 8
+
+
+def test_the_rows_of_amae_are_those_whose_titles_no_method_may_have():
+    config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
+    config["experiments"]["comparators"] = []
+    titles = [row["method"] for row in rows.rows_of(config, "simulated", "table2")]
+    assert sorted({*titles} - {"AMAE Mask Rec."}) == sorted(methods.OWN_ROWS)
+
+
 def test_its_code_counts_and_that_of_ours_that_it_uses(package, monkeypatch, tmp_path):
     folder = package()
     ours, before = methods.code_of("knn"), methods.code_of("mean_image")
@@ -145,6 +163,7 @@ def test_no_entry_point_is_read_for_a_method_of_ours(monkeypatch):
         ("", "", "ae", "mean_image:METHOD", "a method of this name exists already"),
         ("", "", "Mean-image", "mean_image:METHOD", "expected a name of small letters"),
         ('Method("Mean image"', 'Method("AE"', "mean_image", "mean_image:METHOD", "'AE' is that of another method"),
+        ('Method("Mean image"', 'Method("Error ratio"', "mean_image", "mean_image:METHOD", "'Error ratio' is that of"),
         ('{"N": "score"}', '{"M": "score"}', "mean_image", "mean_image:METHOD", "protocols: found M; expected N, Y"),
         ('"N": "score"}', '"N": "score"}, {"lung"}', "mean_image", "mean_image:METHOD", "needs: found lung; expected"),
         ("(Checked)", "", "mean_image", "mean_image:METHOD", "settings: expected a frozen dataclass"),

@@ -70,6 +70,7 @@ def test_needed_splits(tmp_path: Path) -> None:
 
 def test_patients_on_both_sides_are_counted() -> None:
     rows = [("train_normal", "p1"), ("test", "p1"), ("test", "p1"), ("test", ""), ("train_normal", ""), ("test", "p2")]
+    rows.append(("calibration", "p2"))  # no network sees it
     frame = pd.DataFrame(rows, columns=["split", "patient_id"])
     assert overlap_warning(frame) == "warning: 1 patients are in both training and test (2 test images of theirs)"
     assert overlap_warning(frame[frame["patient_id"] != "p1"]) == ""

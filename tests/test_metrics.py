@@ -236,6 +236,7 @@ def test_findings_and_thirds_of_severity_are_groups_against_all_normal_images():
     rng = np.random.default_rng(0)
     label = np.repeat(["normal", "abnormal"], [20, 36])
     finding = np.array(["", *["nodule"] * 12, *["mass"] * 15, *["rib"] * 9])[np.r_[[0] * 20, 1:37]]
+    together = np.where(finding == "rib", "rib | mass", finding)  # an image of two findings counts for each
     severity = np.r_[np.zeros(20), rng.permutation(36) / 36]
     frame = pd.DataFrame({"image_id": range(56), "label": label, "s": rng.normal(size=56), "finding": finding})
     table = metrics_of_scores(frame.assign(severity=severity), 0).set_index("group")
@@ -245,6 +246,8 @@ def test_findings_and_thirds_of_severity_are_groups_against_all_normal_images():
         pairs = frame["s"].to_numpy()[members & (label == "abnormal")][:, None] > frame["s"].to_numpy()[:20]
         assert table.at[group, "auc"] == pytest.approx(pairs.mean())
         assert table.at[group, "abnormal"] == members.sum() and table.at[group, "normal"] == 20
+    groups = metrics_of_scores(frame.assign(finding=together), 0).set_index("group")["abnormal"]
+    assert groups.to_dict() == {"all": 36, "finding=mass": 24, "finding=nodule": 12}
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import torch
 from amae.commands import parameters as p
 from amae.comparators.interface import TestData, TrainingData, check_fitted, check_scores
 from amae.comparators.methods import Method, all_methods, code_of, column, method_of, section
+from amae.comparators.settings import BalancedSettings, IgdSettings
 from amae.comparators.state import load_state, save_state
 from amae.data.packed import load_lung_masks, load_splits
 from amae.data.splits import patients_of
@@ -54,13 +55,14 @@ def compare(
     packed = manifest, images, index
     what = {"method": method, "protocol": protocol, **dataclasses.asdict(settings)}
     inputs = dict(zip(("manifest", "images", "index"), packed, strict=True)) | files
-    if backbone := getattr(settings, "backbone", None):  # a file among the settings: its hash goes on record
-        inputs["backbone"] = Path(backbone)
+    if isinstance(settings, IgdSettings) and settings.backbone:  # a file among the settings: its hash goes on record
+        inputs["backbone"] = Path(settings.backbone)
     with recording(record, settings=what, seed=seed, inputs=inputs, device=where) as made:
         beside = resume_beside(state, made, code_of(method))
         # a folder: a method may train several networks
         resume = dataclasses.replace(beside, path=beside.path.with_suffix("") / "training.pt")
-        data = _training_data(protocol, packed, files, about, where, getattr(settings, "column", None))
+        balanced = settings.column if isinstance(settings, BalancedSettings) else None
+        data = _training_data(protocol, packed, files, about, where, balanced)
         found = about.fit(data, settings, seed, resume)
         with naming(f"method {method}"):
             trained, epochs = check_fitted(found)

@@ -55,6 +55,6 @@ def _caption(dataset: str, anomaly_ratio: float | None, reference: str, columns:
     if shown := [test for column, test in tests.items() if column in columns]:
         caption += (
             f" Tests against {reference}, two-sided: {'; '.join(shown)}. ns p > 0.05, ** p ≤ 0.05, *** p ≤ 0.01, "
-            "smaller p as it is."
+            "smaller p as it is; p is not corrected for the number of tests."
         )
     return f"{caption} {caveats}".rstrip()

@@ -30,6 +30,7 @@ GROUP = "amae.comparators"  # of entry points
 ANOMALIB = "anomalib:"  # begins the names of anomalib's models
 NEEDS_ANOMALIB = "models of anomalib need the optional extra of that name: `uv sync --extra anomalib`"
 BOTH = {"N": "score", "Y": "score"}
+OWN_ROWS = ("AMAE stage 1", "AMAE stage 2", "AMAE-IN stage 1", "Error ratio", "Error ratio per patch")  # of tables
 NEEDS = frozenset({"lungs", "encoder", "autoencoder"})
 
 
@@ -211,7 +212,7 @@ def _loaded(entry: "EntryPoint", taken: Mapping[str, Method]) -> Method:
         raise InputError(f"cannot be loaded ({type(error).__name__}: {error})") from None
     if not isinstance(method, Method):
         raise InputError(f"found {type(method).__name__}, expected an amae.comparators.methods.Method")
-    if method.title in {other.title for other in taken.values()}:
+    if method.title in {*OWN_ROWS, *(other.title for other in taken.values())}:
         raise InputError(f"title: {method.title!r} is that of another method; give it another title")
     kind = method.settings
     if not (isinstance(kind, type) and issubclass(kind, Checked) and dataclasses.is_dataclass(kind)):

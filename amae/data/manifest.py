@@ -48,9 +48,9 @@ def read_manifest(path: str | Path, needs: Sequence[str] = ()) -> pd.DataFrame:
 
 def overlap_warning(manifest: pd.DataFrame) -> str:
     """One line that counts the patients with images in both training and test, or ""."""
-    test = manifest["split"] == "test"
+    test, training = manifest["split"] == "test", manifest["split"].isin(["train_normal", "train_unlabeled"])
     known = manifest["patient_id"] != ""
-    both = set(manifest.loc[test & known, "patient_id"]) & set(manifest.loc[~test & known, "patient_id"])
+    both = set(manifest.loc[test & known, "patient_id"]) & set(manifest.loc[training & known, "patient_id"])
     if not both:
         return ""
     images = int((test & manifest["patient_id"].isin(both)).sum())

@@ -120,7 +120,7 @@ def audit_table(tables: Sequence[pd.DataFrame], manifest: pd.DataFrame, exposure
     than 10 images of a class keeps its counts, and its metrics are empty.
     """
     ids, labels, replicates = tables[0]["image_id"], is_abnormal(tables[0]), stack_scores(tables)
-    training = manifest.loc[manifest["split"] != "test", "patient_id"]
+    training = manifest.loc[manifest["split"].isin(["train_normal", "train_unlabeled"]), "patient_id"]
     rows = []
     for group, members in _groups(rows_of(manifest, ids, "manifest"), training, exposure):
         counts = dict(zip(CLASSES, np.bincount(labels[members], minlength=2).tolist(), strict=True))

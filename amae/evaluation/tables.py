@@ -236,7 +236,10 @@ def _agreement(labels: pd.Series, truth: pd.Series, rows: pd.Series) -> float | 
 
 def groups_of(scores: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Groups of labelled images with at least SMALLEST_GROUP of each class: all (of any size), then each view, each
-    finding and each third by severity, the last two with all normal images."""
+    finding and each third by severity, the last two with all normal images.
+
+    An image is in the group of each of its findings, which | separates in the column finding.
+    """
     yield "all", scores
     if "view" in scores:
         for view in sorted(set(scores["view"].dropna()) - {""}):
@@ -246,7 +249,8 @@ def groups_of(scores: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     abnormal = scores["label"] == "abnormal"
     kinds = {}
     if "finding" in scores:
-        kinds = {f"finding={name}": scores["finding"] == name for name in sorted(set(scores["finding"]) - {""})}
+        found = scores["finding"].str.replace(r"\s*\|\s*", "|", regex=True).str.get_dummies().astype(bool)
+        kinds = {f"finding={name}": found[name] for name in sorted(found)}
     if "severity" in scores:
         rank = pd.to_numeric(scores["severity"].where(abnormal), errors="coerce").rank(pct=True)
         bounds = enumerate(THIRDS)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from amae.comparators.methods import METHODS, column
+from amae.comparators.methods import all_methods, column
 from amae.evaluation.audit import SHORTCUTS
 from amae.figures.style import LINES, NORMAL, UNKNOWN, page, score_name
 from amae.runtime.errors import InputError
@@ -54,9 +54,10 @@ def _title(score: str) -> str:
     """Name of a score that is called folder/column, as in ddad_Y/ddad_inter; one that is no method's keeps its own."""
     folder, _, name = score.partition("/")
     key, _, protocol = folder.rpartition("_")
-    if key not in METHODS:
+    methods = all_methods()
+    if key not in methods:
         return {"p_abnormal": "AMAE stage 1", "inter": "AMAE, inter-discrepancy"}.get(name, score_name(name))
-    method = METHODS[key]
+    method = methods[key]
     reported = column(key, method.protocols[protocol])
     part = "" if name == reported else f", {name.removeprefix(f'{key}_').replace('_', ' ')}"
     return f"{method.title}{part} ({protocol})"

@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from amae.plan.datasets import OWN_DEFAULTS, has_unlabeled
+from amae.plan.datasets import OWN_DEFAULTS, has_unlabeled, printed_kind
+from amae.plan.splits import published_set
 from amae.plan.variants import resolve
 from amae.plan.weights import title_of
 from amae.settings import SECTIONS
+from amae.sources.published import unpublished_lists
 
 BENCHMARKS = ("rsna", "vindr", "nih")  # kinds of data sets for which the papers print values
 # What the paper does with a data set, where a key allows something else.
@@ -34,6 +36,8 @@ def departures(config: dict[str, Any], dataset: str) -> list[str]:
     for key, value in PAPER.items():
         if about.get(key, value) != value and not (key == "weights" and Path(about[key]).name in PAPER_WEIGHTS):
             found.append(f"{key} {title_of(about[key]) if key == 'weights' else str(about[key]).lower()}")
+    if kind in BENCHMARKS:
+        found += [f"repartition {path.name}" for path in unpublished_lists(published_set(config, dataset, None))]
     found += [f"sexes {sex}" for sex in about.get("sexes", []) if len(about["sexes"]) == 1]
     if kind in RATIOS and (ratio := about["anomaly_ratio"]) != RATIOS[kind]:
         found.append("no unlabeled images" if ratio is None else f"anomaly ratio {ratio:g}")
@@ -54,7 +58,8 @@ def caveats(config: dict[str, Any], dataset: str, unlabeled: bool) -> str:
         sentences.append("Differences between T_n and T_u beyond disease were accepted for this data set.")
     if found := departures(config, dataset):
         sentences.append(f"Not the paper's settings: {', '.join(found)}.")
-        sentences += ["Printed values are for orientation."] if about["kind"] in BENCHMARKS else []
+        if printed_kind(config, dataset) in BENCHMARKS:
+            sentences.append("Printed values are for orientation.")
     return " ".join([*sentences, *([NOT_DISEASE[about["kind"]]] if about["kind"] in NOT_DISEASE else [])])
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from amae.comparators import methods
 from amae.comparators.methods import code_of, method_of
+from amae.comparators.settings import IgdSettings
 from amae.plan.datasets import has_stage2, has_unlabeled
 from amae.plan.paths import data_folder, is_made, of_every_seed, run_folder, variant_folder
 from amae.plan.variants import options, owner, settings_of
@@ -69,7 +70,7 @@ def needed_weights(config: dict[str, Any], dataset: str, variant: str, method: s
 def needed_backbone(config: dict[str, Any], method: str) -> str | list:
     """The ResNet-18 of ImageNet, where the method's settings ask for it: a person's file, or the one to fetch."""
     settings = own_settings(config, method)
-    if not getattr(settings, "pretrained", False):
+    if not isinstance(settings, IgdSettings) or not settings.pretrained:
         return []
     if settings.backbone and not is_made(config, settings.backbone) and not Path(settings.backbone).is_file():
         key = f"presets.{config['preset']}.comparators.{method}.backbone"

@@ -118,6 +118,12 @@ def calibration_images(config: dict[str, Any], dataset: str) -> int:
     return config["datasets"][dataset]["splits"].get("calibration", 0)
 
 
+def printed_kind(config: dict[str, Any], dataset: str) -> str:
+    """The kind whose printed values stand beside the results: none for a data set of one sex."""
+    about = config["datasets"][dataset]
+    return "none" if len(about.get("sexes", ())) == 1 else about["kind"]
+
+
 def quoted(config: dict[str, Any], dataset: str, key: str) -> str:
     """One key of a data set's configuration, quoted for the shell."""
     return shlex.quote(str((OWN_DEFAULTS | config["datasets"][dataset])[key]))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from amae.comparators.methods import column, method_of
+from amae.comparators.settings import IgdSettings
 from amae.plan.compared import MASK_REC, MASK_REC_FOLDER, compared_systems, own_settings, protocols_of
 from amae.plan.datasets import anomaly_ratio, has_stage2
 from amae.plan.paths import PUBLISHED, of_every_seed
@@ -83,7 +84,8 @@ def _table2(config: dict[str, Any], dataset: str) -> list[Row]:
     for name, protocol, score in compared_systems(config, dataset):
         method, scores = method_of(name), (f"comparators/{name}_{protocol}", column(name, score))
         about = {key: value for key in ("taxonomy", "note") if (value := getattr(method, key))}
-        if getattr(own_settings(config, name), "pretrained", True) is False:
+        settings = own_settings(config, name)
+        if isinstance(settings, IgdSettings) and not settings.pretrained:
             about["note"] = "encoder from scratch, not pre-trained"
         rows.append(_row(config, dataset, method.title, protocol, scores, **about))
     for variant, title in _imagenet_backbones(config, dataset).items():

@@ -33,10 +33,8 @@ def published_table(
     module = PUBLISHED_SPLITS[source.dataset]
     choices = {"sexes": source.sexes} if source.sexes else {}
     if not every_ratio:  # said once, where the manifest is made
-        known = {row.sha256 for row in sources_of(source.dataset)}
-        for path in lists_of(source):
-            if sha256(path) not in known:
-                print(f"warning: {path}: not the published list; scores on it are not the paper's", file=sys.stderr)
+        for path in unpublished_lists(source):
+            print(f"warning: {path}: not the published list; scores on it are not the paper's", file=sys.stderr)
     return module.index(
         source.folder,
         source.repartition or _repartition_in(source.folder, module),
@@ -60,6 +58,12 @@ def lists_of(source: PublishedSet) -> list[Path]:
         except InputError:
             return []
     return [path for path in found if path.is_file()]
+
+
+def unpublished_lists(source: PublishedSet) -> list[Path]:
+    """Those of `lists_of` whose content is not the published one."""
+    known = {row.sha256 for row in sources_of(source.dataset)}
+    return [path for path in lists_of(source) if sha256(path) not in known]
 
 
 def _repartition_in(folder: Path, module: ModuleType) -> Path:

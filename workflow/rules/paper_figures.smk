@@ -22,7 +22,7 @@ rule plot_sweep:
         **needs("plot_sweep"),
     params:
         methods=plan(rows.rows_option, "dataset", name="figure3a"),
-        kind=quoted("kind"),
+        kind=plan(datasets.printed_kind, "dataset"),
         caveats=plan(captions.caption_of, "dataset"),
         code=code("plot_sweep"),
     shell:
@@ -49,7 +49,7 @@ rule plot_pseudo_label_effect:
         **needs("plot_pseudo_label_effect"),
     params:
         methods=plan(rows.rows_option, "dataset", name="figure3b"),
-        kind=quoted("kind"),
+        kind=plan(datasets.printed_kind, "dataset"),
         ratio=plan(datasets.ratio_option, "dataset"),
         caveats=plan(captions.caption_of, "dataset"),
         code=code("plot_panels"),

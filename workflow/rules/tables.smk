@@ -28,7 +28,7 @@ rule tabulate_results:
         methods=plan(rows.rows_option, "dataset", "name"),
         ratio=plan(datasets.ratio_option, "dataset"),
         reference=plan(rows.reference, "dataset", "name"),
-        kind=quoted("kind"),
+        kind=plan(datasets.printed_kind, "dataset"),
         every=plan(rows.every_printed_option, "name"),
         caveats=plan(captions.caption_of, "dataset"),
         code=code("tabulate_results"),
