@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import ROOT
 from sklearn.metrics import roc_auc_score
 
 from amae.commands.score_detector import score_detector
@@ -27,6 +28,7 @@ from amae.method.detector import (
     train_network,
 )
 from amae.method.training import Resume, Schedule, seed_of, train
+from amae.runtime.errors import InputError
 from amae.settings import DetectorSettings
 
 SETTINGS = DetectorSettings(image_size=32, folds=2, rounds=1, epochs=6, warmup_epochs=1, batch_size=16, lr=3e-3)
@@ -236,13 +238,12 @@ def test_the_detectors_logits_of_the_unlabeled_images_become_probabilities(tmp_p
     manifest[:3].to_csv(tmp_path / "images.csv", index=False)
     manifest[3:].to_csv(tmp_path / "rejected.csv", index=False)  # files that could not be read
     state = {"normal": torch.zeros(1), "unlabeled": torch.tensor([0.0, np.log(3.0)], dtype=torch.float64)}
-    write_tensors(state, tmp_path / "state.safetensors", {})
-    score_detector(
-        trained_detector=tmp_path / "state.safetensors",
-        manifest=tmp_path / "manifest.csv",
-        index=tmp_path / "images.csv",
-        detector_ranking=tmp_path / "scores.csv",
-    )
+    write_tensors(state, tmp_path / "state.safetensors", {"method": "detector"})
+    files = {"manifest": tmp_path / "manifest.csv", "index": tmp_path / "images.csv"}
+    files |= {"detector_ranking": tmp_path / "scores.csv"}
+    with pytest.raises(InputError, match=r"embedded\.safetensors: not a trained detector"):
+        score_detector(trained_detector=ROOT / "amae/mae/embedded.safetensors", **files)
+    score_detector(trained_detector=tmp_path / "state.safetensors", **files)
     found = pd.read_csv(tmp_path / "scores.csv")
     assert found["image_id"].tolist() == ["a", "c"]
     np.testing.assert_allclose(found[["p_normal", "p_abnormal"]], [[0.5, 0.5], [0.25, 0.75]])

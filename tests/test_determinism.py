@@ -46,7 +46,7 @@ def otherwise(request, monkeypatch):
         size = int(request.param.rpartition(" ")[2])
         for function in (reconstruct, frozen_features):
             monkeypatch.setattr(function.__wrapped__, "__defaults__", (size,))
-        for name in ("commands.reconstruct.PART", "predict.score.BATCH", "commands.export.BATCH", "data.resize.BATCH"):
+        for name in ("commands.reconstruct.PART", "predict.score.BATCH", "data.resize.BATCH", "method.detector.BATCH"):
             monkeypatch.setattr(f"amae.{name}", size)
         monkeypatch.setattr("amae.comparators.ddad.BATCH", size)
         monkeypatch.setattr("amae.comparators.mask_rec.PART", size)

@@ -308,6 +308,17 @@ def test_localisation_as_a_command(files):
     assert files.figure.stat().st_size > 5000
 
 
+def test_titles_name_image_score_and_rank(files, monkeypatch):
+    given = []
+    monkeypatch.setattr("amae.figures.localisation.plot_localisation", lambda *words: given.extend(words))
+    call(plot_localisation, files)
+    scores = pd.read_csv(files.scores).sort_values("inter", ascending=False, ignore_index=True)
+    for title in given[3]:  # the figure adds the findings
+        (rank,) = scores.index[scores["image_id"] == title.split("\n")[0]]
+        about = f"{scores['inter'][rank]:.3g} (rank {rank + 1} of 24)"
+        assert title == f"{scores['image_id'][rank]}\nInter-discrepancy:\n{about}"
+
+
 def test_localisation_mistakes_as_a_command(files):
     np.save(files.images, np.load(files.images)[:, ::2, ::2])
     with pytest.raises(InputError, match="maps of 16 px, the packed images have 8 px"):

@@ -6,7 +6,7 @@ import torch
 
 from amae.commands import pretrain
 from amae.data import stored
-from amae.data.packed import load_lung_masks
+from amae.data.packed import evenly, load_lung_masks
 from amae.data.stored import Stored, stored_images, stored_masks
 from amae.mae.architecture import Architecture
 from amae.mae.model import MAE
@@ -39,6 +39,7 @@ def test_items_read_from_the_file_are_those_held_in_memory(packed, monkeypatch):
         assert torch.equal(in_memory, expected)
         assert torch.equal(in_file[ids], expected[ids]) and in_file[ids].dtype == expected.dtype
         assert [torch.equal(*pair) for pair in zip(in_file.split(2), expected.split(2), strict=True)] == [True] * 3
+        assert torch.equal(torch.cat(list(in_file[:3].split(2))), expected[:3]) and len(in_file[:3]) == 3
         assert len(in_file) == 5 and in_file.device == CPU
 
 
@@ -98,3 +99,12 @@ def test_stage1_is_trained_and_scores_the_same(both, tmp_path):
 
 def test_images_have_the_same_statistics(both):
     assert pretrain._grey_statistics(both[0][0]) == pretrain._grey_statistics(both[1][0])
+
+
+@pytest.mark.parametrize(("rows", "count"), [(0, 3), (2, 3), (3, 3), (4, 3), (65, 64), (257, 256), (1000, 7)])
+def test_rows_are_evenly_spread(rows, count):
+    """As many as asked for, from the first to the last, and gaps that differ by one at most."""
+    found = evenly(np.arange(rows), count)
+    assert len(found) == min(rows, count)
+    if rows > count:
+        assert (found[0], found[-1]) == (0, rows - 1) and np.ptp(np.diff(found)) <= 1

@@ -1,10 +1,9 @@
 """Checks of T_n and T_u that need no label."""
 
-from pathlib import Path
-
 import pandas as pd
 
 from amae.commands import parameters as p
+from amae.comparators.detector import logits_of
 from amae.data.packed import known_columns
 from amae.evaluation.soundness import anomaly_ratio as estimate
 from amae.evaluation.soundness import (
@@ -16,8 +15,6 @@ from amae.evaluation.soundness import (
     report_fault,
     warn_of_few,
 )
-from amae.mae.checkpoints import read_safetensors
-from amae.runtime.errors import InputError
 from amae.runtime.files import write_csv
 
 
@@ -37,7 +34,7 @@ def check_setting(
     Warns where the two sets differ by more than the stated anomaly ratio explains, and names the columns that differ
     most; refuses them where they do by a wide margin, unless that is accepted. Warns where T_u has few abnormal images.
     """
-    normal, unlabeled = _logits(trained_detector)
+    normal, unlabeled = logits_of(trained_detector)
     rows = [("auc_of_unlabeled", *auc_p_interval(normal, unlabeled, seed))]
     rows.append(("anomaly_ratio", *estimate(normal, unlabeled, seed)))
     ratio = rows[1][1] if anomaly_ratio is None else anomaly_ratio
@@ -49,11 +46,3 @@ def check_setting(
     write_csv(pd.DataFrame(rows, columns=["measure", "value", "low", "high"]), table)
     report_fault(fault(rows[0][1:], rows[1][1:], anomaly_ratio, apart), accept_differences)
     warn_of_few(ratio, len(unlabeled))
-
-
-def _logits(path: Path) -> tuple:
-    """Logits out of fold of T_n and of T_u; InputError for a file that is no detector."""
-    about, tensors = read_safetensors(path)
-    if not {"normal", "unlabeled"} <= tensors.keys() or not about.get("method", "").startswith("detector"):
-        raise InputError(f"{path}: not a trained detector; make it with `amae compare detector`")
-    return tensors["normal"].numpy(), tensors["unlabeled"].numpy()

@@ -5,11 +5,11 @@ from typing import Annotated
 
 from amae.commands import parameters as p
 from amae.data.manifest import read_manifest
-from amae.data.packed import open_images, rejected_beside, select
+from amae.data.packed import evenly, open_images, rejected_beside, select
 from amae.predict.card import read_card
 from amae.predict.combine import combined, require_alike
 from amae.predict.model import load_model, save_model
-from amae.predict.score import LIMIT_IMAGES, spread
+from amae.predict.score import LIMIT_IMAGES
 from amae.runtime.device import choose_device
 from amae.runtime.errors import InputError, naming
 from amae.runtime.files import atomic, sha256
@@ -48,9 +48,9 @@ def combine_models(
         unlabeled = select(rows, about, "train_unlabeled", rejected)["row"].to_numpy()
         reference = select(rows, about, "calibration", rejected)["row"].to_numpy() if known else normal
     if not known:
-        reference = spread(reference, SCALE_IMAGES)
+        reference = evenly(reference, SCALE_IMAGES)
     hashes = [sha256(path) for path in models]
-    parts = packed[reference], packed[spread(unlabeled, LIMIT_IMAGES)]
+    parts = packed[reference], packed[evenly(unlabeled, LIMIT_IMAGES)]
     save_model(combined([*members.values()], hashes, *parts), model)
     with atomic(card) as temporary:
         temporary.write_text(read_card(model), encoding="utf-8")

@@ -7,7 +7,7 @@ import numpy as np
 
 from amae.commands import parameters as p
 from amae.data.pack import convert as pack
-from amae.data.packed import open_images
+from amae.data.packed import evenly, open_images
 from amae.figures.contact_sheet import contact_sheet
 
 SHEET_IMAGES = 60
@@ -45,6 +45,6 @@ def convert(
     if shard:
         return
     packed, table = open_images(images, index)
-    rows = np.unique(np.linspace(0, len(packed) - 1, SHEET_IMAGES).round().astype(int))
+    rows = evenly(np.arange(len(packed)), SHEET_IMAGES)
     contact_sheet(packed[rows], table["image_id"].iloc[rows].tolist(), sheet)
     print(f"{len(packed)} images of {image_size} px", file=sys.stderr)

@@ -13,7 +13,7 @@ from amae.commands import parameters as p
 from amae.comparators.detector import networks_of
 from amae.comparators.state import load_state
 from amae.data.manifest import read_manifest
-from amae.data.packed import known_columns, open_images, rejected_beside, select
+from amae.data.packed import evenly, known_columns, open_images, rejected_beside, select
 from amae.data.resize import resize
 from amae.data.splits import patients_of
 from amae.data.stored import stored_images
@@ -34,7 +34,7 @@ from amae.method.stage1 import frozen_features, load_head
 from amae.predict.card import read_card
 from amae.predict.domain import MASKS, held_out_distances
 from amae.predict.model import Model, save_model
-from amae.predict.score import BATCH, LIMIT_IMAGES, map_limit, mask_noise, module_scores, quiet, score_packed, spread
+from amae.predict.score import BATCH, LIMIT_IMAGES, map_limit, mask_noise, module_scores, quiet, score_packed
 from amae.runtime.device import choose_device
 from amae.runtime.errors import InputError, naming
 from amae.runtime.files import atomic, read_csv, rows_of, sha256, write_csv
@@ -42,7 +42,7 @@ from amae.runtime.provenance import code_revision, versions
 from amae.settings import ModuleSettings, ReconstructionSettings, Stage1Settings
 
 NOISE_IMAGES = 64  # on which the noise of the masks is measured
-AUCP_IMAGES = 256  # of T_u, spread over it: enough for a second digit
+AUCP_IMAGES = 200  # of T_u, spread over it: enough for a second digit
 
 
 def export(
@@ -172,7 +172,7 @@ def _describe_training(
     found = {
         "images": {"calibration": 0} | {split: len(chosen) for split, chosen in parts.items()},
         "mask_shares": {name: float((lungs["flag"] == name).mean()) for name in MASKS},
-        "map_limit": map_limit(model, packed[spread(unlabeled, LIMIT_IMAGES)]),
+        "map_limit": map_limit(model, packed[evenly(unlabeled, LIMIT_IMAGES)]),
         "masks_of_new_images": dataclasses.asdict(masks),
         "mask_noise": noise,
         "mask_noise_of_run": mask_noise(model, packed[sample["row"].to_numpy()], reconstruction),
@@ -189,7 +189,7 @@ def _describe_training(
     if calibration:
         scores, _ = score_packed(model, packed[parts["calibration"]["row"].to_numpy()])
         arrays |= {f"calibration.{name}": np.sort(scores[name].to_numpy(np.float64)) for name in scores}
-        found_of_unlabeled, _ = score_packed(model, packed[spread(unlabeled, AUCP_IMAGES)])
+        found_of_unlabeled, _ = score_packed(model, packed[evenly(unlabeled, AUCP_IMAGES)])
         found["auc_p"] = {name: auc_of_unlabeled(scores[name], found_of_unlabeled[name]) for name in scores}
     return found, arrays
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from amae.commands import parameters as p
+from amae.data.packed import evenly
 from amae.evaluation.localisation import MAPS
 from amae.evaluation.reconstructions import Reconstructions, boxes_of
 from amae.evaluation.tables import labelled_scores, score_columns
@@ -38,10 +39,9 @@ def plot_localisation(
     boxed = ranked[ranked["image_id"].isin(set(marked) & set(made.ids)) & (ranked["label"] == "abnormal")]
     if boxed.empty:
         raise InputError(f"{boxes}: no abnormal test image has a box")
-    shown = boxed.iloc[np.unique(np.linspace(0, len(boxed) - 1, min(rows, len(boxed))).round().astype(int))]
+    shown = boxed.iloc[evenly(np.arange(len(boxed)), rows)]
     titles = [
-        f"{image_id[:20]}\n{', '.join(sorted(set(findings[image_id]) - {''}))}\n{score_name(score)}:\n"
-        f"{value:.3g} (rank {rank + 1} of {len(ranked)})"
+        f"{image_id[:20]}\n{score_name(score)}:\n{value:.3g} (rank {rank + 1} of {len(ranked)})"
         for rank, image_id, value in zip(shown.index, shown["image_id"], shown[score], strict=True)
     ]
     part = made.part(shown["image_id"].tolist())

@@ -161,7 +161,7 @@ class _Job:
 def _predict_into(job: _Job) -> "Kept":
     """Score the files that have no row yet, and write the pictures of each batch, then its rows, as it is done."""
     from amae.figures.prediction import heat_map, overlay, reading, write_picture
-    from amae.predict.kept import Kept
+    from amae.predict.kept import PICTURES, Kept
     from amae.predict.score import score_files
 
     names, paths, limit = list(job.files), list(job.files.values()), job.model.about["map_limit"]
@@ -179,8 +179,7 @@ def _predict_into(job: _Job) -> "Kept":
         table["file"] = [names[place] for place in table.index]
         scored = table["reason"] == ""
         for column, suffix in (("map", ".png"), ("overlay", ".png"), ("reading", ".webp")):
-            folder = column if column == "reading" else f"{column}s"
-            pictures = [f"{folder}/{_picture_name(name, suffix)}" for name in table["file"]]
+            pictures = [f"{PICTURES[column]}/{_picture_name(name, suffix)}" for name in table["file"]]
             table[column] = pd.Series(pictures, table.index).where(scored, "")
         for row, image, difference in zip(table[scored].itertuples(), images, maps, strict=True):
             write_picture(heat_map(difference, limit), job.output / row.map)

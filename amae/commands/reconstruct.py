@@ -9,7 +9,7 @@ from amae.data.packed import load_splits
 from amae.mae.weights import load_for_size
 from amae.method.reconstruct import draw_orders, hidden_counts
 from amae.method.reconstruct import reconstruct as run
-from amae.method.scores import reconstruction_scores as score_maps
+from amae.method.scores import reconstruction_scores as image_scores
 from amae.runtime.device import choose_device
 from amae.runtime.files import atomic, write_csv
 from amae.runtime.provenance import recording
@@ -48,7 +48,7 @@ def reconstruct(
             part, masks = packed[rows[start : start + PART]], orders[start : start + PART]
             batch = torch.from_numpy(part).to(where)
             (mu_a, error_a), (mu_b, _) = [run(model, batch, masks, reconstruction) for model in models]
-            scores = score_maps(part, mu_a.numpy(), mu_b.numpy(), error_a.numpy(), a.patch_size)
+            scores = image_scores(part, mu_a.numpy(), mu_b.numpy(), error_a.numpy(), a.patch_size)
             parts.append((scores, mu_a.numpy().astype(np.float16), mu_b.numpy().astype(np.float16)))
         made["images"] = len(ids)
         visible = a.visible(reconstruction.mask_ratio)

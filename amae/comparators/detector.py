@@ -4,6 +4,7 @@ This project's own: the paper has no such row.
 """
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,8 +16,10 @@ from amae.comparators.settings import BalancedSettings
 from amae.comparators.shared import prefixed, under
 from amae.data.resize import resize
 from amae.data.splits import folds_of
+from amae.mae.checkpoints import read_safetensors
 from amae.method.detector import fit_rounds, make_network, score_maps
 from amae.method.training import Resume
+from amae.runtime.errors import InputError
 from amae.settings import DetectorSettings
 
 
@@ -49,6 +52,14 @@ def _report_unbalanced(groups: np.ndarray, unlabeled: np.ndarray, column: str) -
         print(f"warning: no {column} is in both T_n and T_u: nothing is balanced, all weights are 1", file=sys.stderr)
     elif alone.any():
         print(f"{alone.sum()} images have a {column} that T_n or T_u lacks, and weight 0", file=sys.stderr)
+
+
+def logits_of(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Logits out of fold of T_n and of T_u, float64; InputError for a file that is no trained detector."""
+    about, tensors = read_safetensors(path)
+    if not {"normal", "unlabeled"} <= tensors.keys() or not about.get("method", "").startswith("detector"):
+        raise InputError(f"{path}: not a trained detector; make it with `amae compare detector`")
+    return tensors["normal"].numpy(), tensors["unlabeled"].numpy()
 
 
 def unlabeled_of(data: TrainingData) -> np.ndarray:

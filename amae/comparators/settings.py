@@ -31,7 +31,7 @@ class EnsembleSettings(AutoencoderSettings):
 
 @dataclass(frozen=True)
 class RefinedSettings(EnsembleSettings):
-    """DDAD-ASR: DDAD's autoencoders, and the training of the network that refines their maps (Cai et al. 2022)."""
+    """DDAD-ASR: DDAD's autoencoders, and the training of the network that refines their maps (Cai et al. 2023)."""
 
     refine_epochs: int = setting(100, "passes of the refining network over T_n", 1)
     refine_batch_size: int = setting(8, "images in a step of the refining network", 1)

@@ -48,12 +48,10 @@ def packed_boxes(boxes: pd.DataFrame, index: pd.DataFrame) -> tuple[dict[str, li
     if len(lost):
         print(
             f"boxes: {len(lost)} of {boxes['image_id'].nunique()} images with boxes are not among the packed images, "
-            f"the first is {lost[0]!r}; passed over",
+            f"the first is {lost[0]!r}; their {boxes['image_id'].isin(lost).sum()} boxes are left out",
             file=sys.stderr,
         )
     table = boxes.merge(index, on="image_id")
-    if passed := len(boxes) - len(table):
-        print(f"boxes: {passed} of {len(boxes)} are on images that are not packed, and are left out", file=sys.stderr)
     corners = [
         table[f"{axis}_{end}"] * table[f"scale_{axis}"] + table[f"offset_{axis}"]
         for end in ("min", "max")

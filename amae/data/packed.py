@@ -124,3 +124,10 @@ def load_lung_masks(lungs_path: str | Path, rows: np.ndarray, size: int) -> np.n
         mask = np.unpackbits(packed[row], axis=-1)
         masks[i] = mask if size == MASK_SIZE else 2 * (overlap @ mask @ overlap.T) >= MASK_SIZE * MASK_SIZE
     return masks
+
+
+def evenly(rows: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` of the rows, evenly spaced from the first to the last."""
+    if len(rows) <= count:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, count).round().astype(int)]

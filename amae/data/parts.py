@@ -21,7 +21,7 @@ Shard = tuple[int, int]  # its number, from 1 on, and how many there are
 def parts_of(result: str | Path, count: int, identity: str) -> dict[Path, range]:
     """The files (.npz) of the parts of a result of `count` rows, and the rows of each.
 
-    `identity` tells all that decides the result; parts that belong to another one are removed.
+    `identity`: a text of all that the result depends on; parts of another identity are removed.
     """
     result, digest = Path(result), hashlib.sha256(identity.encode()).hexdigest()[:16]
     folder = result.with_name(f".{result.stem}.{digest}.unfinished")

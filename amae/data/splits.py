@@ -24,10 +24,10 @@ def draw_splits(table: pd.DataFrame, settings: SplitSettings, every_ratio: bool 
     on the set of rows and the settings only, not on the row order, and test and training normals do not depend on the
     anomaly ratio; no other set depends on the size of the calibration set. Test patients are drawn patient by patient,
     so that one with many images is no likelier to be drawn; their other images are left out of training. A row without
-    patient_id counts as a patient of its own. With `every_ratio` train_unlabeled and calibration hold what they would
-    hold at any anomaly ratio. Where the order is `hash`, a row more or less with a patient of its own takes at most one
-    image out of each set, and moves none between test and the other sets. Raises InputError that names every size that
-    the pool cannot serve, and sizes that fit.
+    patient_id counts as a patient of its own. With `every_ratio`, train_unlabeled and calibration contain every image
+    that they would contain at some anomaly ratio. Where the order is `hash`, a row more or less with a patient of its
+    own takes at most one image out of each set, and moves none between test and the other sets. Raises InputError that
+    names every size that the pool cannot serve, and sizes that fit.
     """
     split, lacking = _draw(table, settings, every_ratio)
     if lacking:

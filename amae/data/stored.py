@@ -23,7 +23,7 @@ GROUPS = (  # control groups, version 2 and 1: folder, and the files of the limi
 
 
 class Stored:
-    """Some items of a file, in the place of a tensor `(N, H, W)`: has a length, takes ids `(B,)`, and splits.
+    """Some items of a file, in the place of a tensor `(N, H, W)`: it has a length, splits, and takes ids or a slice.
 
     `read(rows (B,)) -> (B, H, W)` reads items of the file; `rows` are those that are meant, in their order.
     """
@@ -34,7 +34,9 @@ class Stored:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, ids: Tensor) -> Tensor:
+    def __getitem__(self, ids: Tensor | slice) -> "Tensor | Stored":
+        if isinstance(ids, slice):
+            return Stored(self._read, self._rows[ids], self.device)
         return self._load(self._rows[ids.cpu().numpy()])
 
     def split(self, size: int) -> Iterator[Tensor]:

@@ -43,9 +43,9 @@ class _Counts(NamedTuple):
 def anomaly_map(name: str, images: np.ndarray, mu_a: np.ndarray, mu_b: np.ndarray, patch: int) -> np.ndarray:
     """One of MAPS as float32 (N, H, W).
 
-    images: uint8 (N, H, W); mu_a, mu_b: float (N, H, W) in [0, 1]; patch: in pixels. A patch that was never hidden is 0
-    in `inter`, nan in `error_a`, and the mean of its image in the ratios, where 0 may be the highest value of all; the
-    scores leave it out of their means, which is the same. Raises KeyError for another name.
+    images: uint8 (N, H, W); mu_a, mu_b: float (N, H, W) in [0, 1]; patch: in pixels. A patch that no mask hid is 0
+    in `inter` and nan in `error_a`. In the ratios it gets the mean of its image, since 0 could be the highest value of
+    all. Raises KeyError for another name.
     """
     MAPS[name]
     made = np.empty(mu_a.shape, np.float32)

@@ -49,7 +49,7 @@ def bootstrap_interval(
     """95 % percentile interval over images of `auc` or `average_precision`.
 
     scores: (N,), or (S, N) for S replicates of a score, such as trainings of several seeds; the interval is then that
-    of the mean of their S values, each resample holding the same images for all of them. Normal and abnormal images
+    of the mean of their S values; a resample consists of the same images for all of them. Normal and abnormal images
     are resampled separately, so that every resample has both classes in their numbers. The same seed gives the same
     resamples. Raises KeyError for any other metric.
     """

@@ -21,7 +21,7 @@ SMALLEST_GROUP = 10  # images per class: with fewer, an AUC means nothing
 
 
 def read_scores(scores: pd.DataFrame) -> pd.DataFrame:
-    """The table of scores, checked, with score columns as float64; every column but image_id, label, view is a score.
+    """The table of scores, checked, with score columns as float64: every column but those of NOT_SCORES is a score.
 
     Raises InputError for a missing column, a label other than normal or abnormal, a class without images, a repeated
     image or a score that is not a finite number.
@@ -148,8 +148,8 @@ def measure(labels: np.ndarray, replicates: np.ndarray) -> dict[str, float | Non
     """Metrics of a score over its replicates: labels (N,) int, 1 for abnormal; replicates (S, N), one for each seed.
 
     auc, ap, chi2 (means over replicates), each with _spread (1.96 x sample standard deviation over replicates, None for
-    one), and for auc and ap _low and _high: the bootstrap 95 % interval of that mean over images, each resample holding
-    the same images for all replicates.
+    one), and for auc and ap _low and _high: the bootstrap 95 % interval of that mean over images; a resample consists
+    of the same images for all replicates.
     """
     row = {}
     for name, metric in RANKING.items():
@@ -186,7 +186,8 @@ def diagnose_pseudo_labels(pseudo: pd.DataFrame, hidden: pd.DataFrame) -> pd.Dat
     One row per class (normal, abnormal) and one for both (all): predicted (images that stage 1 calls so), accuracy
     (share of these whose hidden label agrees), kept (images given this pseudo-label), purity (share of these whose
     hidden label agrees), known (kept images whose hidden label is known). Shares are empty where no label is known;
-    `hidden` may have no rows at all. Raises InputError where the images of the two tables differ.
+    `hidden` may have no rows at all. Raises InputError where an image has two hidden labels, or the tables have no
+    image in common.
     """
     truth = hidden_labels_of(pseudo, hidden)
     kept = is_kept(pseudo)

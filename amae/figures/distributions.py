@@ -77,7 +77,7 @@ def plot_sensitivity(images: pd.DataFrame, path: str | Path, specificity: float)
     images: as `read_scores` gives them, with the columns view and finding where known. Bars are Wilson 95 % intervals
     over images; the dotted line is chance, 1 - specificity.
     """
-    names = score_columns(images.drop(columns=["finding"], errors="ignore"))
+    names = score_columns(images)
     rates = sensitivities(images, names, specificity)
     groups = list(dict.fromkeys(rates["group"]))
     step = 0.8 / len(names)

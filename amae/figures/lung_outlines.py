@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from amae.data.packed import MASK_SIZE, load_lung_masks, open_images
+from amae.data.packed import MASK_SIZE, evenly, load_lung_masks, open_images
 from amae.figures.contact_sheet import contact_sheet
 from amae.runtime.files import read_csv
 
@@ -26,17 +26,10 @@ def draw_outlines(
     """
     images, _ = open_images(lung_images_path, index_path)
     table = read_csv(table_path, ["image_id", "flag"])
-    even = _evenly(np.arange(len(table)), SHEET_EVEN)
+    even = evenly(np.arange(len(table)), SHEET_EVEN)
     flagged = np.setdiff1d(np.flatnonzero(table["flag"] != ""), even)
-    rows = np.concatenate([even, _evenly(flagged, SHEET_FLAGGED)])
+    rows = np.concatenate([even, evenly(flagged, SHEET_FLAGGED)])
     titles = [f"{name} {flag}".strip() for name, flag in table.loc[rows, ["image_id", "flag"]].itertuples(index=False)]
     borders = [FLAGGED if flag else None for flag in table.loc[rows, "flag"]]
     masks = load_lung_masks(lungs_path, rows, MASK_SIZE)
     contact_sheet(images[rows], titles, sheet_path, columns=10, borders=borders, outlines=masks)
-
-
-def _evenly(rows: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` of the rows, evenly spaced from the first to the last."""
-    if len(rows) <= count:
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, count).round().astype(int)]

@@ -2,7 +2,7 @@
 
 A published file has three input channels. A grey image copied to three channels meets nothing but linear layers at both
 ends of the network, so the file folds exactly into a model of one channel. A file that does not fill the model exactly
-is refused, with the keys that state it.
+is refused, and the message lists the keys that differ.
 """
 
 import dataclasses

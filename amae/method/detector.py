@@ -10,7 +10,7 @@ that never saw its patient. In a second round K networks are trained on T_n and 
 round ranks highest, out of fold, as large as the estimated anomaly ratio: the normal images of T_u blur the boundary
 (conditional value ignoring risk; Garg et al. 2021, "Mixture proportion estimation and PU learning: a modern approach").
 They leave no fold out, since the choice was made by networks that knew the set of every image: only logits of the first
-round tell how far T_u and T_n are apart. A new image is scored by the mean of the K networks of the last round.
+round show how far T_u and T_n are apart. A new image is scored by the mean of the K networks of the last round.
 """
 
 import copy
@@ -112,7 +112,8 @@ def balanced_weights(unlabeled: np.ndarray, groups: Sequence[str]) -> np.ndarray
 
     `unlabeled`, bool `(N,)`: which images are of T_u. `groups`: the value of a column for each image, such as its view.
     A group that only one of the two sets contains is left out (weight 0), since it gives away the set. Weights are
-    P(group) P(set) / P(group, set) over the other images (reweighing; Kamiran and Calders 2012).
+    P(group) P(set) / P(group, set) over the other images (reweighing; Kamiran and Calders 2012). Where the sets share
+    no group, all weights are 1.
     """
     table = pd.crosstab(np.asarray(groups), unlabeled)
     shared = table[(table > 0).all(axis=1)] if table.shape[1] == 2 else table[:0]

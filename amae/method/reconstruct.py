@@ -73,7 +73,7 @@ def _mean_by_patch(predicted: Tensor, ids: Tensor, images: int, patches: int) ->
 
 
 def hidden_counts(orders: Tensor, visible: int) -> np.ndarray:
-    """Number of masks that hide each patch: uint8 `(N, T)`, from `orders (N, L, T)`."""
+    """Number of masks that hide each patch: int16 `(N, T)`, from `orders (N, L, T)`."""
     hidden = orders[..., visible:].flatten(1)
-    counts = torch.zeros(len(orders), orders.shape[-1], dtype=torch.uint8)
-    return counts.scatter_add_(1, hidden, torch.ones_like(hidden, dtype=torch.uint8)).numpy()
+    counts = torch.zeros(len(orders), orders.shape[-1], dtype=torch.int16)
+    return counts.scatter_add_(1, hidden, torch.ones_like(hidden, dtype=torch.int16)).numpy()

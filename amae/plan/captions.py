@@ -4,14 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from amae.plan.datasets import OWN_DEFAULTS, has_unlabeled, printed_kind
+from amae.plan.datasets import BENCHMARKS, OWN_DEFAULTS, has_unlabeled, printed_kind
 from amae.plan.splits import published_set
 from amae.plan.variants import resolve
 from amae.plan.weights import title_of
 from amae.settings import SECTIONS
 from amae.sources.published import unpublished_lists
 
-BENCHMARKS = ("rsna", "vindr", "nih")  # kinds of data sets for which the papers print values
 # What the paper does with a data set, where a key allows something else.
 PAPER = {"weights": "weights-vit-s-cxr", "conversion": "minmax", "square": "squash", "patient_disjoint": False}
 PAPER_WEIGHTS = ("weights-vit-s-cxr", "vit-s_CXR_0.3M_mae.pth")  # by name, or as a file of one's own
@@ -69,7 +68,7 @@ def caption_of(config: dict[str, Any], dataset: str) -> str:
 
 
 def settings_shown(config: dict[str, Any], dataset: str) -> str:
-    """What the first page of the report says of the settings, as a JSON object of texts."""
+    """Settings that the first page of the report lists, as a JSON object of texts."""
     about = config["datasets"][dataset]
     differs = ", ".join(departures(config, dataset)) or "nothing"
     return json.dumps(

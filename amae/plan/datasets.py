@@ -12,7 +12,8 @@ from amae.runtime.errors import InputError
 from amae.settings import SplitSettings
 
 OWN_DEFAULTS = {"conversion": "voi"}  # of a data set of kind own
-PUBLISHED_KINDS = ("rsna", "vindr", "nih", "paediatric")
+BENCHMARKS = ("rsna", "vindr", "nih")  # kinds for which the papers print values
+PUBLISHED_KINDS = (*BENCHMARKS, "paediatric")
 _OWN_FILES = ("table", "root", "boxes", "folder", "repartition", "metadata", "weights")
 
 
@@ -80,7 +81,7 @@ def has_unlabeled(config: dict[str, Any], dataset: str) -> bool:
     about = config["datasets"][dataset]
     if named := named_splits(config, dataset):
         return "train_unlabeled" in named
-    return about["kind"] not in ("rsna", "vindr", "nih") or about["anomaly_ratio"] is not None
+    return about["kind"] not in BENCHMARKS or about["anomaly_ratio"] is not None
 
 
 def has_stage2(config: dict[str, Any], dataset: str, variant: str = "") -> bool:

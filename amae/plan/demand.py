@@ -10,13 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from amae.comparators.methods import method_of
-from amae.plan.compared import SHARED
+from amae.plan.compared import own_settings
 from amae.plan.datasets import PUBLISHED_KINDS
 from amae.plan.variants import settings_of
 from amae.plan.watched import files_to_predict
 from amae.runtime.files import read_csv
-from amae.settings import from_mapping
 
 NIH_OF_SEX = {"M": 2_411, "F": 2_008}
 PUBLISHED_IMAGES = {"rsna": 13_851, "vindr": 13_394, "nih": 4_419, "paediatric": 5_856}  # at every anomaly ratio
@@ -153,11 +151,7 @@ def _gflop(config: dict[str, Any], rule: str, wildcards: dict[str, str], images:
 
 def _of_comparator(config: dict[str, Any], variant: str, method: str, images: int) -> float:
     """Operations of a comparator for each image, all epochs together."""
-    if method in SHARED:
-        settings = settings_of(config, variant)["modules"]
-    else:
-        given = config["presets"][config["preset"]].get("comparators", {}).get(method, {})
-        settings = from_mapping(method_of(method).settings, given)
+    settings = own_settings(config, method) or settings_of(config, variant)["modules"]
     epochs = getattr(settings, "epochs", 1)
     if steps := getattr(settings, "updates", 0):  # an epoch of so many steps, whatever the number of images
         epochs *= steps * settings.batch_size / max(1, images)

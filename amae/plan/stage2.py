@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from amae.comparators.methods import all_methods
 from amae.plan.datasets import has_stage2, has_unlabeled
 from amae.plan.paths import run_folder, variant_folder
 from amae.plan.variants import owner, settings_of
@@ -57,7 +58,8 @@ def _about(config: dict[str, Any], dataset: str, variant: str) -> str:
         f"data set {dataset}" + (f", variant {variant}" if variant else ""),
         weights_of(config, dataset, variant),
     )
+    names = [name for name, method in all_methods().items() if "autoencoder" in method.needs]
     return (
         f"{of}: weights {weights} are an encoder without decoder, so stage 2 and what needs it (the trained model, "
-        "predictions, localisation), mask_rec, mae_multi, two_distributions, detector_encoder and detector_ratio"
+        f"predictions, localisation), {', '.join(names[:-1])} and {names[-1]}"
     )

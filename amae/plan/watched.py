@@ -1,13 +1,13 @@
 """Hashes by which a run notices that a person changed a file or a folder, whatever its time."""
 
 import hashlib
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from amae.plan.paths import is_made, results_of
 from amae.plan.splits import published_set
+from amae.predict.files import walk
 from amae.runtime.errors import InputError
 from amae.runtime.files import ANY_NAME, sha256, size_and_time
 from amae.sources import published
@@ -59,12 +59,8 @@ def folder_to_predict(config: dict[str, Any]) -> str:
 
 def files_to_predict(config: dict[str, Any]) -> list[Path]:
     """Files, and links to folders, that `amae predict` finds in the configured folder; the folder, where none is."""
-    folder, found = Path(folder_to_predict(config)), []
-    for here, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name[0] != "."]
-        links = [name for name in folders if Path(here, name).is_symlink()]
-        found += [Path(here, name) for name in [*names, *links] if name[0] != "."]
-    return sorted(found or [folder])
+    folder = Path(folder_to_predict(config))
+    return sorted(walk(folder, Path(results_of(config)))) or [folder]
 
 
 def listing_of(config: dict[str, Any]) -> str:

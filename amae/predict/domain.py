@@ -29,7 +29,8 @@ def distances(features: np.ndarray, mean: np.ndarray, precision: np.ndarray) -> 
 def held_out_distances(features: np.ndarray, groups: Sequence[str]) -> np.ndarray:
     """Distances `(N,)` of training images `(N, D)`, each from the others only, as a new image's would be.
 
-    Images of one group (a patient) are held out together, in ten folds; where all are of one group, each by itself.
+    Images of one group (a patient) are held out together, in ten folds. Where all are of one group, each
+    image counts as a group of its own.
     """
     from sklearn.model_selection import GroupKFold  # seconds to load, and a card needs neither
 

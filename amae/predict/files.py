@@ -16,7 +16,7 @@ def list_files(given: list[Path], output: Path) -> dict[str, str]:
     for each in given:
         if not each.exists():
             raise InputError(f"{each}: no such file or folder")
-        for path in _walk(each, output) if each.is_dir() else [each]:
+        for path in walk(each, output) if each.is_dir() else [each]:
             name = path.relative_to(each).as_posix() if each.is_dir() else path.name
             name = os.fsencode(name).decode("utf-8", "backslashreplace")  # whatever bytes a file system allows
             if name in found:
@@ -33,7 +33,7 @@ def refuse_used(output: Path) -> None:
         raise InputError(f"{output}: exists, and contains something; choose another folder, or delete it first")
 
 
-def _walk(folder: Path, output: Path) -> Iterator[Path]:
+def walk(folder: Path, output: Path) -> Iterator[Path]:
     """Files in a folder and those below, in a fixed order; a link to a folder is not followed, but given itself."""
     output = output.resolve()
     for here, folders, names in os.walk(folder):

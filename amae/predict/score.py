@@ -110,11 +110,6 @@ def detector_maps(model: Model, images: np.ndarray) -> np.ndarray:
     return F.interpolate(maps[:, None], images.shape[1:], mode="bilinear")[:, 0].numpy()
 
 
-def spread(rows: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of the rows, evenly spread over them."""
-    return rows[:: -(-len(rows) // most)]
-
-
 def map_limit(model: Model, unlabeled: np.ndarray) -> float:
     """End of the colour scale: a value that the maps of a quarter of the images of T_u, uint8 `(N, H, W)`, exceed.
 

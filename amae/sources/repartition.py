@@ -101,8 +101,8 @@ def compose(
 
     T_u is the first round(unlabeled * anomaly_ratio) images of the abnormal pool and the first of the normal pool that
     fill it up (method, section 1), so a greater ratio keeps every abnormal image of a smaller one. None leaves T_u
-    empty. With `every_ratio` T_u contains what it would hold at any ratio that the pool serves. Raises InputError for a
-    ratio beyond 0 to 1 or beyond the pool.
+    empty. With `every_ratio` T_u contains every image that it would contain at a ratio that the pool serves. Raises
+    InputError for a ratio beyond 0 to 1 or beyond the pool.
     """
     parts = [("train_normal", "normal", lists["train_normal"])]
     if anomaly_ratio is not None:
