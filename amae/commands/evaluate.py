@@ -11,6 +11,7 @@ from amae.evaluation.tables import SMALLEST_GROUP
 from amae.predict.card import chosen_score, describe
 from amae.predict.files import refuse_used
 from amae.runtime.errors import InputError, naming
+from amae.runtime.progress import Progress
 
 if TYPE_CHECKING:
     from amae.predict.model import Model
@@ -77,10 +78,10 @@ def _scored(model: "Model", paths: list[str], score: str, specificity: float, wo
     """Scores, call, flag and reason of each file, in their order."""
     from amae.predict.score import score_files
 
-    tables = []
+    tables, progress = [], Progress("evaluate", len(paths), "images")
     for table, *_ in score_files(model, paths, score, specificity, workers, every=True):
         tables.append(table.drop(columns=["file", "geometry", "radiograph"], errors="ignore"))
-        print(f"evaluate: {table.index[-1] + 1}/{len(paths)} images", file=sys.stderr, flush=True)
+        progress.reached(table.index[-1] + 1)
     return pd.concat(tables)
 
 

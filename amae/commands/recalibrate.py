@@ -9,6 +9,7 @@ from amae.predict.calibration import SPECIFICITY
 from amae.predict.card import calibrated_on, describe
 from amae.runtime.errors import InputError
 from amae.runtime.files import refuse_existing, sha256
+from amae.runtime.progress import Progress
 
 
 def recalibrate(
@@ -40,10 +41,10 @@ def recalibrate(
 
     files, left_out = normal_files(normal_images, recalibrated_model)
     trained = load_model(model, choose_device(device, gpus, jobs_per_card))
-    tables = []
+    tables, progress = [], Progress("recalibrate", len(files), "files")
     for table in measure(trained, files, workers):
         tables.append(table)
-        print(f"recalibrate: {table.index[-1] + 1}/{len(files)} files", file=sys.stderr, flush=True)
+        progress.reached(table.index[-1] + 1)
     table = pd.concat(tables)
     left_out |= dict(table.loc[table["left_out"] != "", ["file", "left_out"]].itertuples(index=False))
     for name, reason in left_out.items():
