@@ -281,6 +281,7 @@ def outputs_of(command):
         ("path\n", [], "no rows"),
         ("path\na.png\nb.png\n", splits(), r"table\.csv: no image has a label; to draw splits"),
         ("path;label\na.png;normal\n", [], "its cells are separated by ';', expected ','"),
+        ("path;label;age\na.png;normal;5,5\n", [], "its cells are separated by ';', expected ','"),
         (
             9,
             splits(anomaly_ratio=1, unlabeled=6),

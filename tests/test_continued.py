@@ -188,6 +188,14 @@ def test_scores_do_not_depend_on_what_is_scored_beside(model, monkeypatch):
     assert set(sizes) == {1}  # equal on every processor
 
 
+def test_another_output_in_the_folder_is_left_out(model, tmp_path, capsys):
+    write_pictures(tmp_path / "in", *"ab")
+    assert main(words(model, tmp_path / "in", tmp_path / "in/first")) == 0
+    assert main(words(model, tmp_path / "in", tmp_path / "in/second")) == 0
+    assert read_csv(tmp_path / "in/second/predictions.csv")["file"].tolist() == ["a.png", "b.png"]
+    assert f"{tmp_path / 'in/first'}: an output of `amae predict`, left out" in capsys.readouterr().err
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(2))
 def test_killed_at_random_places_the_end_is_the_same(model, tmp_path, seed):

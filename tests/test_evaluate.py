@@ -56,6 +56,14 @@ def run(model: Path, table: Path, *options: str) -> int:
     return main([str(word) for word in words])
 
 
+def test_copies_are_counted(model, table, capsys):
+    lines = table.read_text().splitlines()
+    (table.parent / "copy.png").write_bytes((table.parent / "i03.png").read_bytes())
+    table.write_text("\n".join([*lines, lines[4].replace("i03.png", "copy.png")]) + "\n")
+    assert run(model, table) == 0
+    assert "warning: 1 images are copies of others, so the intervals are too narrow" in capsys.readouterr().err
+
+
 def test_scores_metrics_and_calls_of_a_table(model, table, capsys):
     assert run(model, table) == 0
     out, err = capsys.readouterr()

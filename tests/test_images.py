@@ -488,8 +488,15 @@ def test_the_same_picture_in_training_and_test_is_counted_whatever_its_format(
     noisy_manifest(tmp_path, train + test)
     run(tmp_path, "out")
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
-    assert len(lines) == 1 and lines[0].endswith("in training or calibration, the first is 0.bmp (as 0.png)")
+    assert len(lines) == 1 and lines[0].endswith("or calibration, the first is 0.bmp (as 0.png)")
     assert lines[0].startswith("warning: 3 of 5 test images are the same picture")
+    noisy_manifest(tmp_path, [train[0], ("0.bmp", "calibration"), ("1.dcm", "train_unlabeled"), ("1.png", train[0][1])])
+    run(tmp_path, "out2")
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    assert [line.partition(" images ")[0] for line in lines] == [
+        "warning: 1 of 1 calibration",
+        "warning: 1 of 1 train_unlabeled",
+    ]
     noisy_manifest(tmp_path, train + test[3:])
     run(tmp_path, "out")
     assert "warning" not in capsys.readouterr().err

@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from amae.commands.freeze_splits import freeze_splits
-from amae.data.manifest import build_manifest, given_splits, list_candidates, overlap_warning, read_manifest
+from amae.data.manifest import (
+    build_manifest,
+    given_splits,
+    list_candidates,
+    overlap_warning,
+    read_labelled,
+    read_manifest,
+)
 from amae.data.manifest import freeze_splits as freeze
 from amae.data.splits import SIZES, draw_splits, patients_of
 from amae.runtime.errors import InputError
@@ -74,6 +81,28 @@ def test_patients_on_both_sides_are_counted() -> None:
     frame = pd.DataFrame(rows, columns=["split", "patient_id"])
     assert overlap_warning(frame) == "warning: 1 patients are in both training and test (2 test images of theirs)"
     assert overlap_warning(frame[frame["patient_id"] != "p1"]) == ""
+    more = pd.concat([frame, pd.DataFrame([("calibration", "p1")], columns=frame.columns)])
+    found = overlap_warning(more).splitlines()[1]
+    assert found == "warning: 1 patients are in both training and calibration (1 calibration images of theirs)"
+
+
+def test_a_placeholder_for_unknown_patients_is_named(tmp_path, capsys):
+    rows = [f"{number}.png,{number % 2},{'UNKNOWN' if number < 40 else f'p{number}'}" for number in range(200)]
+    (tmp_path / "t.csv").write_text("\n".join(["path,label,patient_id", *rows]))
+    for number in range(200):
+        (tmp_path / f"{number}.png").touch()
+    sizes = SplitSettings(train_normal=20, unlabeled=20, anomaly_ratio=0.5, test_normal=5, test_abnormal=5, seed=0)
+    build_manifest(tmp_path / "t.csv", None, tmp_path / "m.csv", tmp_path / "h.csv", sizes)
+    assert "patient_id is 'UNKNOWN' in 40 of 200 rows, and the images of a patient stay in" in capsys.readouterr().err
+
+
+def test_a_stray_quotation_mark_is_reported(tmp_path, capsys):
+    rows = [f"{number}.png,{number % 2},{chr(34) if number in (5, 9) else ''}2 cm" for number in range(12)]
+    (tmp_path / "t.csv").write_text("\n".join(["path,label,note", *rows]) + "\n")
+    for number in range(12):
+        (tmp_path / f"{number}.png").touch()
+    assert len(read_labelled(tmp_path / "t.csv")) == 8
+    assert "1 rows contain line breaks, the first begins in line 7;" in capsys.readouterr().err
 
 
 def own(folder: Path, frame: pd.DataFrame) -> Path:

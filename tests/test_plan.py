@@ -41,7 +41,7 @@ def own(config, tmp_path):
 
 
 UNSPLIT = ["path,label", *(f"{number}.png,{number % 2 if number < 3000 else ''}" for number in range(4000))]
-SPLIT = ["path,split", "a.png,train_normal", "b.png,train_unlabeled"]
+SPLIT = ["path,split,label", "a.png,train_normal,", "b.png,train_unlabeled,", "c.png,test,0", "d.png,test,1"]
 PROTOCOL_N = ["path,split,label", "a.png,train_normal,", "b.png,test,0", "c.png,test,1"]
 
 
@@ -261,6 +261,19 @@ def test_a_table_with_splits_of_its_own_contradicts_splits_to_draw(own):
     ):
         with pytest.raises(InputError, match=r"key datasets\.mine\.splits: .*table\d\.csv names the splits itself"):
             use()
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (SPLIT[:3], r"no row has the split test \(found: train_normal, train_unlabeled\)"),
+        (SPLIT[:1] + SPLIT[3:], r"no row has the split train_normal \(found: test\)"),
+        (UNSPLIT, r"key datasets\.mine\.splits: null, and .*has no column split with entries"),
+    ],
+)
+def test_a_table_without_a_split_that_every_run_needs_is_refused_when_planned(own, lines, message):
+    with pytest.raises(InputError, match=message):
+        splits.candidate_options(own(lines, drawn=False), "mine")
 
 
 @pytest.mark.parametrize(

@@ -265,6 +265,23 @@ def test_what_the_header_says_is_flagged_and_the_scores_stay(exported, files, pr
     assert after[UNMASKED].equals(before[UNMASKED])
 
 
+def test_other_parts_and_views_are_flagged_by_their_names(tmp_path):
+    """Words that contain those of the chest or of a side view, and orientations (PS3.3 C.7.6.1.1.1)."""
+    part, view = "header: BodyPartExamined is not the chest", "header: the view is not frontal"
+    for name, values, flag in (
+        ("BodyPartExamined", ("THORACIC SPINE", "THORACOLUMBAR", "BRUSTWIRBEL"), [part]),
+        ("ViewPosition", ("RAO", "PROFIL", "LATERAL"), [view]),
+        ("ViewPosition", ("BILATERAL", "AP"), []),
+        ("PatientOrientation", (["A", "F"], ["P", "F"]), [view]),
+        ("PatientOrientation", (["L", "F"], []), []),
+        ("PixelAspectRatio", ([1, 2],), ["header: PixelAspectRatio is not 1:1, and is ignored"]),
+        ("PixelAspectRatio", ([1, 1],), []),
+    ):
+        for value in values:
+            (tmp_path / "x.dcm").write_bytes(saved(radiograph(**{name: value})))
+            assert header_flags(tmp_path / "x.dcm") == flag, (name, value)
+
+
 WORDS = ["THORAX", "Thorax a.p.", "TORAX", "TÓRAX", "TORACE", "POUMON", "PULMONES", "LUNGE", "грудная", "胸部"]
 
 

@@ -151,6 +151,13 @@ def test_what_cannot_stand_for_normal_images_is_listed_and_left_out(model, site,
     assert read_safetensors(tmp_path / "new")[0]["recalibration"]["left_out"] == 6
 
 
+def test_images_of_other_splits_are_left_out_and_a_table_without_labels_is_reported(tmp_path, capsys):
+    (tmp_path / "t.csv").write_text("path,split\na,train_normal\nb,calibration\nc,\nd,test\n")
+    files, left_out = normal_files(tmp_path / "t.csv", tmp_path / "out")
+    assert list(files) == ["b", "c"] and left_out == {"a": "of the split train_normal", "d": "of the split test"}
+    assert "t.csv: no column label: all 4 images are taken as normal" in capsys.readouterr().err
+
+
 def test_further_images_of_a_patient_are_counted(tmp_path, capsys):
     rows = ["a,p,0", "b,p,0", "c,,0", "d,,0", "e,p,1", ",,", "f,q,0", "g,p,0"]
     (tmp_path / "table.csv").write_text("path,Patient ID,label\n" + "\n".join(rows) + "\n")

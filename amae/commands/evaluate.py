@@ -1,5 +1,6 @@
 """A finished model on labelled images that it has never seen."""
 
+import hashlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ def evaluate(
     The threshold comes from the model's calibration images alone; no label of the table moves it.
     """
     refuse_used(output)
+    output.mkdir(parents=True, exist_ok=True)  # an error, if one, before hours of scoring
+    output.rmdir()
     score = chosen_score(describe(model), score)
     images = read_labelled(image_table, root)  # before torch, which takes seconds to load
     from amae.evaluation.calls import rates_of_calls
@@ -79,9 +82,13 @@ def _scored(model: "Model", paths: list[str], score: str, specificity: float, wo
     from amae.predict.score import score_files
 
     tables, progress = [], Progress("evaluate", len(paths), "images")
-    for table, *_ in score_files(model, paths, score, specificity, workers, every=True):
+    pictures: list[bytes] = []
+    for table, images, _ in score_files(model, paths, score, specificity, workers, every=True):
+        pictures += [hashlib.sha256(image.tobytes()).digest() for image in images]
         tables.append(table.drop(columns=["file", "geometry", "radiograph"], errors="ignore"))
         progress.reached(table.index[-1] + 1)
+    if copies := len(pictures) - len(set(pictures)):
+        print(f"warning: {copies} images are copies of others, so the intervals are too narrow", file=sys.stderr)
     return pd.concat(tables)
 
 

@@ -29,6 +29,7 @@ def recalibrate(
     and unreadable files are listed and left out, as are copies, and rows of a table that are not labelled normal.
     """
     refuse_existing(recalibrated_model)
+    recalibrated_model.parent.mkdir(parents=True, exist_ok=True)  # before hours of scoring
     before = describe(model).get("recalibration")
     if not normal_images.exists():
         raise InputError(f"{normal_images}: no such file or folder")

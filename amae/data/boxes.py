@@ -25,7 +25,7 @@ def read_boxes(path: str | Path) -> pd.DataFrame:
     given = SIZES if "width" in table and "x_min" not in table else CORNERS
     require_columns(table, ["image_id", *given], path)
     table = table.apply(lambda column: column.str.strip())
-    table = table[table[given[0]] != ""]
+    table = table[(table[given] != "").any(axis=1)]
     found = table[given].apply(pd.to_numeric, errors="coerce")
     if given == SIZES:
         found = found.assign(width=found["x"] + found["width"], height=found["y"] + found["height"])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from amae.runtime.errors import InputError
+from amae.runtime.files import line_numbers
 
 ALIASES = {"viewposition": "view", "patientsex": "sex", "patientage": "age"}  # DICOM's keywords
 NEAR = 0.75  # similarity (difflib) from which a name may be meant for another
@@ -32,7 +33,20 @@ def find_columns(table: pd.DataFrame, known: Sequence[str], path: str | Path, re
             raise InputError(f"{path}: the columns {' and '.join(same)} are both {name}; expected one of that name")
     if report:
         _report(found, known, path)
+        _report_line_breaks(table, path)
     return table.rename(columns=found)
+
+
+def _report_line_breaks(table: pd.DataFrame, path: str | Path) -> None:
+    """A line where cells contain line breaks: a stray quotation mark makes one cell of many rows."""
+    rows = table.apply(lambda column: column.str.contains("\n")).any(axis=1)
+    if len(table) and rows.any():
+        first = line_numbers(path)[int(rows.to_numpy().argmax())]
+        print(
+            f"{path}: {int(rows.sum())} rows contain line breaks, the first begins in line {first}; where that is not "
+            "meant, a quotation mark is missing, or there is one too many",
+            file=sys.stderr,
+        )
 
 
 def _plain(column: str) -> str:

@@ -47,14 +47,17 @@ def read_manifest(path: str | Path, needs: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def overlap_warning(manifest: pd.DataFrame) -> str:
-    """One line that counts the patients with images in both training and test, or ""."""
-    test, training = manifest["split"] == "test", manifest["split"].isin(["train_normal", "train_unlabeled"])
-    known = manifest["patient_id"] != ""
-    both = set(manifest.loc[test & known, "patient_id"]) & set(manifest.loc[training & known, "patient_id"])
-    if not both:
-        return ""
-    images = int((test & manifest["patient_id"].isin(both)).sum())
-    return f"warning: {len(both)} patients are in both training and test ({images} test images of theirs)"
+    """A line for each of test and calibration that counts the patients with images in it and in training, or ""."""
+    training = manifest["split"].isin(["train_normal", "train_unlabeled"])
+    known, lines = manifest["patient_id"] != "", []
+    for name in ("test", "calibration"):
+        here = manifest["split"] == name
+        both = set(manifest.loc[here & known, "patient_id"]) & set(manifest.loc[training & known, "patient_id"])
+        images = int((here & manifest["patient_id"].isin(both)).sum())
+        if both:
+            line = f"warning: {len(both)} patients are in both training and {name} ({images} {name} images of theirs)"
+            lines.append(line)
+    return "\n".join(lines)
 
 
 def build_manifest(
@@ -183,6 +186,8 @@ def _split_table(
             f"{table_path}: patient_id is {one!r} in every row, and the images of a patient stay in one set; leave the "
             "column out if patients are not known"
         )
+    if draws:
+        _warn_of_placeholders(table["patient_id"], table_path)
     if splits and set(table.loc[given, "split"]) == {"calibration"}:
         theirs = table["patient_id"].isin(set(table.loc[given, "patient_id"]) - {""})
         if shared := int((theirs & ~given).sum()):
@@ -286,6 +291,17 @@ def _repeated(frame: pd.DataFrame, column: str, path: str | Path) -> str:
     groups = twice.groupby(column, sort=False).groups
     listed = [f"{name} (rows {', '.join(str(lines[i]) for i in rows)})" for name, rows in groups.items()]
     return "; ".join(listed[:3]) + (f"; and {len(groups) - 3} more" if len(groups) > 3 else "")
+
+
+def _warn_of_placeholders(patients: pd.Series, path: str | Path) -> None:
+    """A line for a patient with a tenth of the images or more, at least 20: the sets cannot share them."""
+    counts = patients[patients != ""].value_counts()
+    for patient, count in counts[counts >= max(20, len(patients) / 10)].items():
+        print(
+            f"warning: {path}: patient_id is {patient!r} in {count} of {len(patients)} rows, and the images of a "
+            "patient stay in one set; where it stands for unknown patients, empty these cells",
+            file=sys.stderr,
+        )
 
 
 def _labels(table: pd.DataFrame) -> pd.Series:

@@ -24,6 +24,12 @@ from amae.runtime.progress import Progress
 REJECTED_COLUMNS = ["image_id", "path", "reason"]
 NOTES_COLUMNS = ["image_id", "path", "note"]
 INDEX_COLUMNS = ["image_id", *Geometry._fields]
+# Splits, and those that may not have the same pictures.
+REPEATED = {
+    "test": ("train_normal", "train_unlabeled", "calibration"),
+    "calibration": ("train_normal", "train_unlabeled"),
+    "train_unlabeled": ("train_normal",),
+}
 
 
 def convert(
@@ -137,18 +143,18 @@ def picture_of(lung_image: np.ndarray, geometry: Geometry) -> str:
 
 
 def repeated_pictures(manifest: pd.DataFrame, pictures: Mapping[str, str]) -> str:
-    """One line that counts the test images whose picture is in another split too, or "". pictures: by image_id."""
-    table = manifest.assign(picture=manifest["image_id"].map(pictures)).dropna(subset="picture")
-    test = table["split"] == "test"
-    other = table[~test].drop_duplicates("picture").set_index("picture")["image_id"]
-    both = table[test & table["picture"].isin(other.index)]
-    if both.empty:
-        return ""
-    first = both.iloc[0]
-    return (
-        f"warning: {len(both)} of {test.sum()} test images are the same picture as one in training or calibration, the "
-        f"first is {first['image_id']} (as {other[first['picture']]})"
-    )
+    """Lines that count the images of a split whose picture is in another one too, or "". pictures: by image_id."""
+    table, lines = manifest.assign(picture=manifest["image_id"].map(pictures)).dropna(subset="picture"), []
+    for name, others in REPEATED.items():
+        here = table["split"] == name
+        other = table[table["split"].isin(others)].drop_duplicates("picture").set_index("picture")["image_id"]
+        both = table[here & table["picture"].isin(other.index)]
+        if len(both):
+            lines.append(
+                f"warning: {len(both)} of {here.sum()} {name} images are the same picture as one in "
+                f"{' or '.join(others)}, the first is {both['image_id'].iloc[0]} (as {other[both['picture'].iloc[0]]})"
+            )
+    return "\n".join(lines)
 
 
 def _join(parts: list[Path], images_path: str | Path, lung_images_path: str | Path, index_path: str | Path) -> None:

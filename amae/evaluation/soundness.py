@@ -48,7 +48,7 @@ def differences(known: pd.DataFrame, unlabeled: np.ndarray) -> dict[str, float]:
     found = {}
     for name, values in known.items():
         number = values.map(age_in_years) if name == "age" else pd.to_numeric(values, errors="coerce")
-        is_number = number.notna().sum() >= (values != "").sum() / 2
+        is_number = name == "age" or number.notna().sum() >= (values != "").sum() / 2
         used = number.notna() if is_number else values != ""
         of_unlabeled = unlabeled[used]
         if min(of_unlabeled.sum(), (~of_unlabeled).sum()) < 2:

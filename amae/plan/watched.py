@@ -52,6 +52,8 @@ def folder_to_predict(config: dict[str, Any]) -> str:
     folder = config["predict"]["folder"]
     if not folder:
         raise InputError("key predict.folder: null, expected the folder of the radiographs to score")
+    if not Path(folder).exists():
+        raise InputError(f"key predict.folder: {folder}: no such folder")
     if Path(results_of(config)).resolve().is_relative_to(Path(folder).resolve()):
         raise InputError(f"key predict.folder: {folder} contains the results, {results_of(config)}; expected another")
     return folder

@@ -1,6 +1,7 @@
 """Files that a person gives to be scored, by name."""
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,9 +35,16 @@ def refuse_used(output: Path) -> None:
 
 
 def walk(folder: Path, output: Path) -> Iterator[Path]:
-    """Files in a folder and those below, in a fixed order; a link to a folder is not followed, but given itself."""
+    """Files in a folder and those below, in a fixed order; a link to a folder is not followed, but given itself.
+
+    Other outputs of `amae predict` are left out, with a line.
+    """
     output = output.resolve()
     for here, folders, names in os.walk(folder):
+        if Path(here, ".amae", "record.json").is_file():
+            print(f"{here}: an output of `amae predict`, left out", file=sys.stderr)
+            folders.clear()
+            continue
         links = [name for name in folders if Path(here, name).is_symlink()]
         folders[:] = sorted(name for name in folders if name[0] != "." and Path(here, name).resolve() != output)
         yield from (Path(here, name) for name in sorted([*names, *links]) if name[0] != ".")

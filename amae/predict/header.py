@@ -19,9 +19,12 @@ CHEST = re.compile(
     "CHEST|CXR|THORA|TORA|LUNG|PULM|POUMON|POLMON|PLUC|PLIC|POITRINE|PECHO|PEITO|PETTO|BRUST|BORST|BRYST|BROST|KLATK|"
     "HRUDN|KEUHKO|RINTAKEH|MELLKAS|TUDO|GOGUS|AKCIGER|ГРУД|ЛЕГК|ΘΩΡΑ|胸|肺|흉부"
 )
-NOT_FRONTAL = ("LL", "RL", "LLD", "RLD", "LLO", "RLO")  # ViewPosition (PS3.3 C.8.1.2): lateral, decubitus, oblique
-NOT_FRONTAL_WORDS = ("LAT", "OBL", "DECUB")
+SPINE = re.compile("SPINE|LUMB|WIRBEL|RACHIS|COLUMN")
+# ViewPosition (PS3.3 C.8.1.2): lateral, decubitus, oblique
+NOT_FRONTAL = ("LL", "RL", "LLD", "RLD", "LLO", "RLO", "RAO", "LAO", "RPO", "LPO")
+NOT_FRONTAL_WORDS = re.compile("(?<!BI)LAT|OBL|DECUB|PROFIL|PERFIL|SEITLICH")
 TAGS = ["Modality", "BodyPartExamined", "ViewPosition", "ViewCodeSequence", "PresentationIntentType"]
+TAGS += ["PatientOrientation", "PixelAspectRatio"]
 
 
 def header_flags(path: str | Path) -> list[str]:
@@ -43,10 +46,13 @@ def _flags(dataset: Dataset) -> Iterator[str]:
     if read_text(dataset, "Modality") not in RADIOGRAPHY:
         yield "header: Modality is not radiography"
     part = _letters(dataset.get("BodyPartExamined"))
-    if part and not CHEST.search(part):
+    if part and (SPINE.search(part) or not CHEST.search(part)):
         yield "header: BodyPartExamined is not the chest"
-    if any(view in NOT_FRONTAL or any(word in view for word in NOT_FRONTAL_WORDS) for view in _views(dataset)):
+    turned = str((dataset.get("PatientOrientation") or [""])[0])[:1] in ("A", "P")  # rows run to the front or the back
+    if turned or any(view in NOT_FRONTAL or NOT_FRONTAL_WORDS.search(view) for view in _views(dataset)):
         yield "header: the view is not frontal"
+    if len({str(each) for each in dataset.get("PixelAspectRatio") or []}) > 1:
+        yield "header: PixelAspectRatio is not 1:1, and is ignored"
     if read_text(dataset, "PresentationIntentType") == "FOR PROCESSING":  # PS3.3 C.8.11.1
         yield "header: PresentationIntentType is FOR PROCESSING: values of the detector, not made to be looked at"
 

@@ -24,21 +24,25 @@ def normal_files(given: Path, output: Path) -> tuple[dict[str, str], dict[str, s
     """Files of normal images by name, and the rows of a table that are left out by name, each with the reason.
 
     `given`: a folder, or a table (CSV) with a column path, from the table's folder, and optionally label (normal,
-    abnormal, 0, 1 or empty): rows that are not labelled normal are left out; without the column all are normal. With a
-    column patient_id a warning counts further images of a patient. Raises InputError for anything else.
+    abnormal, 0, 1 or empty): rows that are not labelled normal are left out; without the column all are normal, which a
+    line reports. Rows of a split other than calibration are left out as well. With a column patient_id a warning counts
+    further images of a patient. Raises InputError for anything else.
     """
     if given.is_dir():
         return list_files([given], output), {}
     if given.suffix.lower() != ".csv":
         raise InputError(f"{given}: found no folder and no table (.csv); expected one of normal images")
-    table = find_columns(read_csv(given), ["path", "label", "patient_id"], given)
+    table = find_columns(read_csv(given), ["path", "label", "split", "patient_id"], given)
     require_columns(table, ["path"], given)
     table = without_blank_rows(table.apply(lambda column: column.str.strip()), given)
     files: dict[str, Path] = {}
     left_out: dict[str, str] = {}
-    labels = table["label"] if "label" in table else ["normal"] * len(table)
+    if "label" not in table:
+        print(f"{given}: no column label: all {len(table)} images are taken as normal", file=sys.stderr)
+        table["label"] = "normal"
+    splits = table["split"] if "split" in table else [""] * len(table)
     lines = line_numbers(given)
-    for place, name, label in zip(table.index, table["path"], labels, strict=True):
+    for place, name, label, split in zip(table.index, table["path"], table["label"], splits, strict=True):
         if not name or name in files or name in left_out:
             found = f"path {name!r} once more" if name else "an empty path"
             raise InputError(f"{given}: row {lines[place]}: found {found}, expected one row for each image")
@@ -46,7 +50,9 @@ def normal_files(given: Path, output: Path) -> tuple[dict[str, str], dict[str, s
             raise InputError(
                 f"{given}: row {lines[place]}: label is {label!r}; expected normal, abnormal, 0, 1 or empty"
             )
-        if (known := TABLE_LABELS[label.lower()]) == "normal":
+        if split not in ("", "calibration"):
+            left_out[name] = f"of the split {split}"
+        elif (known := TABLE_LABELS[label.lower()]) == "normal":
             files[name] = str(given.parent / name)
         else:
             left_out[name] = f"labelled {known}" if known else "without label"
@@ -55,7 +61,7 @@ def normal_files(given: Path, output: Path) -> tuple[dict[str, str], dict[str, s
         if more := int(patients.duplicated().sum()):
             print(f"warning: {given}: {more} images are further ones of a patient; give one of each", file=sys.stderr)
     if not files:
-        raise InputError(f"{given}: found no row that is labelled normal, expected some")
+        raise InputError(f"{given}: found no row that is labelled normal, of no split or of calibration; expected some")
     return files, left_out
 
 

@@ -157,21 +157,23 @@ def read_csv(path: str | Path, columns: Sequence[str] = ()) -> pd.DataFrame:
     Raises InputError when the file is missing, empty or not a table, or lacks one of `columns`.
     """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", compression=None)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, IsADirectoryError) as error:
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not a readable CSV table (its bytes are not UTF-8; save it as CSV UTF-8)") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, IsADirectoryError) as error:
         raise InputError(f"{path}: not a readable CSV table ({error})") from None
+    for separator in (";", "\t"):
+        if "".join(map(str, table.columns)).count(separator) >= len(table.columns):
+            raise InputError(
+                f"{path}: not a readable CSV table (its cells are separated by {separator!r}, expected ',')"
+            )
     if len(table) and not isinstance(table.index, pd.RangeIndex):  # pandas took the first cells for an index
         names, table = table.columns, table.reset_index()
         if (table.iloc[:, len(names) :] != "").any(axis=None):
             raise InputError(f"{path}: not a readable CSV table (rows have more cells than the header has names)")
         table = table.iloc[:, : len(names)].set_axis(names, axis=1)
-    for separator in (";", "\t"):
-        if len(table.columns) == 1 and separator in table.columns[0]:
-            raise InputError(
-                f"{path}: not a readable CSV table (its cells are separated by {separator!r}, expected ',')"
-            )
     require_columns(table, columns, path)
     return table
 

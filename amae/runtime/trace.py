@@ -109,7 +109,7 @@ class Trace:
         """Files of the data set that the file belongs to, by SHA-256."""
         above = list(self.start.absolute().parents)[:LEVELS]
         root = next((folder for folder in above if (folder / "manifest.csv").is_file()), above[0])
-        files = root.rglob("*") if root != above[0] else root.glob("*")
+        files = root.rglob("*") if (root / "manifest.csv").is_file() else root.glob("*")
         return {sha256(path): path for path in sorted(files) if path.suffix in SUFFIXES and path.is_file()}
 
 
