@@ -134,6 +134,10 @@ def test_every_file_of_a_finished_run_is_traced(finished, monkeypatch, capsys):
         assert "no record" not in out, f"{path}: {out}"
     out, _ = run(finished.results / "images.npy", capsys)
     assert "60 of 60 radiographs as recorded" in out
+    monkeypatch.chdir("/")
+    for name in ("images.npy", "seed0/scores.csv"):
+        out, _ = run(finished.results / name, capsys, 2)
+        assert out.count("NOT FOUND") == out.count("NOT FOUND, the first out/tiny/raw") == 1  # radiographs alone
 
 
 def test_what_changed_after_it_was_made_is_a_fault(finished, tmp_path, monkeypatch, capsys):
