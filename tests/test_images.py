@@ -448,6 +448,7 @@ def test_notes_are_listed_and_each_kind_is_counted(tmp_path: Path, capsys: pytes
     for number in range(5):
         elements = {"RescaleSlope": -1, "RescaleIntercept": 0} if number % 2 else {}
         elements |= {"NumberOfFrames": 0} if number == 1 else {}
+        elements |= {"ViewPosition": "LL"} if number == 4 else {}
         (tmp_path / f"{number}.dcm").write_bytes(saved(dicom_dataset(GREY + np.uint16(number), **elements)))
     noisy_manifest(tmp_path, [(f"{number}.dcm", "train_normal") for number in range(5)])
     out = run(tmp_path, "out")
@@ -457,12 +458,14 @@ def test_notes_are_listed_and_each_kind_is_counted(tmp_path: Path, capsys: pytes
         ("1.dcm", str(tmp_path / "1.dcm"), "NumberOfFrames is 0; taken for 1"),
         ("1.dcm", str(tmp_path / "1.dcm"), slope),
         ("3.dcm", str(tmp_path / "3.dcm"), slope),
+        ("4.dcm", str(tmp_path / "4.dcm"), "header: the view is not frontal"),
     ]
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
     where = f"(listed in {out / 'notes.csv'})"
     assert lines == [
         f"warning: 1 images: NumberOfFrames is 0; taken for 1 {where}",
         f"warning: 2 images: {slope} {where}",
+        f"warning: 1 images: header: the view is not frontal {where}",
     ]
 
 

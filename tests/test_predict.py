@@ -28,6 +28,7 @@ from test_resume import with_options
 from amae.cli import main
 from amae.commands.predict import _notes, _picture_name
 from amae.data.dicom import read_grey
+from amae.data.header import header_flags
 from amae.data.images import make_square
 from amae.figures.page import POLICY, SCRIPT, Reading, _source, pictured, write_page
 from amae.figures.prediction import GAP, draw_sheet, full_overlay, reading, shown_of, telling_apart
@@ -39,7 +40,6 @@ from amae.predict.calibration import operating_point
 from amae.predict.card import FORMAT, card_of
 from amae.predict.dicom_out import write_capture
 from amae.predict.files import list_files
-from amae.predict.header import header_flags
 from amae.predict.model import load_model
 from amae.runtime.errors import InputError
 from amae.runtime.files import atomic, read_csv

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from amae.data.decode import MOST_PIXELS, MOST_RATIO
 from amae.data.dicom import CONVERSIONS, begins_as_dicom, grey_of_colour, minmax, read_grey
+from amae.data.header import header_flags
 from amae.data.packed import MASK_SIZE, Geometry
 from amae.runtime.errors import InputError
 from amae.runtime.processes import clean_context, end_with_parent
@@ -34,8 +35,9 @@ def read_image(
 ) -> tuple[np.ndarray, np.ndarray, Geometry, list[str]]:
     """Read a DICOM file or picture of a radiograph (recognised by content) as uint8 (size, size), the size of a model.
 
-    With it: the same at 256 px, uint8 (256, 256), in which lungs are found, the geometry of the first, and notes on
-    grey levels that the header of a DICOM file leaves open. Pictures are PNG, JPEG, TIFF and BMP.
+    With it: the same at 256 px, uint8 (256, 256), in which lungs are found, the geometry of the first, and notes: what
+    the header of a DICOM file leaves open of the grey levels, and signs in it of no frontal chest radiograph. Pictures
+    are PNG, JPEG, TIFF and BMP.
     conversion: "minmax" or "voi" (DICOM only: pictures carry no window; their 8-bit values are kept and 16-bit
     values scaled min..max). square: "squash", "pad" (black) or "crop" (centre). Raises InputError with file and reason.
     """
@@ -44,7 +46,7 @@ def read_image(
             raise InputError(f"{name} is {value!r}; expected one of {', '.join(allowed)}")
     grey, notes = read_radiograph(path, conversion)
     image, geometry = make_square(grey, square, size)
-    return image, make_square(grey, square, MASK_SIZE)[0], geometry, notes
+    return image, make_square(grey, square, MASK_SIZE)[0], geometry, [*header_flags(path), *notes]
 
 
 def read_radiograph(path: str | Path, conversion: str) -> tuple[np.ndarray, list[str]]:

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 from pydicom import dcmread
 
+from amae.data.header import RADIOGRAPHY
 from amae.predict.dicom_out import silence
-from amae.predict.header import RADIOGRAPHY
 from amae.runtime.errors import InputError
 
 if TYPE_CHECKING:

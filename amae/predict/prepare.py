@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from amae.data.header import header_flags
 from amae.data.images import grey_of_array, make_square, read_radiograph
 from amae.data.lungs import lung_mask, mask_flag
 from amae.data.packed import MASK_SIZE
-from amae.predict.header import header_flags
 
 SHOWN = 640  # pixels of the longer side of a radiograph to be shown, where it has more
 
