@@ -2,6 +2,7 @@
 
 import hashlib
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -38,7 +39,8 @@ def evaluate(
     """
     refuse_used(output)
     output.mkdir(parents=True, exist_ok=True)  # an error, if one, before hours of scoring
-    output.rmdir()
+    with suppress(OSError):  # a mount cannot be removed
+        output.rmdir()
     score = chosen_score(describe(model), score)
     images = read_labelled(image_table, root)  # before torch, which takes seconds to load
     from amae.evaluation.calls import rates_of_calls
