@@ -273,7 +273,7 @@ def test_a_table_with_splits_of_its_own_contradicts_splits_to_draw(own):
 )
 def test_a_table_without_a_split_that_every_run_needs_is_refused_when_planned(own, lines, message):
     with pytest.raises(InputError, match=message):
-        splits.candidate_options(own(lines, drawn=False), "mine")
+        targets.everything(own(lines, drawn=False) | {"dataset": "mine"})
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ def test_weights_of_other_sizes_are_refused_before_anything_is_computed(finished
 def test_a_file_that_cannot_be_read_stops_the_run_and_keeps_what_is_computed(finished, tmp_path):
     project = finished.copy(tmp_path / "project")
     (project.folder / "mine").mkdir()
-    for name in "ab":
+    for name in "abc":
         (project.folder / f"mine/{name}.dcm").write_text("not an image")
     tiny = project.folder / "tests/tiny.yaml"
     tiny.write_text(tiny.read_text().replace("dataset: tiny\n", "").replace("datasets:\n", OWN.lstrip(), 1))
@@ -205,12 +205,13 @@ def test_a_file_that_cannot_be_read_stops_the_run_and_keeps_what_is_computed(fin
     assert "key datasets.mine.table: mine/table.csv: no such file" in output
     assert "Traceback" not in output
 
-    (project.folder / "mine/table.csv").write_text("path,split,label\na.dcm,test,normal\nb.dcm,test,abnormal\n")
+    rows = "a.dcm,test,normal", "b.dcm,test,abnormal", "c.dcm,train_normal,"
+    (project.folder / "mine/table.csv").write_text("\n".join(["path,split,label", *rows]))
     status, output = project.run()
     assert status != 0
     lines = [line for line in output.splitlines() if line.startswith("amae convert: error: ")]
     assert len(lines) == 1
-    assert re.search(r"2 of 2 images .*allowed_failures is 0: mine/a\.dcm: not a DICOM.*mine/rejected\.csv", lines[0])
+    assert re.search(r"3 of 3 images .*allowed_failures is 0: mine/c\.dcm: not a DICOM.*mine/rejected\.csv", lines[0])
     assert "Traceback" not in output
     assert (project.folder / "out/mine/candidates.csv").is_file()
     assert not (project.folder / "out/mine/images.npy").exists()
@@ -254,7 +255,8 @@ def test_a_touched_file_of_a_person_makes_nothing_again_and_a_changed_one_does(t
 def test_boxes_of_own_data_are_drawn_and_measured(tmp_path, given, expected):
     project = copy_sources(tmp_path)
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/table.csv").write_text("path\n")
+    rows = "a.png,train_normal,", "b.png,train_unlabeled,", "c.png,test,0", "d.png,test,1"
+    (tmp_path / "mine/table.csv").write_text("\n".join(["path,split,label", *rows]))
     tiny = tmp_path / "tests/tiny.yaml"
     own = OWN.lstrip().replace("splits: null", f"splits: null{given}")
     tiny.write_text(tiny.read_text().replace("dataset: tiny\n", "").replace("datasets:\n", own, 1))

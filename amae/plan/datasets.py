@@ -41,7 +41,7 @@ def named_splits(config: dict[str, Any], dataset: str) -> set[str]:
     """Splits that the table of own data names itself, calibration aside; none where they are drawn.
 
     Raises InputError where the table names splits and `splits` draws them as well (one of the two would be ignored),
-    where neither does, where the table names no train_normal or no test, and where it cannot give what `splits` asks.
+    where neither does, and where the table cannot give what `splits` asks for.
     """
     about = config["datasets"][dataset]
     if about["kind"] != "own" or not Path(about["table"]).is_file():
@@ -52,10 +52,6 @@ def named_splits(config: dict[str, Any], dataset: str) -> set[str]:
             f"key datasets.{dataset}.splits: {about['table']} names the splits itself, in its column split; set "
             "splits: null, or empty the column (calibration may stay)"
         )
-    for name in ("train_normal", "test"):
-        if named and name not in named:
-            found = ", ".join(sorted(named))
-            raise InputError(f"{about['table']}: no row has the split {name} (found: {found}); expected some")
     if not named and not about["splits"]:
         raise InputError(
             f"key datasets.{dataset}.splits: null, and {about['table']} has no column split with entries; expected one "
@@ -64,6 +60,15 @@ def named_splits(config: dict[str, Any], dataset: str) -> set[str]:
     if about["splits"]:
         _check_draw(about["table"], SplitSettings(**about["splits"]))
     return named
+
+
+def require_sets(config: dict[str, Any], dataset: str) -> None:
+    """Raise InputError for a table of own data that names splits, but no row of train_normal or none of test."""
+    named = named_splits(config, dataset)
+    for name in ("train_normal", "test"):
+        if named and name not in named:
+            table, found = config["datasets"][dataset]["table"], ", ".join(sorted(named))
+            raise InputError(f"{table}: no row has the split {name} (found: {found}); expected some")
 
 
 def anomaly_ratio(config: dict[str, Any], dataset: str) -> float | None:

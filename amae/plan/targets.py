@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from amae.plan.datasets import has_stage2
+from amae.plan.datasets import has_stage2, require_sets
 from amae.plan.paths import data_folder, of_every_seed
 
 IMAGES = ("images.npy", "contact_sheet.png", "lungs.png")
@@ -33,7 +33,8 @@ def over_seeds(config: dict[str, Any]) -> list[str]:
 
 
 def everything(config: dict[str, Any]) -> list[str]:
-    """Files of the default target."""
+    """Files of the default target. Raises InputError where T_n or the test set has no image."""
+    require_sets(config, config["dataset"])
     last = OF_STAGE2 if has_stage2(config, config["dataset"]) else WITHOUT_STAGE2
     return of_dataset(config, [*IMAGES, *OVER_SEEDS]) + of_replicates(config, [*PER_SEED, *last])
 
