@@ -156,6 +156,9 @@ def test_groups_counted_by_hand(data, rng):
     of_known = audit_table([scores], nameless).query("score == 'inter'").set_index("group")[["normal", "abnormal"]]
     assert of_known.loc["patient not in training"].tolist() == [20, 20]
     assert of_known.loc["patient in training"].tolist() == [19, 20]
+    held_out = manifest.assign(split=manifest["split"].replace("train_normal", "calibration"))  # no network sees these
+    of_few = audit_table([scores], held_out).query("score == 'inter'").set_index("group")[["normal", "abnormal"]]
+    assert of_few.loc["patient in training"].sum() == 10  # those of the ten images of T_u
     assert counts.loc["seen in pre-training"].tolist() == [10, 10]
     assert counts.loc["not seen in pre-training"].tolist() == [20, 20]
     assert counts.loc["sex=F"].tolist() == [30, 30] and counts.loc["sex=M"].tolist() == [10, 10]

@@ -19,6 +19,7 @@ from test_comparators import draw, write_data_set
 from amae.commands.compare import _command, compare
 from amae.comparators import methods
 from amae.comparators.interface import TrainingData, check_fitted, check_scores
+from amae.figures.dots import _title
 from amae.mae.architecture import Architecture
 from amae.mae.model import MAE
 from amae.plan import compared, rows
@@ -120,6 +121,11 @@ def test_a_setting_may_have_the_name_of_one_of_ours(package, few, tmp_path, name
     options = words_of(tmp_path / "data")
     compare("mean_image", methods.method_of("mean_image").settings(), **options)
     assert len(pd.read_csv(options["scores"])) == 8
+
+
+def test_the_figure_of_the_audit_names_it_by_title_and_protocol(package):
+    package()
+    assert _title("mean_image_N/mean_image") == "Mean image (N)"
 
 
 def test_the_rows_of_amae_are_those_whose_titles_no_method_may_have():

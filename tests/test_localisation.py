@@ -238,6 +238,7 @@ def test_both_forms_of_a_table_of_boxes_are_the_same(tmp_path):
         ("image_id,x_min,y_min,x_max,y_max\ni,5,1,5,9\n", "the box of image 'i' has x_min '5', y_min '1', x_max '5'"),
         ("image_id,x_min,y_min,x_max,y_max\ni,5,1,7,high\n", "y_max 'high'; expected numbers and an area"),
         ("image_id,x,y,width,height\ni,5,1,7,-2\n", "height '-2'; expected numbers and an area"),
+        ("image_id,x_min,y_min,x_max,y_max\ni,,1,7,9\n", "x_min '', y_min '1'"),
         ("image_id,x,y,width\ni,5,1,7\n", "missing column height"),
         ("image_id,x_min,y_min,x_max\ni,5,1,7\n", "missing column y_max"),
         ("name,x,y\ni,5,1\n", "missing column image_id"),

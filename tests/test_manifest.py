@@ -1,5 +1,6 @@
 """Manifest rules, own tables, hidden labels, and drawn splits."""
 
+import gzip
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -94,6 +95,15 @@ def test_a_placeholder_for_unknown_patients_is_named(tmp_path, capsys):
     sizes = SplitSettings(train_normal=20, unlabeled=20, anomaly_ratio=0.5, test_normal=5, test_abnormal=5, seed=0)
     build_manifest(tmp_path / "t.csv", None, tmp_path / "m.csv", tmp_path / "h.csv", sizes)
     assert "patient_id is 'UNKNOWN' in 40 of 200 rows, and the images of a patient stay in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "content", ["path,label\nä.png,0\n".encode("latin-1"), gzip.compress(b"path,label\na.png,0\n")]
+)
+def test_a_table_that_is_not_utf_8_is_named_whatever_it_is_called(tmp_path, content):
+    (tmp_path / "t.csv.gz").write_bytes(content)
+    with pytest.raises(InputError, match=r"t\.csv\.gz: .*its bytes are not UTF-8; save it as CSV UTF-8"):
+        read_labelled(tmp_path / "t.csv.gz")
 
 
 def test_a_stray_quotation_mark_is_reported(tmp_path, capsys):

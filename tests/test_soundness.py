@@ -66,6 +66,11 @@ def test_columns_that_differ_between_the_sets_are_found():
     assert found == pytest.approx({"age": 1, "view": (0.75 + 1) / 2, "sex": 0.5, "same": 0.5})
 
 
+def test_ages_that_are_no_numbers_separate_nothing():
+    unlabeled = np.repeat([False, True], 20)
+    assert differences(pd.DataFrame({"age": [f"19{year}-05-01" for year in range(40, 80)]}), unlabeled) == {}
+
+
 def test_ages_of_dicom_are_numbers_and_separate_nothing_by_being_many():
     ages = np.random.default_rng(0).integers(20, 90, 200)
     unlabeled = np.arange(200) < 100
