@@ -195,6 +195,80 @@ def test_signed_values_and_overlay_bits_above_bits_stored(save) -> None:
         assert np.array_equal(read_grey(path, "voi"), np.rint(RAMP / 1023 * 255).astype(np.uint8))
 
 
+SHUTTERS = {  # attributes, and what they show of 32 x 32 pixels, rows and columns from 1
+    "rectangle": (
+        {
+            "ShutterShape": "RECTANGULAR",
+            "ShutterUpperHorizontalEdge": 3,
+            "ShutterLowerHorizontalEdge": 30,
+            "ShutterLeftVerticalEdge": 5,
+            "ShutterRightVerticalEdge": 20,
+        },
+        lambda row, column: (row >= 3) & (row <= 30) & (column >= 5) & (column <= 20),
+    ),
+    "circle": (
+        {"ShutterShape": "CIRCULAR", "CenterOfCircularShutter": [16, 10], "RadiusOfCircularShutter": 6},
+        lambda row, column: np.hypot(row - 16, column - 10) <= 6,
+    ),
+    "polygon": (
+        {"ShutterShape": "POLYGONAL", "VerticesOfThePolygonalShutter": [4, 4, 4, 24, 24, 4]},
+        lambda row, column: (row >= 4) & (column >= 4) & (row + column <= 28),
+    ),
+}
+SHUTTERS["both"] = (
+    SHUTTERS["rectangle"][0] | SHUTTERS["circle"][0] | {"ShutterShape": ["RECTANGULAR", "CIRCULAR"]},
+    lambda row, column: SHUTTERS["rectangle"][1](row, column) & SHUTTERS["circle"][1](row, column),
+)
+
+
+@pytest.mark.parametrize("kind", SHUTTERS)
+@pytest.mark.parametrize("stored", [RAMP, (RAMP // 4).astype(np.uint8)], ids=["16 bits", "8 bits"])
+def test_what_a_shutter_hides_is_black_and_outside_the_range(save, kind: str, stored: np.ndarray) -> None:
+    attributes, inside = SHUTTERS[kind]
+    row, column = np.mgrid[1:33, 1:33]
+    shown = inside(row, column)
+    notes: list[str] = []
+    path = save(make(stored, **attributes))
+    grey = read_grey(path, "voi", notes)
+    kept = stored[shown].astype(float)
+    assert (grey[~shown] == 0).all() and notes == []
+    np.testing.assert_array_equal(grey[shown], np.rint((kept - kept.min()) / np.ptp(kept) * 255))
+    np.testing.assert_array_equal(read_grey(path, "minmax", notes), read_grey(save(make(stored)), "minmax"))
+    assert notes == ["minmax ignores the display shutter, so what it hides counts as part of the picture"]
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"ShutterShape": "RECTANGULAR"},
+        {"ShutterShape": "BITMAP"},
+        {"ShutterShape": "CIRCULAR", "CenterOfCircularShutter": [500, 500], "RadiusOfCircularShutter": 6},
+        {"ShutterShape": "POLYGONAL", "VerticesOfThePolygonalShutter": [4, 4, 4]},
+    ],
+)
+def test_a_shutter_that_is_not_usable_is_passed_over_with_a_note(save, attributes: dict) -> None:
+    notes: list[str] = []
+    np.testing.assert_array_equal(
+        read_grey(save(make(RAMP, **attributes)), "voi", notes), read_grey(save(make(RAMP)), "voi")
+    )
+    assert notes == ["the display shutter is not as in PS3.3 C.7.6.11; passed over"]
+
+
+@pytest.mark.parametrize(("value", "first"), [(65535, 255), (1000, 232)])
+def test_a_padding_value_that_no_pixel_can_have_hides_none(save, value: int, first: int) -> None:
+    stored = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    made, notes = make(stored), []
+    made.add_new("PixelPaddingValue", "US", value)
+    assert read_grey(save(made), "voi", notes).ravel()[first] == first
+    assert notes == ["PixelPaddingValue is outside the values that a pixel can have; passed over"]
+
+
+def test_functional_groups_are_passed_over_with_a_note(save) -> None:
+    notes: list[str] = []
+    read_grey(save(make(RAMP, SharedFunctionalGroupsSequence=[Dataset()])), "voi", notes)
+    assert notes == ["SharedFunctionalGroupsSequence is passed over, with any window or rescale in it"]
+
+
 @pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
 @pytest.mark.parametrize("written_unsigned", [False, True])
 def test_padding_is_black_and_outside_the_range(save, photometric: str, written_unsigned: bool) -> None:

@@ -308,7 +308,9 @@ def test_studies_of_a_list_and_of_a_query(model, files, stub, tmp_path, capsys, 
     listed.write_text(f"{study}\n\n1.2.3\n{study}\n")
     assert run(stub.url, model, tmp_path / "out", "--studies", listed, "--query", "StudyDate=20260102") == 0
     assert states(tmp_path / "out") == {uid_of(files[2]): "stored"}
-    assert set(stub.signed) == {"Bearer secret"} and "secret" not in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert set(stub.signed) == {"Bearer secret"} and "secret" not in said
+    assert "study 1.2.3: left out, the server has none that matches --query" in said
     assert run(stub.url, model, tmp_path / "none", "--query", "StudyDate=19000101") == 0
     assert "0 studies (0 without" in capsys.readouterr().err and states(tmp_path / "none") == {}
     assert run(stub.url, model, tmp_path / "out", *QUERY) == 0  # another query goes on with the same ledger

@@ -56,6 +56,14 @@ def run(model: Path, table: Path, *options: str) -> int:
     return main([str(word) for word in words])
 
 
+def test_a_folder_that_a_person_made_stays_as_it_is(model, table):
+    folder = table.parent / "out"
+    folder.mkdir(mode=0o750)
+    before = folder.stat()
+    assert run(model, table) == 0
+    assert (folder.stat().st_mode, folder.stat().st_ino) == (before.st_mode, before.st_ino)
+
+
 def test_copies_are_counted(model, table, capsys):
     lines = table.read_text().splitlines()
     (table.parent / "copy.png").write_bytes((table.parent / "i03.png").read_bytes())

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,8 @@ from test_resume import wait_for, with_options
 
 from amae.cli import main
 from amae.mae.checkpoints import read_safetensors, write_tensors
+from amae.predict.files import list_files
+from amae.predict.ledger import Ledger
 from amae.runtime.errors import InputError
 from amae.runtime.files import atomic, open_sealed, seal
 from amae.runtime.lock import LOCK, claim, in_turn
@@ -344,3 +347,39 @@ def test_an_edited_table_counts_whatever_the_clock_said(finished, tmp_path):
     os.utime(project.folder / "mine.csv", (1e9, 1e9))
     output = project.run("--dry-run", "out/mine/candidates.csv")[1]
     assert "reason: Params have changed" in output, output
+
+
+def test_a_folder_that_cannot_be_read_ends_the_listing(tmp_path, monkeypatch, capsys):
+    """The tests may run as root, who reads every folder: the error is that of a share that went away."""
+    for name in ("a.png", "closed/b.png", ".hidden.png", ".hidden/c.png"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).touch()
+    assert list(list_files([tmp_path / "in"], tmp_path / "out")) == ["a.png", "closed/b.png"]
+    assert f"{tmp_path / 'in'}: 2 hidden files and folders left out" in capsys.readouterr().err
+    scandir = os.scandir
+
+    def without_closed(folder):
+        if Path(folder).name == "closed":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", without_closed)
+    with pytest.raises(InputError, match=f"^{tmp_path / 'in/closed'}: Permission denied$"):
+        list_files([tmp_path / "in"], tmp_path / "out")
+
+
+def test_a_ledger_on_a_full_disk_stays_whole(mount):
+    folder = mount("size=16k")
+    ledger = Ledger(folder / "ledger.jsonl", {"url": "x"})
+    row = {"study": "1.2", "image": "1.2.3", "state": "kept", "reason": "x" * 500}
+    (folder / "other").write_bytes(bytes(4096))
+    with pytest.raises(OSError, match="No space left"):
+        for number in range(100):
+            ledger.add(row | {"image": f"1.2.{number}"})
+    kept = number
+    (folder / "other").unlink()
+    ledger.add(row | {"image": "1.2.999"})
+    ledger.close()
+    again = Ledger(folder / "ledger.jsonl", {"url": "x"})
+    assert list(again.rows) == [*(f"1.2.{number}" for number in range(kept)), "1.2.999"] and kept > 5
+    again.close()

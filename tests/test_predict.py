@@ -268,12 +268,14 @@ def test_what_the_header_says_is_flagged_and_the_scores_stay(exported, files, pr
 def test_other_parts_and_views_are_flagged_by_their_names(tmp_path):
     """Words that contain those of the chest or of a side view, and orientations (PS3.3 C.7.6.1.1.1)."""
     part, view = "header: BodyPartExamined is not the chest", "header: the view is not frontal"
+    turned = "header: PatientOrientation says that the picture is not upright"
     for name, values, flag in (
         ("BodyPartExamined", ("THORACIC SPINE", "THORACOLUMBAR", "BRUSTWIRBEL"), [part]),
         ("ViewPosition", ("RAO", "PROFIL", "LATERAL"), [view]),
         ("ViewPosition", ("BILATERAL", "AP"), []),
         ("PatientOrientation", (["A", "F"], ["P", "F"]), [view]),
-        ("PatientOrientation", (["L", "F"], []), []),
+        ("PatientOrientation", (["L", "F"], ["R", "F"], ["L", "FP"], "L", []), []),
+        ("PatientOrientation", (["R", "H"], ["F", "R"], ["L", "H"], "F"), [turned]),
         ("PixelAspectRatio", ([1, 2],), ["header: PixelAspectRatio is not 1:1, and is ignored"]),
         ("PixelAspectRatio", ([1, 1],), []),
     ):
@@ -855,6 +857,44 @@ def test_maps_as_dicom_refer_to_their_radiographs(exported, files, tmp_path, cap
         uncoloured = np.ptp(pixels, axis=-1) == 0
         assert np.corrcoef(pixels[uncoloured, 0], grey[uncoloured])[0, 1] > 0.99  # the radiograph, at its place
         assert uncoloured.mean() > 0.002
+
+
+NAME = "ISO 2022 IR 87", "Yamada^Tarou=\u5c71\u7530^\u592a\u90ce"  # of PS3.5, annex H.3
+
+
+@pytest.mark.parametrize(
+    ("given", "written", "name"),
+    [
+        (["", NAME[0]], ["ISO 2022 IR 6", NAME[0]], NAME[1]),
+        (["ISO_IR 100", NAME[0]], ["ISO 2022 IR 100", NAME[0]], NAME[1]),
+        ("", None, "Geoffrey"),
+        ("ISO_IR 6", None, "Geoffrey"),
+        ("ISO 2022 IR 6", None, "Geoffrey"),
+        ("ISO 2022 IR 100", "ISO_IR 100", "Gr\xfcn"),
+        ("ISO_IR 192", "ISO_IR 192", NAME[1]),
+    ],
+)
+def test_a_capture_has_the_name_in_the_characters_of_its_source(tmp_path, given, written, name):
+    source = radiograph(PatientID="1", StudyInstanceUID="1.2.77", SeriesInstanceUID="1.2.78")
+    source.SpecificCharacterSet, source.PatientName = given, name
+    (tmp_path / "x.dcm").write_bytes(saved(source))
+    assert str(pydicom.dcmread(tmp_path / "x.dcm").PatientName) == name
+    write_capture(tmp_path / "x.dcm", np.zeros((64, 64, 3), np.uint8), "model", tmp_path / "out.dcm")
+    made = pydicom.dcmread(tmp_path / "out.dcm")
+    assert (made.get("SpecificCharacterSet"), str(made.PatientName)) == (written, name)
+
+
+@pytest.mark.parametrize("orientation", ["L\\FP", "L\\F", "LEFT\\FOOT", "\\", ""])
+def test_a_capture_says_of_the_picture_what_its_source_says(tmp_path, orientation):
+    elements = {"PatientID": "1", "StudyInstanceUID": "1.2.77", "PatientOrientation": orientation}
+    for number, about in enumerate(({"BurnedInAnnotation": "YES", "LossyImageCompression": "01"}, {})):
+        (tmp_path / "x.dcm").write_bytes(saved(radiograph(**elements | about)))
+        write_capture(tmp_path / "x.dcm", np.zeros((64, 64, 3), np.uint8), "model", tmp_path / f"{number}.dcm")
+        made = pydicom.dcmread(tmp_path / f"{number}.dcm")
+        for keyword in ("BurnedInAnnotation", "LossyImageCompression"):
+            assert made.get(keyword) == about.get(keyword)
+        known = orientation in ("L\\FP", "L\\F")
+        assert list(made.PatientOrientation or []) == (orientation.split("\\") if known else [])
 
 
 @pytest.mark.parametrize("square", ["squash", "pad", "crop"])

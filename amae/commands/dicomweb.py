@@ -77,7 +77,13 @@ def dicomweb(
     ledger = Ledger(output / "ledger.jsonl", bound)
     try:
         with naming(url):
-            found = dict.fromkeys(uid for each in listed for uid in archive.studies(filters | each))
+            found = {}
+            for each in listed:
+                matching = archive.studies(filters | each)
+                found |= dict.fromkeys(matching)
+                if each and not matching:
+                    match = "that matches --query" if filters else "of this UID"
+                    print(f"study {each['StudyInstanceUID']}: left out, the server has none {match}", file=sys.stderr)
         job = _Job(archive, ledger, output, score, specificity, bound["model"], store)
         _run(job, model, list(found), (device, gpus, jobs_per_card))
     finally:

@@ -2,7 +2,6 @@
 
 import hashlib
 import sys
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -13,6 +12,7 @@ from amae.evaluation.tables import SMALLEST_GROUP
 from amae.predict.card import chosen_score, describe
 from amae.predict.files import refuse_used
 from amae.runtime.errors import InputError, naming
+from amae.runtime.files import require_writable
 from amae.runtime.progress import Progress
 
 if TYPE_CHECKING:
@@ -38,9 +38,7 @@ def evaluate(
     The threshold comes from the model's calibration images alone; no label of the table moves it.
     """
     refuse_used(output)
-    output.mkdir(parents=True, exist_ok=True)  # an error, if one, before hours of scoring
-    with suppress(OSError):  # a mount cannot be removed
-        output.rmdir()
+    require_writable(output)  # before hours of scoring
     score = chosen_score(describe(model), score)
     images = read_labelled(image_table, root)  # before torch, which takes seconds to load
     from amae.evaluation.calls import rates_of_calls

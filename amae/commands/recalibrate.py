@@ -8,7 +8,7 @@ from amae.commands import parameters as p
 from amae.predict.calibration import SPECIFICITY
 from amae.predict.card import calibrated_on, describe
 from amae.runtime.errors import InputError
-from amae.runtime.files import refuse_existing, sha256
+from amae.runtime.files import refuse_existing, require_writable, sha256
 from amae.runtime.progress import Progress
 
 
@@ -29,7 +29,7 @@ def recalibrate(
     and unreadable files are listed and left out, as are copies, and rows of a table that are not labelled normal.
     """
     refuse_existing(recalibrated_model)
-    recalibrated_model.parent.mkdir(parents=True, exist_ok=True)  # before hours of scoring
+    require_writable(recalibrated_model.parent)  # before hours of scoring
     before = describe(model).get("recalibration")
     if not normal_images.exists():
         raise InputError(f"{normal_images}: no such file or folder")

@@ -17,6 +17,7 @@ from pydicom.errors import InvalidDicomError
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from amae.data.decode import MOST_PIXELS, check_size, decode
+from amae.data.shutter import shown_by_shutter
 from amae.runtime.errors import InputError
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -30,10 +31,10 @@ MOST_LEVELS = 2**16  # between the smallest and the largest value of an image, f
 def read_grey(path: str | Path, conversion: str, notes: list[str] | None = None) -> np.ndarray:
     """Read a single-frame grey DICOM file as uint8 (rows, columns), 0 black.
 
-    `conversion` is "minmax" (as the published comparisons convert) or "voi" (as a viewer shows it). RGB and YBR with
-    equal channels are grey, and keep their 8 bits. Attributes that are put right or passed over are added to `notes`,
-    by name and never by a value that a person typed. Raises InputError that names the file and the reason when the
-    file is not such an image, cannot be decoded or is constant.
+    `conversion` is "minmax" (as the published comparisons convert) or "voi" (as a viewer shows it, black outside the
+    display shutter). RGB and YBR with equal channels are grey, and keep their 8 bits. Attributes that are put right or
+    passed over are added to `notes`, by name and never by a value that a person typed. Raises InputError that names the
+    file and the reason when the file is not such an image, cannot be decoded or is constant.
     """
     notes = [] if notes is None else notes
     try:
@@ -51,7 +52,12 @@ def read_grey(path: str | Path, conversion: str, notes: list[str] | None = None)
             if conversion == "minmax":
                 notes += _passed_over(stored, dataset)
                 return minmax(stored, dataset.PhotometricInterpretation)
-            return by_level(stored, lambda values: voi(values, dataset, notes))
+            shown = shown_by_shutter(dataset, notes)
+            if shown is None:
+                return by_level(stored, lambda values: voi(values, dataset, notes))
+            grey = np.zeros(stored.shape, np.uint8)
+            grey[shown] = by_level(stored[shown][None], lambda values: voi(values, dataset, notes))[0]
+            return grey
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
 
@@ -150,8 +156,12 @@ def padding_mask(stored: np.ndarray, dataset: Dataset, notes: list[str]) -> np.n
     if first is None:
         return np.zeros(stored.shape, dtype=bool)
     last = _optional(dataset, "PixelPaddingRangeLimit", notes)
-    # some writers store a negative padding value as if it were unsigned: wrap it to the pixels' type
-    ends = np.array([first, first if last is None else last]).astype(np.int64).astype(stored.dtype)
+    ends = np.array([first, first if last is None else last]).astype(np.int64)
+    levels = 2 ** (8 * stored.itemsize)
+    if ends.min() < -levels // 2 or ends.max() >= levels:
+        notes.append("PixelPaddingValue is outside the values that a pixel can have; passed over")
+        return np.zeros(stored.shape, dtype=bool)
+    ends = ends.astype(stored.dtype)  # some writers store a negative padding value as if it were unsigned
     return (stored >= ends.min()) & (stored <= ends.max())
 
 
@@ -262,6 +272,8 @@ def _passed_over(stored: np.ndarray, dataset: Dataset) -> list[str]:
         found.append("minmax ignores PresentationLUTShape INVERSE, so black and white are exchanged")
     if padding_mask(stored, dataset, found).any():
         found.append("minmax ignores PixelPaddingValue, so padding counts as part of the picture")
+    if shown_by_shutter(dataset, found) is not None:
+        found.append("minmax ignores the display shutter, so what it hides counts as part of the picture")
     return found
 
 
@@ -311,6 +323,8 @@ def _check_header(dataset: Dataset, notes: list[str]) -> None:
     if None in numbers:
         raise InputError(f"the DICOM attribute {names[numbers.index(None)]} is missing")
     rows, columns, allocated, stored, _, samples = numbers
+    if dataset.get("SharedFunctionalGroupsSequence"):
+        notes.append("SharedFunctionalGroupsSequence is passed over, with any window or rescale in it")
     photometric = read_text(dataset, "PhotometricInterpretation")
     if (photometric, samples) not in [*((name, 1) for name in GREY), *((name, 3) for name in COLOUR)]:
         raise InputError(

@@ -48,9 +48,13 @@ def _flags(dataset: Dataset) -> Iterator[str]:
     part = _letters(dataset.get("BodyPartExamined"))
     if part and (SPINE.search(part) or not CHEST.search(part)):
         yield "header: BodyPartExamined is not the chest"
-    turned = str((dataset.get("PatientOrientation") or [""])[0])[:1] in ("A", "P")  # rows run to the front or the back
-    if turned or any(view in NOT_FRONTAL or NOT_FRONTAL_WORDS.search(view) for view in _views(dataset)):
+    given = dataset.get("PatientOrientation") or ""
+    right, down = (*(each.strip()[:1] for each in ([given] if isinstance(given, str) else given)), "", "")[:2]
+    lateral = right in ("A", "P")  # rows run to the front or the back
+    if lateral or any(view in NOT_FRONTAL or NOT_FRONTAL_WORDS.search(view) for view in _views(dataset)):
         yield "header: the view is not frontal"
+    if right in ("F", "H") or down not in ("", "F"):
+        yield "header: PatientOrientation says that the picture is not upright"
     if len({str(each) for each in dataset.get("PixelAspectRatio") or []}) > 1:
         yield "header: PixelAspectRatio is not 1:1, and is ignored"
     if read_text(dataset, "PresentationIntentType") == "FOR PROCESSING":  # PS3.3 C.8.11.1

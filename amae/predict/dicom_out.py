@@ -6,14 +6,14 @@ where a person asks for it.
 """
 
 import logging
+import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, RLELossless, generate_uid
 from pydicom.valuerep import DA, TM
@@ -27,6 +27,9 @@ REQUIRED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID")
 TIMES = {"PatientBirthDate": DA, "StudyDate": DA, "StudyTime": TM}
 COPIED = (*REQUIRED, *TIMES, "PatientID", "PatientName", "PatientSex", "AccessionNumber", "StudyID")
 COPIED += ("ReferringPhysicianName", "PatientOrientation", "SpecificCharacterSet")
+OF_THE_PICTURE = ("BurnedInAnnotation", "LossyImageCompression", "LossyImageCompressionRatio")
+OF_THE_PICTURE += ("LossyImageCompressionMethod",)  # PS3.3 C.7.6.1.1.5: once lossy, always so
+ORIENTATION = re.compile("[LRAPHF]{1,3}")  # PS3.3 C.7.6.1.1.1
 TIMES_OF_WRITING = ("InstanceCreationDate", "InstanceCreationTime", "DateOfSecondaryCapture", "TimeOfSecondaryCapture")
 TIMES_OF_WRITING += ("ContentDate", "ContentTime", "SeriesDate", "SeriesTime", "ContributionDateTime")
 # all optional (PS3.3 A.8.1, C.12.1)
@@ -53,14 +56,16 @@ def silence() -> Iterator[None]:
 
 
 @contextmanager
-def referring_to(source: Path) -> Iterator[Dataset]:
+def referring_to(source: Path, *required: str) -> Iterator[Dataset]:
     """The header of a DICOM file, for a file that refers to it and is made within, in silence.
 
     Raises InputError for a source without what a DICOM file of the same study needs.
     """
     with silence():
         reference = read_header(source, stop_before_pixels=True)
-        if wrong := [keyword for keyword in COPIED if not _is_usable(reference, keyword)]:
+        if "SpecificCharacterSet" in reference:
+            reference.SpecificCharacterSet = character_sets(reference.SpecificCharacterSet)
+        if wrong := [keyword for keyword in (*COPIED, *required) if not _is_usable(reference, keyword)]:
             raise InputError(f"{source}: no DICOM file can refer to it: {', '.join(wrong)} missing or not as in PS3.3")
         try:
             yield reference
@@ -77,14 +82,13 @@ def write_capture(source: Path, picture: np.ndarray, made_by: str, path: Path) -
     from highdicom.sc import SCImage
 
     with referring_to(source) as reference:
-        orientation = reference.get("PatientOrientation") or []
         capture = SCImage.from_ref_dataset(
             reference,
             picture,
             photometric_interpretation="RGB",
             bits_allocated=8,
             coordinate_system="PATIENT",
-            patient_orientation=tuple(orientation) if len(orientation) == 2 else ("L", "F"),
+            patient_orientation=("L", "F"),
             series_instance_uid=uid_of("series", reference.StudyInstanceUID, made_by),
             sop_instance_uid=uid_of("instance", reference.SOPInstanceUID, made_by),
             series_number=SERIES,
@@ -93,9 +97,13 @@ def write_capture(source: Path, picture: np.ndarray, made_by: str, path: Path) -
             series_description=DESCRIPTION,
             transfer_syntax_uid=RLELossless,
         )
-        if len(orientation) != 2:
-            capture.PatientOrientation = None  # not known, and not to be made up
-        capture.DerivationDescription, capture.BurnedInAnnotation = DESCRIPTION, "NO"
+        orientation = reference.get("PatientOrientation") or []
+        known = len(orientation) == 2 and all(ORIENTATION.fullmatch(each) for each in orientation)
+        capture.PatientOrientation = orientation if known else None
+        capture.DerivationDescription = DESCRIPTION
+        for keyword in OF_THE_PICTURE:  # which the map contains
+            if keyword in reference:
+                setattr(capture, keyword, reference[keyword].value)
         for dataset in (capture, *capture.get("ContributingEquipmentSequence", [])):
             for name in TIMES_OF_WRITING:  # the UIDs are those of every run, so the bytes must be
                 if name in dataset:
@@ -110,18 +118,33 @@ def uid_of(*sources: str) -> UID:
     return generate_uid(entropy_srcs=list(sources))
 
 
+def character_sets(value: str | Sequence[str] | None) -> str | list[str] | None:
+    """SpecificCharacterSet in the spelling that highdicom takes; None for the default repertoire (PS3.3 C.12.1.1.2).
+
+    Several sets are all with code extensions, an empty first one is the default; a single set has none.
+    """
+    names = [value] if isinstance(value, str) else list(value or [])
+    if len(names) > 1:
+        return [name.replace("ISO_IR", "ISO 2022 IR") or "ISO 2022 IR 6" for name in names]
+    name = "".join(names).replace("ISO 2022 IR", "ISO_IR")
+    return None if name in ("", "ISO_IR 6") else name
+
+
 def _is_usable(source: Dataset, keyword: str) -> bool:
     """True where highdicom takes an attribute of the source as it is."""
+    from highdicom import SpecificCharacterSetValues
+
     try:
         value = source.get(keyword)
-        if keyword in REQUIRED:
+        if keyword.endswith("UID"):
             return bool(value) and UID(value).is_valid
         if keyword == "PatientSex":
             return value in ("M", "F", "O", "", None)
         if keyword in TIMES and value:
             TIMES[keyword](value)
         if keyword == "SpecificCharacterSet" and value:
-            return {value} <= set(python_encoding) if isinstance(value, str) else set(value) <= set(python_encoding)
+            known = {each.value for each in SpecificCharacterSetValues}
+            return {value} <= known if isinstance(value, str) else set(value) <= known
         return True
     except Exception:  # pydicom parses an attribute when it is first asked for; its message would quote the value
         return False

@@ -37,14 +37,22 @@ def refuse_used(output: Path) -> None:
 def walk(folder: Path, output: Path) -> Iterator[Path]:
     """Files in a folder and those below, in a fixed order; a link to a folder is not followed, but given itself.
 
-    Other outputs of `amae predict` are left out, with a line.
+    Other outputs of `amae predict` and hidden files are left out, with a line. Raises InputError for a folder that
+    cannot be read.
     """
-    output = output.resolve()
-    for here, folders, names in os.walk(folder):
+    output, hidden = output.resolve(), 0
+    for here, folders, names in os.walk(folder, onerror=_refuse):
         if Path(here, ".amae", "record.json").is_file():
             print(f"{here}: an output of `amae predict`, left out", file=sys.stderr)
             folders.clear()
             continue
+        hidden += sum(name[0] == "." for name in (*folders, *names))
         links = [name for name in folders if Path(here, name).is_symlink()]
         folders[:] = sorted(name for name in folders if name[0] != "." and Path(here, name).resolve() != output)
         yield from (Path(here, name) for name in sorted([*names, *links]) if name[0] != ".")
+    if hidden:
+        print(f"{folder}: {hidden} hidden files and folders left out", file=sys.stderr)
+
+
+def _refuse(error: OSError) -> None:
+    raise InputError(f"{error.filename}: {error.strerror}") from None

@@ -62,8 +62,15 @@ class Ledger:
         self._write(row)
 
     def _write(self, row: dict[str, Any]) -> None:
-        os.write(self._file, json.dumps(row).encode() + b"\n")
-        os.fsync(self._file)
+        line, end = json.dumps(row).encode() + b"\n", os.lseek(self._file, 0, os.SEEK_CUR)
+        try:
+            while line:  # a full disk takes a part first
+                line = line[os.write(self._file, line) :]
+            os.fsync(self._file)
+        except OSError:
+            os.ftruncate(self._file, end)
+            os.lseek(self._file, end, os.SEEK_SET)
+            raise
 
     def close(self) -> None:
         """Unlock it."""

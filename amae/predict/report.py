@@ -46,7 +46,7 @@ def write_report(source: Path, result: Result, path: Path) -> None:
     """
     from highdicom.sr import EnhancedSR
 
-    with referring_to(source) as reference:
+    with referring_to(source, "SeriesInstanceUID") as reference:
         for keyword in INHERITED:  # of type 2: empty where it is not known
             if keyword not in reference:
                 setattr(reference, keyword, None)

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,15 @@ def refuse_existing(path: Path) -> None:
     """Raise InputError for a file that is there: what a person names to be written is not written over."""
     if path.exists():
         raise InputError(f"{path}: exists; choose another name, or delete it first")
+
+
+def require_writable(folder: Path) -> None:
+    """Raise OSError where a folder cannot be made, or no file in it; one that is made for that is removed again."""
+    made = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    TemporaryFile(dir=folder).close()
+    if made:
+        folder.rmdir()
 
 
 def size_and_time(path: str | Path) -> tuple[int, int] | None:
