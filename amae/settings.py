@@ -17,12 +17,17 @@ from amae.runtime.errors import InputError
 Settings = TypeVar("Settings")
 
 
-def setting(default: Any, meaning: str, minimum: float | None = None, maximum: float | None = None, choices=()) -> Any:
+def setting(
+    default: Any,
+    meaning: str,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices=(),
+    multiple_of: int = 1,
+) -> Any:
     """A field with its meaning and limits."""
-    return dataclasses.field(
-        default=default,
-        metadata={"description": meaning, "minimum": minimum, "maximum": maximum, "choices": choices},
-    )
+    about = {"minimum": minimum, "maximum": maximum, "choices": choices, "multiple_of": multiple_of}
+    return dataclasses.field(default=default, metadata={"description": meaning, **about})
 
 
 def limits(field: dataclasses.Field) -> str:
@@ -49,6 +54,8 @@ class Checked:
                 raise InputError(f"{field.name}: found {value}, expected at least {meta['minimum']}")
             if meta["maximum"] is not None and value > meta["maximum"]:
                 raise InputError(f"{field.name}: found {value}, expected at most {meta['maximum']}")
+            if meta["multiple_of"] > 1 and value % meta["multiple_of"]:
+                raise InputError(f"{field.name}: found {value}, expected a multiple of {meta['multiple_of']}")
 
 
 class _Trained(Checked):
@@ -203,7 +210,7 @@ class ReconstructionSettings(Checked):
 class DetectorSettings(_Trained):
     """The detector (ours): networks that separate T_u from T_n, those of the first round without one fold each."""
 
-    image_size: int = setting(64, "side of the network's input in pixels, a multiple of 16", 16)
+    image_size: int = setting(64, "side of the network's input in pixels, a multiple of 16", 16, multiple_of=16)
     folds: int = setting(3, "folds of patients, and networks of a round", 2)
     rounds: int = setting(
         2,
@@ -217,12 +224,6 @@ class DetectorSettings(_Trained):
     batch_size: int = setting(32, "images in a step", 2)
     lr: float = setting(1e-3, "learning rate", 0)
     weight_decay: float = setting(0.05, "AdamW's weight decay (not on biases and norms)", 0)
-
-    def __post_init__(self) -> None:
-        """Also refuse sizes that four halvings do not divide."""
-        super().__post_init__()
-        if self.image_size % 16:
-            raise InputError(f"image_size: found {self.image_size}, expected a multiple of 16")
 
 
 @dataclass(frozen=True)

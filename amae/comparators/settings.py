@@ -10,16 +10,10 @@ from amae.settings import Checked, DetectorSettings, ModuleSettings, Reconstruct
 class AutoencoderSettings(Checked):
     """AE and AE-U: the autoencoder of DDAD and its training (Cai et al. 2022)."""
 
-    image_size: int = setting(64, "side of the network's input in pixels, a multiple of 16", 16)
+    image_size: int = setting(64, "side of the network's input in pixels, a multiple of 16", 16, multiple_of=16)
     epochs: int = setting(250, "passes over the images", 1)
     batch_size: int = setting(64, "images in a step", 2)
     lr: float = setting(5e-4, "learning rate of Adam, constant", 0)
-
-    def __post_init__(self) -> None:
-        """Also refuse sizes that four halvings do not divide."""
-        super().__post_init__()
-        if self.image_size % 16:
-            raise InputError(f"image_size: found {self.image_size}, expected a multiple of 16")
 
 
 @dataclass(frozen=True)
@@ -105,17 +99,14 @@ class SegmentationSettings(Checked):
     """CutPaste-e2e, FPI and PII: NSA's network and its training (Schlüter et al. 2022)."""
 
     image_size: int = setting(
-        224, "side of the network's input in pixels, a multiple of 32; it is cut from an image 8/7 as large", 64
+        224,
+        "side of the network's input in pixels, a multiple of 32; it is cut from an image 8/7 as large",
+        64,
+        multiple_of=32,
     )
     epochs: int = setting(240, "passes over the images", 1)
     batch_size: int = setting(64, "images in a step", 1)
     lr: float = setting(1e-3, "peak learning rate of Adam, with a cosine to 1e-6", 0)
-
-    def __post_init__(self) -> None:
-        """Also refuse sizes that five halvings do not divide."""
-        super().__post_init__()
-        if self.image_size % 32:
-            raise InputError(f"image_size: found {self.image_size}, expected a multiple of 32")
 
 
 @dataclass(frozen=True)
@@ -133,7 +124,7 @@ class NsaSettings(SegmentationSettings):
 class DraemSettings(Checked):
     """DRAEM: its two networks and their training (Zavrtanik et al. 2021)."""
 
-    image_size: int = setting(256, "side of the network's input in pixels, a multiple of 32", 64)
+    image_size: int = setting(256, "side of the network's input in pixels, a multiple of 32", 64, multiple_of=32)
     width: int = setting(
         128, "channels of the first layers of the reconstructive network; the discriminative one has half as many", 2
     )
@@ -141,12 +132,6 @@ class DraemSettings(Checked):
     batch_size: int = setting(8, "images in a step", 1)
     lr: float = setting(1e-4, "learning rate of Adam; a fifth after 80 % and again after 90 % of the epochs", 0)
     textures: str | None = setting(None, "folder of pictures to take textures from; null: pieces of T_n")
-
-    def __post_init__(self) -> None:
-        """Also refuse sizes that five halvings do not divide."""
-        super().__post_init__()
-        if self.image_size % 32:
-            raise InputError(f"image_size: found {self.image_size}, expected a multiple of 32")
 
 
 @dataclass(frozen=True)
