@@ -9,15 +9,14 @@ epoch.
 import math
 from collections import OrderedDict
 
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from amae.comparators.interface import Scores, TestData, TrainingData
+from amae.comparators.interface import Fitted, Scores, TestData, TrainingData
 from amae.comparators.settings import AnatPasteSettings
-from amae.comparators.shared import prefixed, signed, under
+from amae.comparators.shared import prefixed, signed, trained, under
 from amae.data.resize import in_batches, resize, resize_masks
 from amae.method.anatpaste import JITTER, anatpaste, uniform
 from amae.method.training import Resume, Schedule, train
@@ -50,9 +49,7 @@ def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
     return (mean + (bright - mean) * contrast).clamp(0, 1)
 
 
-def fit(
-    data: TrainingData, settings: AnatPasteSettings, seed: int, resume: Resume
-) -> tuple[dict[str, Tensor], pd.DataFrame]:
+def fit(data: TrainingData, settings: AnatPasteSettings, seed: int, resume: Resume) -> Fitted:
     """Train the detector on T_n, and T_u where there is one.
 
     State: the network, and the features of the training images, float32 `(N, 512)`.
@@ -85,9 +82,8 @@ def fit(
 
 def score(state: dict[str, Tensor], data: TestData, settings: AnatPasteSettings) -> Scores:
     """Negative log density of an image's features under those of the training images, float64 `(N,)`."""
-    network = make_network()
-    network.load_state_dict(under(state, "network"))
-    own = features(network.to(data.images.device), resize(data.images, settings.image_size))
+    network = trained(make_network(), under(state, "network"), data.images.device)
+    own = features(network, resize(data.images, settings.image_size))
     return {"score": negative_log_density(own, state["features"].to(own.device))}
 
 

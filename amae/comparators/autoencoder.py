@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from amae.comparators.interface import Scores, TestData, TrainingData
+from amae.comparators.interface import Fitted, Scores, TestData, TrainingData
 from amae.comparators.settings import AutoencoderSettings
-from amae.comparators.shared import signed
+from amae.comparators.shared import signed, trained
 from amae.data.resize import in_batches, resize
 from amae.method.training import Resume, Schedule, train
 from amae.runtime.errors import InputError
@@ -80,14 +80,10 @@ def load_network(
     state: dict[str, Tensor], settings: AutoencoderSettings, uncertain: bool, device: torch.device
 ) -> nn.Sequential:
     """A trained network, ready to reconstruct."""
-    network = make_network(settings.image_size, uncertain)
-    network.load_state_dict(state)
-    return network.to(device).eval()
+    return trained(make_network(settings.image_size, uncertain), state, device)
 
 
-def fit(
-    data: TrainingData, settings: AutoencoderSettings, seed: int, resume: Resume, uncertain: bool
-) -> tuple[dict[str, Tensor], pd.DataFrame]:
+def fit(data: TrainingData, settings: AutoencoderSettings, seed: int, resume: Resume, uncertain: bool) -> Fitted:
     """Train one network on T_n, and T_u where there is one: its state and history."""
     images = resize(data.pooled, settings.image_size)
     network, history = train_network(images, settings, seed, resume, uncertain)

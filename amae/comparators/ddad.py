@@ -9,16 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from amae.comparators.autoencoder import load_network, train_network
-from amae.comparators.interface import Scores, TestData, TrainingData
+from amae.comparators.interface import Fitted, Scores, TestData, TrainingData
 from amae.comparators.settings import EnsembleSettings
 from amae.comparators.shared import prefixed, signed, under
 from amae.data.resize import BATCH, resize
 from amae.method.training import Resume, resume_of, seed_of
 
 
-def fit(
-    data: TrainingData, settings: EnsembleSettings, seed: int, resume: Resume, uncertain: bool
-) -> tuple[dict[str, Tensor], pd.DataFrame]:
+def fit(data: TrainingData, settings: EnsembleSettings, seed: int, resume: Resume, uncertain: bool) -> Fitted:
     """Train the K networks of module B on T_n and, where there is a T_u, those of module A on both.
 
     Seeds are drawn by module and network, so module B is the same with and without T_u.

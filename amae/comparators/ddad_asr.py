@@ -12,7 +12,7 @@ from amae.comparators import ddad
 from amae.comparators.interface import Fitted, Scores, TestData, TrainingData
 from amae.comparators.losses import focal_loss
 from amae.comparators.settings import RefinedSettings
-from amae.comparators.shared import prefixed, signed, under
+from amae.comparators.shared import prefixed, signed, trained, under
 from amae.data.resize import in_batches, resize
 from amae.method.training import Resume, Schedule, resume_of, seed_of, train
 
@@ -83,9 +83,7 @@ def blend_patches(images: Tensor, others: Tensor, generator: torch.Generator) ->
 def score(state: dict[str, Tensor], data: TestData, settings: RefinedSettings) -> Scores:
     """Mean over pixels of the refining network's probability of abnormal, float32 `(N,)`."""
     modules = ddad.load_modules(state, settings, False, data.images.device)
-    network = make_network()
-    network.load_state_dict(under(state, "refine"))
-    network.to(data.images.device).eval()
+    network = trained(make_network(), under(state, "refine"), data.images.device)
 
     def of_batch(batch: Tensor) -> Tensor:
         return network(_found(modules, batch)).softmax(1)[:, 1].flatten(1).mean(1)

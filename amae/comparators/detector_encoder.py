@@ -7,7 +7,7 @@ from torch import Tensor
 
 from amae.comparators.detector import fitted, unlabeled_of
 from amae.comparators.interface import Fitted, Scores, TestData, TrainingData
-from amae.comparators.shared import under
+from amae.comparators.shared import trained, under
 from amae.data.splits import folds_of
 from amae.method.detector import FineTuned, fit_rounds, score_maps
 from amae.method.training import Resume
@@ -27,8 +27,8 @@ def fit(data: TrainingData, settings: FineTunedSettings, seed: int, resume: Resu
 
 def score(state: dict[str, Tensor], data: TestData, settings: FineTunedSettings) -> Scores:
     """Mean over patches, networks and mirror images of the logit of T_u, float32 `(N,)`."""
-    networks = []
-    for number in range(settings.folds):
-        networks.append(FineTuned(data.encoder, settings.layer_decay).to(data.images.device))
-        networks[-1].load_state_dict(under(state, f"network{number}"))
+    networks = [
+        trained(FineTuned(data.encoder, settings.layer_decay), under(state, f"network{number}"), data.images.device)
+        for number in range(settings.folds)
+    ]
     return {"score": score_maps(networks, data.images).mean((1, 2))}

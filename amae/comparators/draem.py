@@ -15,6 +15,7 @@ from amae.comparators.losses import focal_loss, ssim
 from amae.comparators.nsa import rotated_crop
 from amae.comparators.perlin import perlin_noise
 from amae.comparators.settings import DraemSettings
+from amae.comparators.shared import trained
 from amae.comparators.textures import draw_textures, load_textures
 from amae.data.resize import resize
 from amae.method.training import Resume, Schedule, train
@@ -112,9 +113,7 @@ def fit(data: TrainingData, settings: DraemSettings, seed: int, resume: Resume) 
 @torch.no_grad()
 def score(state: dict[str, Tensor], data: TestData, settings: DraemSettings) -> Scores:
     """Largest value of the averaged anomaly map, float32 `(N,)` in [0, 1]."""
-    network = Draem(settings.width)
-    network.load_state_dict(state)
-    network.to(data.images.device).eval()
+    network = trained(Draem(settings.width), state, data.images.device)
     batches = resize(data.images, settings.image_size).split(settings.batch_size)
     found = [pooled_maximum(network(batch[:, None].float() / 255)[1].softmax(1)[:, 1:]) for batch in batches]
     return {"score": torch.cat(found)}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from amae.comparators.interface import Fitted, Scores, TestData, TrainingData
 from amae.comparators.settings import FAnoGanSettings
-from amae.comparators.shared import signed
+from amae.comparators.shared import signed, trained
 from amae.comparators.wgan import gradient_penalty, make_critic, make_generator, with_fixed_weights
 from amae.data.resize import in_batches, resize
 from amae.method.training import Resume, Schedule, resume_of, seed_of, train
@@ -104,9 +104,7 @@ def errors(networks: nn.ModuleDict, images: Tensor) -> Tensor:
 
 def score(state: dict[str, Tensor], data: TestData, settings: FAnoGanSettings) -> Scores:
     """The encoder's error, float32 `(N,)`."""
-    networks = make_networks(settings)
-    networks.load_state_dict(state)
-    networks.to(data.images.device).eval()
+    networks = trained(make_networks(settings), state, data.images.device)
     return {
         "score": in_batches(lambda batch: errors(networks, signed(batch)), resize(data.images, settings.image_size))
     }

@@ -12,6 +12,7 @@ from torchvision.models import resnet18
 from amae.comparators.interface import Fitted, Scores, TestData, TrainingData
 from amae.comparators.losses import multi_scale_ssim
 from amae.comparators.settings import IgdSettings
+from amae.comparators.shared import trained
 from amae.comparators.wgan import make_critic, make_generator, with_fixed_weights
 from amae.data.resize import in_batches, resize
 from amae.mae.checkpoints import differing_shapes, list_differences, read_checkpoint
@@ -170,9 +171,7 @@ def fit(data: TrainingData, settings: IgdSettings, seed: int, resume: Resume) ->
 
 def score(state: dict[str, Tensor], data: TestData, settings: IgdSettings) -> Scores:
     """Half the error of the reconstruction and half the distance of the code from the centre, float32 `(N,)`."""
-    network = Igd(settings)
-    network.load_state_dict(state)
-    network.to(data.images.device).eval()
+    network = trained(Igd(settings), state, data.images.device)
 
     def of_batch(batch: Tensor) -> Tensor:
         x = network.normalise(batch)

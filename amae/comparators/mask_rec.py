@@ -8,6 +8,7 @@ from torch import Tensor
 
 from amae.comparators.interface import Fitted, Scores, TestData, TrainingData
 from amae.comparators.settings import MaskRecSettings
+from amae.comparators.shared import trained
 from amae.mae.model import MAE
 from amae.method.adaptation import train_autoencoder
 from amae.method.modules import module_lr
@@ -37,8 +38,7 @@ def reconstructions(
 
     The L masks of an image are seeded by (seed, image_id).
     """
-    model = MAE(data.encoder.architecture).to(data.images.device)
-    model.load_state_dict(state)
+    model = trained(MAE(data.encoder.architecture), state, data.images.device)
     orders = draw_orders(list(data.ids), data.seed, model.architecture.patches, settings.reconstruction)
     for images, order in zip(data.images.split(PART), orders.split(PART), strict=True):
         yield images, *reconstruct(model, images, order, settings.reconstruction)

@@ -4,14 +4,14 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 
-import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
+from amae.comparators.interface import Fitted
 from amae.comparators.settings import SegmentationSettings
-from amae.comparators.shared import signed
+from amae.comparators.shared import signed, trained
 from amae.data.resize import in_batches, resize
 from amae.method.training import Resume, Schedule, train
 from amae.runtime.device import precision
@@ -87,7 +87,7 @@ def fit(
     settings: SegmentationSettings,
     seed: int,
     resume: Resume,
-) -> tuple[dict[str, Tensor], pd.DataFrame]:
+) -> Fitted:
     """Train on packed images uint8 `(N, H, W)`, every image of every batch with a synthetic anomaly.
 
     `make_anomalies(images, generator)` changes images `(B, S, S)`, grey levels 0 to 255, and returns them with their
@@ -121,9 +121,7 @@ def fit(
 
 def score(state: dict[str, Tensor], images: Tensor, settings: SegmentationSettings) -> Tensor:
     """Mean of the predicted map of the middle of packed images uint8 `(N, H, W)`: float32 `(N,)`."""
-    network = make_network()
-    network.load_state_dict(state)
-    network.to(images.device).eval()
+    network = trained(make_network(), state, images.device)
     loaded = resize(images, loaded_size(settings.image_size))
     edge = (loaded.shape[1] - settings.image_size) // 2
     middle = loaded[:, edge : edge + settings.image_size, edge : edge + settings.image_size]

@@ -1,7 +1,8 @@
-"""Parts of several comparators: input in [-1, 1], and states of several networks in one."""
+"""Parts of several comparators: input in [-1, 1], states of networks, several in one."""
 
 import pandas as pd
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 
 def signed(images: Tensor) -> Tensor:
@@ -17,6 +18,12 @@ def prefixed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     """The state that `prefixed` put under a prefix; empty where there is none."""
     return {name.removeprefix(f"{prefix}."): value for name, value in state.items() if name.startswith(f"{prefix}.")}
+
+
+def trained(network: nn.Module, state: dict[str, Tensor], device: torch.device) -> nn.Module:
+    """The network with a trained state, on a device and ready to score."""
+    network.load_state_dict(state)
+    return network.to(device).eval()
 
 
 def no_history() -> pd.DataFrame:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from amae.comparators.interface import Fitted, Scores, TestData, TrainingData
 from amae.comparators.settings import TwoDistributionSettings
-from amae.comparators.shared import prefixed, under
+from amae.comparators.shared import prefixed, trained, under
 from amae.mae.model import MAE
 from amae.method.adaptation import train_autoencoder
 from amae.method.modules import equal_epochs, module_lr
@@ -50,10 +50,7 @@ def score(state: dict[str, Tensor], data: TestData, settings: TwoDistributionSet
     architecture = data.encoder.architecture
     masks = ReconstructionSettings(masks=MASKS, mask_scheme="complementary")
     orders = draw_orders(list(data.ids), data.seed, architecture.patches, masks)
-    models = []
-    for module in "AB":
-        models.append(MAE(architecture).to(data.images.device))
-        models[-1].load_state_dict(under(state, module))
+    models = [trained(MAE(architecture), under(state, module), data.images.device) for module in "AB"]
     found = []
     for images, order in zip(data.images.split(PART), orders.split(PART), strict=True):
         (mu_a, error_a), (mu_b, _) = (reconstruct(model, images, order, masks) for model in models)
