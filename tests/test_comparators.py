@@ -41,7 +41,6 @@ from amae.comparators.settings import (
     NeighbourSettings,
     ProbeSettings,
 )
-from amae.comparators.shared import prefixed
 from amae.comparators.state import load_state
 from amae.data.resize import resize, resize_masks
 from amae.mae.architecture import Architecture
@@ -53,6 +52,7 @@ from amae.method.stage1 import frozen_features
 from amae.method.training import Resume, Schedule, train
 from amae.plan.compared import SHARED
 from amae.runtime.errors import InputError
+from amae.runtime.tensors import prefixed
 from amae.settings import ModuleSettings, ReconstructionSettings, from_mapping
 
 SIDE = 64

@@ -16,11 +16,12 @@ from torchvision.models import resnet18
 
 from amae.comparators.interface import Fitted, Scores, TestData, TrainingData
 from amae.comparators.settings import AnatPasteSettings
-from amae.comparators.shared import prefixed, signed, trained, under
+from amae.comparators.shared import signed, trained
 from amae.data.resize import in_batches, resize, resize_masks
 from amae.method.anatpaste import JITTER, anatpaste, uniform
 from amae.method.training import Resume, Schedule, train
 from amae.runtime.device import precision
+from amae.runtime.tensors import prefixed, under
 
 HEAD = (512, 128)
 

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from amae.comparators.autoencoder import load_network, train_network
 from amae.comparators.interface import Fitted, Scores, TestData, TrainingData
 from amae.comparators.settings import EnsembleSettings
-from amae.comparators.shared import prefixed, signed, under
+from amae.comparators.shared import signed
 from amae.data.resize import BATCH, resize
 from amae.method.training import Resume, resume_of, seed_of
+from amae.runtime.tensors import prefixed, under
 
 
 def fit(data: TrainingData, settings: EnsembleSettings, seed: int, resume: Resume, uncertain: bool) -> Fitted:

@@ -12,9 +12,10 @@ from amae.comparators import ddad
 from amae.comparators.interface import Fitted, Scores, TestData, TrainingData
 from amae.comparators.losses import focal_loss
 from amae.comparators.settings import RefinedSettings
-from amae.comparators.shared import prefixed, signed, trained, under
+from amae.comparators.shared import signed, trained
 from amae.data.resize import in_batches, resize
 from amae.method.training import Resume, Schedule, resume_of, seed_of, train
+from amae.runtime.tensors import prefixed, under
 
 WIDTH = 128
 CHANGED = 0.5  # share of images that get a patch

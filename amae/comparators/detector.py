@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from amae.comparators.interface import Fitted, Scores, TestData, TrainingData
 from amae.comparators.settings import BalancedSettings
-from amae.comparators.shared import prefixed, under
 from amae.data.resize import resize
 from amae.data.splits import folds_of
 from amae.mae.checkpoints import read_safetensors
 from amae.method.detector import fit_rounds, make_network, score_maps
 from amae.method.training import Resume
 from amae.runtime.errors import InputError
+from amae.runtime.tensors import prefixed, under
 from amae.settings import DetectorSettings
 
 

@@ -7,10 +7,11 @@ from torch import Tensor
 
 from amae.comparators.detector import fitted, unlabeled_of
 from amae.comparators.interface import Fitted, Scores, TestData, TrainingData
-from amae.comparators.shared import trained, under
+from amae.comparators.shared import trained
 from amae.data.splits import folds_of
 from amae.method.detector import FineTuned, fit_rounds, score_maps
 from amae.method.training import Resume
+from amae.runtime.tensors import under
 from amae.settings import FineTunedSettings
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from amae.comparators import detector, two_distributions
 from amae.comparators.interface import Fitted, Scores, TestData, TrainingData
 from amae.comparators.settings import SumSettings, TwoDistributionSettings
-from amae.comparators.shared import prefixed, under
 from amae.method.training import Resume, resume_of
+from amae.runtime.tensors import prefixed, under
 
 
 def fit(data: TrainingData, settings: SumSettings, seed: int, resume: Resume) -> Fitted:

@@ -10,10 +10,11 @@ from torch import Tensor
 
 from amae.comparators.interface import Fitted, Scores, TestData, TrainingData
 from amae.comparators.settings import NoSettings
-from amae.comparators.shared import no_history, prefixed, under
+from amae.comparators.shared import no_history
 from amae.method.features import fit_gaussian
 from amae.method.stage1 import frozen_features
 from amae.method.training import Resume
+from amae.runtime.tensors import prefixed, under
 
 
 def fit(data: TrainingData, settings: NoSettings, seed: int, resume: Resume) -> Fitted:

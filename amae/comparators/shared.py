@@ -1,4 +1,4 @@
-"""Parts of several comparators: input in [-1, 1], states of networks, several in one."""
+"""Parts of several comparators: input in [-1, 1], and trained networks."""
 
 import pandas as pd
 import torch
@@ -8,16 +8,6 @@ from torch import Tensor, nn
 def signed(images: Tensor) -> Tensor:
     """Grey levels 0 to 255, `(B, H, W)`, as network input in [-1, 1]: float32 `(B, 1, H, W)`."""
     return images[:, None].float() / 127.5 - 1
-
-
-def prefixed(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """A network's state under a prefix, among others."""
-    return {f"{prefix}.{name}": value for name, value in state.items()}
-
-
-def under(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """The state that `prefixed` put under a prefix; empty where there is none."""
-    return {name.removeprefix(f"{prefix}."): value for name, value in state.items() if name.startswith(f"{prefix}.")}
 
 
 def trained(network: nn.Module, state: dict[str, Tensor], device: torch.device) -> nn.Module:

@@ -14,13 +14,14 @@ from torch import Tensor
 
 from amae.comparators.interface import Fitted, Scores, TestData, TrainingData
 from amae.comparators.settings import TwoDistributionSettings
-from amae.comparators.shared import prefixed, trained, under
+from amae.comparators.shared import trained
 from amae.mae.model import MAE
 from amae.method.adaptation import train_autoencoder
 from amae.method.modules import equal_epochs, module_lr
 from amae.method.reconstruct import draw_orders, reconstruct
 from amae.method.scores import reconstruction_scores
 from amae.method.training import Resume, resume_of
+from amae.runtime.tensors import prefixed, under
 from amae.settings import ReconstructionSettings
 
 MASKS = 16  # of a test image: their noise is small beside the spread of normal images

@@ -19,7 +19,7 @@ from amae.method.scores import DESCRIPTIONS
 from amae.predict.calibration import CONFIDENCE, SPECIFICITY, operating_point
 from amae.predict.domain import DRIFT, MASKS, MEASURES, RARE, distance_limit
 from amae.runtime.errors import InputError
-from amae.runtime.tensors import read_about, read_arrays
+from amae.runtime.tensors import read_about, read_arrays, under
 
 KIND = "amae model"
 COMBINED_FORMAT = 6  # of a file with the models of several seeds
@@ -62,12 +62,6 @@ def read_card(path: str | Path) -> str:
         return card_of(about, {name: array for name, array in arrays.items() if array.dtype == np.float64})
     except DAMAGE as error:
         raise damaged(path, error) from None
-
-
-def group(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-    """The arrays of a group: features, training, calibration, site or original."""
-    prefix = f"{name}."
-    return {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
 
 
 def origin(about: Mapping[str, Any]) -> str:
@@ -160,7 +154,7 @@ def card_of(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> str:
 
 def _calibrations(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> list[str]:
     """Operating points; of a recalibrated model the new ones, then those of its own run."""
-    now = _operating_points(group(arrays, "calibration"), about["no_calls"])
+    now = _operating_points(under(arrays, "calibration"), about["no_calls"])
     if not (made := about.get("recalibration")):
         return now
     return [
@@ -171,7 +165,7 @@ def _calibrations(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) ->
         "",
         f"Before, on {made['calibration_before']} normal images held out of the run (no longer in use):",
         "",
-        *_operating_points(group(arrays, "original"), about["no_calls"]),
+        *_operating_points(under(arrays, "original"), about["no_calls"]),
     ]
 
 
@@ -248,7 +242,7 @@ def _operating_points(calibration: dict[str, np.ndarray], no_calls: dict[str, st
 
 def _domain(about: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> list[str]:
     """Statistics of the training images, and which checks they allow."""
-    training, site, shares = group(arrays, "training"), group(arrays, "site"), about["mask_shares"]
+    training, site, shares = under(arrays, "training"), under(arrays, "site"), about["mask_shares"]
     measured = [(training, ""), (site, ", normal images of the site")] if site else [(training, "")]
     rows = [
         (f"{MEASURES[name]}{of}", *(f"{value:.4g}" for value in np.percentile(part[name], [5, 50, 95])))

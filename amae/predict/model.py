@@ -21,9 +21,10 @@ from amae.mae.weights import filled
 from amae.method.detector import make_network
 from amae.method.scores import DESCRIPTIONS
 from amae.method.stage1 import make_head
-from amae.predict.card import COMBINED_FORMAT, DAMAGE, FORMAT, KIND, card_of, damaged, group, require_model
+from amae.predict.card import COMBINED_FORMAT, DAMAGE, FORMAT, KIND, card_of, damaged, require_model
 from amae.predict.domain import MEASURES
 from amae.runtime.errors import InputError
+from amae.runtime.tensors import under
 from amae.settings import ReconstructionSettings
 
 
@@ -56,7 +57,7 @@ class Model:
 
     def group(self, name: str) -> dict[str, np.ndarray]:
         """The arrays of a group: features, normal, training, calibration, site or original."""
-        return group(self.arrays, name)
+        return under(self.arrays, name)
 
     def reference(self) -> tuple[str, dict[str, np.ndarray]]:
         """What a folder is compared with as a whole, in words and by its measures: a site's images, if there are."""
@@ -85,7 +86,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
     about, tensors = read_safetensors(path)
     require_model(about, path)
     try:
-        encoder = filled(Architecture(**about["architecture"]), _of(tensors, "f0"), path)
+        encoder = filled(Architecture(**about["architecture"]), under(tensors, "f0"), path)
         arrays = {key: value.numpy() for key, value in tensors.items() if value.dtype == torch.float64}
         members = [
             _with_networks(each, encoder, tensors, path, _prefix(place), arrays)
@@ -113,12 +114,12 @@ def _with_networks(
 ) -> Model:
     """The model whose networks, all but f_0, have this prefix in the file."""
     architecture = encoder.architecture
-    module_a, module_b = (filled(architecture, _of(tensors, f"{prefix}{part}"), path) for part in "AB")
+    module_a, module_b = (filled(architecture, under(tensors, f"{prefix}{part}"), path) for part in "AB")
     head = make_head(architecture.width)
-    head.load_state_dict(_of(tensors, f"{prefix}head"))
+    head.load_state_dict(under(tensors, f"{prefix}head"))
     detector = tuple(make_network() for _ in range(about["detector"]["folds"]))
     for fold, network in enumerate(detector):
-        network.load_state_dict(_of(tensors, f"{prefix}detector{fold}"))
+        network.load_state_dict(under(tensors, f"{prefix}detector{fold}"))
     return Model(about, encoder, head, module_a, module_b, detector, arrays)
 
 
@@ -150,8 +151,3 @@ def _parts(model: Model) -> dict[str, nn.Module]:
 def _prefix(place: int) -> str:
     """What the names of a member's networks begin with in the file."""
     return f"member{place}." if place else ""
-
-
-def _of(tensors: dict[str, Tensor], part: str) -> dict[str, Tensor]:
-    prefix = f"{part}."
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from amae.runtime.errors import InputError
 
 METADATA = "amae"  # one entry: safetensors writes several in random order
+Content = TypeVar("Content")  # a tensor or an array
 Part = tuple[str, str, list[int], memoryview | np.ndarray]  # name, type as torch names it, shape, bytes
 
 
@@ -81,6 +82,16 @@ def digest(about: Mapping[str, Any], parts: Iterable[Part]) -> str:
     for *_, content in parts:
         found.update(content)
     return found.hexdigest()
+
+
+def prefixed(state: Mapping[str, Content], prefix: str) -> dict[str, Content]:
+    """A network's state under a prefix, among others."""
+    return {f"{prefix}.{name}": value for name, value in state.items()}
+
+
+def under(state: Mapping[str, Content], prefix: str) -> dict[str, Content]:
+    """What has names under a prefix, as `prefixed` gives them, by the rest of its name; empty where there is none."""
+    return {name.removeprefix(f"{prefix}."): value for name, value in state.items() if name.startswith(f"{prefix}.")}
 
 
 def some(keys: Any) -> str:
