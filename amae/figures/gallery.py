@@ -93,17 +93,17 @@ def plot_gallery(
     side = (PAGE - MARGIN - GAP) / len(HEADINGS) - GAP
     height = TOP + len(rows) * (side + GAP) + BOTTOM
     with page(path, PAGE, height, layout=None) as figure:
-        axes = _grid(figure, len(rows), side)
         for row, image_id in enumerate(rows):
             image = np.asarray(images[image_id])
-            _show_row(axes[row], image, visible[row], mu_a[row], mu_b[row], difference[row], scale)
-            marked = (boxes or {}).get(image_id, ())
-            for panel in (axes[row, 0], axes[row, -1]):
-                draw_boxes(panel, marked)
-            title = titled(titles[row], (findings or {}).get(image_id, ()))
-            axes[row, 0].set_ylabel(title, rotation=0, ha="right", va="center", fontsize=6, labelpad=4)
-        for panel, heading in zip(axes[0], HEADINGS, strict=True):
-            panel.set_title(heading, pad=3)
+            extent = (0, len(image), len(image), 0)  # maps of any size lie on the image's own pixel coordinates
+            panels = [image_panel(figure, row, column, side, MARGIN, extent) for column in range(len(HEADINGS))]
+            _show_row(panels, image, visible[row], mu_a[row], mu_b[row], difference[row], scale, extent)
+            for panel in (panels[0], panels[-1]):
+                draw_boxes(panel, (boxes or {}).get(image_id, ()))
+            write_title(panels[0], titles[row], (findings or {}).get(image_id, ()))
+            if row == 0:
+                for panel, heading in zip(panels, HEADINGS, strict=True):
+                    panel.set_title(heading, pad=3)
         _explain_colours(figure, scale, any(boxes.get(image_id) for image_id in rows) if boxes else False)
 
 
@@ -115,38 +115,29 @@ def _scale(maps: Mapping[str, np.ndarray], places: Sequence[int]) -> Normalize:
     return Normalize(0, max(float(np.percentile(finite, 99.8)) if finite.size else 0, 1e-6))
 
 
-def _grid(figure: Figure, rows: int, side: float) -> np.ndarray:
-    """Square panels (rows, 6) placed in inches: the automatic layouts leave uneven gaps around square images."""
+def image_panel(figure: Figure, row: int, column: int, side: float, margin: float, extent: tuple[float, ...]) -> Axes:
+    """A square panel without ticks, placed in inches: the automatic layouts leave uneven gaps around square images.
+
+    `side`: of a panel; `margin`: left of the first one. `extent`: left, right, bottom and top of the image, in pixels.
+    """
     width, height = figure.get_size_inches()
-    return np.array(
-        [
-            [
-                figure.add_axes(
-                    (
-                        (MARGIN + column * (side + GAP)) / width,
-                        1 - (TOP + side + row * (side + GAP)) / height,
-                        side / width,
-                        side / height,
-                    )
-                )
-                for column in range(len(HEADINGS))
-            ]
-            for row in range(rows)
-        ]
-    )
+    left, bottom = margin + column * (side + GAP), height - TOP - side - row * (side + GAP)
+    axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
+    axes.set(xticks=[], yticks=[], xlim=extent[:2], ylim=extent[2:])
+    axes.spines[:].set_visible(False)
+    return axes
 
 
 def _show_row(
-    axes: np.ndarray,
+    axes: Sequence[Axes],
     image: np.ndarray,
     visible: np.ndarray,
     mu_a: np.ndarray,
     mu_b: np.ndarray,
     difference: np.ndarray,
     scale: Normalize,
+    extent: tuple[float, ...],
 ) -> None:
-    size = image.shape[0]
-    extent = (0, size, size, 0)  # maps of any size lie on the image's own pixel coordinates
     grey = colormaps["gray"].with_extremes(bad=BACKGROUND)
     colours = colormaps[MAP].with_extremes(bad=BACKGROUND)
     axes[0].imshow(image, cmap=grey, vmin=0, vmax=255, extent=extent)
@@ -157,16 +148,17 @@ def _show_row(
     axes[5].imshow(image, cmap=grey, vmin=0, vmax=255, extent=extent)
     strength = np.nan_to_num(np.clip(scale(difference).filled(0), 0, 1))
     axes[5].imshow(colours(scale(difference)), alpha=0.75 * strength, extent=extent, interpolation="nearest")
-    for panel in axes:
-        panel.set(xticks=[], yticks=[], xlim=(0, size), ylim=(size, 0))
-        for spine in panel.spines.values():
-            spine.set_visible(False)
 
 
 def _masked(image: np.ndarray, visible: np.ndarray) -> np.ndarray:
     """The image (S, S) with the patches outside `visible` (h, w) in grey."""
     rows, columns = (np.arange(image.shape[axis]) * visible.shape[axis] // image.shape[axis] for axis in (0, 1))
     return np.where(visible[np.ix_(rows, columns)], image, np.uint8(HIDDEN_GREY))
+
+
+def write_title(axes: Axes, title: str, findings: Sequence[str]) -> None:
+    """Write the text beside a row, left of its first panel."""
+    axes.set_ylabel(titled(title, findings), rotation=0, ha="right", va="center", fontsize=6, labelpad=4)
 
 
 def titled(title: str, findings: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
 from amae.data.boxes import Box
-from amae.figures.gallery import BACKGROUND, BOX, MAP, draw_boxes, titled
+from amae.figures.gallery import BACKGROUND, BOX, GAP, MAP, TOP, draw_boxes, image_panel, write_title
 from amae.figures.style import PAGE, page
 
 DARK = "#103040"
@@ -24,7 +24,7 @@ HEADINGS = {
     "error_ratio": "$\\log(e_A/e_B)$, pixel",
     "error_ratio_patch": "$\\log(e_A/e_B)$, patch",
 }
-MARGIN, GAP, TOP, BOTTOM = 1.0, 0.05, 0.2, 0.62  # inches: titles, between panels, headings, colour bars
+MARGIN, BOTTOM = 1.0, 0.62  # inches: titles, colour bars
 
 
 def plot_localisation(
@@ -48,16 +48,9 @@ def plot_localisation(
     with page(path, width, height, layout=None) as figure:
         for row, image in enumerate(images):
             extent = (0, image.shape[1], image.shape[0], 0)
-            panels = [_panel(figure, row, column, side, extent) for column in range(columns)]
+            panels = [image_panel(figure, row, column, side, MARGIN, extent) for column in range(columns)]
             panels[0].imshow(image, cmap="gray", vmin=0, vmax=255, extent=extent)
-            panels[0].set_ylabel(
-                titled(titles[row], findings[row] if findings else ()),
-                rotation=0,
-                ha="right",
-                va="center",
-                fontsize=6,
-                labelpad=4,
-            )
+            write_title(panels[0], titles[row], findings[row] if findings else ())
             for panel, (name, values) in zip(panels[1:], maps.items(), strict=True):
                 colours = colormaps[scales[name][1]].with_extremes(bad=BACKGROUND)
                 panel.imshow(values[row], cmap=colours, norm=scales[name][0], extent=extent, interpolation="nearest")
@@ -82,16 +75,6 @@ def _scale(values: np.ndarray) -> tuple[Normalize, str]:
     if low < 0:
         return CenteredNorm(0, max(-low, high)), SIGNED
     return Normalize(0, max(high, 1e-6)), MAP
-
-
-def _panel(figure: Figure, row: int, column: int, side: float, extent: tuple[float, ...]) -> Axes:
-    """A square panel without ticks, placed in inches."""
-    width, height = figure.get_size_inches()
-    left, bottom = MARGIN + column * (side + GAP), height - TOP - side - row * (side + GAP)
-    axes = figure.add_axes((left / width, bottom / height, side / width, side / height))
-    axes.set(xticks=[], yticks=[], xlim=extent[:2], ylim=extent[2:])
-    axes.spines[:].set_visible(False)
-    return axes
 
 
 def _mark_maximum(axes: Axes, values: np.ndarray, extent: tuple[float, ...]) -> None:
