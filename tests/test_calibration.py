@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from amae.evaluation.chance import threshold_of
+from amae.evaluation.calls import threshold_of
 from amae.predict.calibration import operating_point, percentiles
 from amae.runtime.errors import InputError
 

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from amae.evaluation.chance import chance_of_chi_square, chance_of_purity, sensitivities, threshold_of
+from amae.evaluation.calls import sensitivities, threshold_of
+from amae.evaluation.chance import chance_of_chi_square, chance_of_purity
 from amae.evaluation.metrics import chi_square_distance
 
 

@@ -1,5 +1,8 @@
-"""Calls of a model at its operating point against labels: sensitivity and specificity."""
+"""Calls of images at a threshold against labels: sensitivity and specificity."""
 
+import math
+
+import numpy as np
 import pandas as pd
 
 from amae.evaluation.statistics import proportion_interval
@@ -27,3 +30,27 @@ def rates_of_calls(images: pd.DataFrame) -> pd.DataFrame:
             row |= {rate: correct / called if called else None, f"{rate}_low": low, f"{rate}_high": high}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def threshold_of(normal: np.ndarray, specificity: float) -> float:
+    """The lowest score of these normal images that no more than 1 - `specificity` of them exceed."""
+    return float(np.sort(normal)[place_of(specificity, len(normal)) - 1])
+
+
+def place_of(specificity: float, count: int) -> int:
+    """The least number of `count` images that is a share of them of at least `specificity`."""
+    return max(1, math.ceil(round(specificity * count, 9)))  # 0.55 * 180 is 99, not a little more
+
+
+def sensitivities(images: pd.DataFrame, scores: list[str], specificity: float) -> pd.DataFrame:
+    """Sensitivity of each score at a specificity on the same normal images, over all images and in their groups.
+
+    images: label, the scores (float), and view and finding where known. One row for each score and group, with the
+    columns of `rates_of_calls` and score.
+    """
+    found = []
+    for name in scores:
+        threshold = threshold_of(images.loc[images["label"] == "normal", name].to_numpy(), specificity)
+        calls = images.assign(call=np.where(images[name] > threshold, "abnormal", "normal"))
+        found.append(rates_of_calls(calls).assign(score=name))
+    return pd.concat(found, ignore_index=True)

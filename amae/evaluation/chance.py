@@ -1,11 +1,8 @@
-"""What chance gives, to be read beside what was found; and what is found at a threshold, by finding."""
-
-import math
+"""What chance gives, to be read beside what was found."""
 
 import numpy as np
 import pandas as pd
 
-from amae.evaluation.calls import rates_of_calls
 from amae.evaluation.tables import CLASSES
 
 DRAWS = 200
@@ -37,27 +34,3 @@ def chance_of_purity(truth: pd.Series) -> dict[str, float]:
     """
     known = truth[truth.isin(CLASSES)]
     return {name: float((known == name).mean()) if len(known) else float("nan") for name in CLASSES}
-
-
-def threshold_of(normal: np.ndarray, specificity: float) -> float:
-    """The lowest score of these normal images that no more than 1 - `specificity` of them exceed."""
-    return float(np.sort(normal)[place_of(specificity, len(normal)) - 1])
-
-
-def place_of(specificity: float, count: int) -> int:
-    """The least number of `count` images that is a share of them of at least `specificity`."""
-    return max(1, math.ceil(round(specificity * count, 9)))  # 0.55 * 180 is 99, not a little more
-
-
-def sensitivities(images: pd.DataFrame, scores: list[str], specificity: float) -> pd.DataFrame:
-    """Sensitivity of each score at a specificity on the same normal images, over all images and in their groups.
-
-    images: label, the scores (float), and view and finding where known. One row for each score and group, with the
-    columns of `rates_of_calls` and score.
-    """
-    found = []
-    for name in scores:
-        threshold = threshold_of(images.loc[images["label"] == "normal", name].to_numpy(), specificity)
-        calls = images.assign(call=np.where(images[name] > threshold, "abnormal", "normal"))
-        found.append(rates_of_calls(calls).assign(score=name))
-    return pd.concat(found, ignore_index=True)

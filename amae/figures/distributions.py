@@ -10,7 +10,8 @@ from matplotlib.colors import to_rgba
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from amae.evaluation.chance import chance_of_chi_square, chance_of_purity, sensitivities, threshold_of
+from amae.evaluation.calls import sensitivities, threshold_of
+from amae.evaluation.chance import chance_of_chi_square, chance_of_purity
 from amae.evaluation.metrics import auc, chi_square_distance
 from amae.evaluation.tables import (
     CLASSES,

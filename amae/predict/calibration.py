@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import betaincinv  # scipy.stats has the same as beta.ppf, and takes longer to load
 
-from amae.evaluation.chance import place_of
+from amae.evaluation.calls import place_of, threshold_of
 from amae.runtime.errors import InputError
 
 SPECIFICITY = 0.95
@@ -48,7 +48,7 @@ def operating_point(reference: np.ndarray, specificity: float = SPECIFICITY) -> 
     if count < needed_images(specificity):
         return None
     low, high = betaincinv(k, count + 1 - k, [tail, 1 - tail])
-    return OperatingPoint(float(np.sort(reference)[k - 1]), float(low), float(high))
+    return OperatingPoint(threshold_of(reference, specificity), float(low), float(high))
 
 
 def require_specificity(specificity: float) -> None:
