@@ -6,8 +6,8 @@ import sys
 
 import torch
 
-from amae.runtime.cards import take_card
 from amae.runtime.errors import InputError
+from amae.runtime.gpus import take_gpu
 
 
 def choose_device(wanted: str, gpus: int, jobs_per_card: int = 1) -> torch.device:
@@ -23,7 +23,7 @@ def choose_device(wanted: str, gpus: int, jobs_per_card: int = 1) -> torch.devic
     if wanted != "cpu" and gpus and torch.cuda.is_available():
         torch.backends.cudnn.allow_tf32 = False  # as for matrix products by default
         cards = [str(torch.cuda.get_device_properties(number).uuid) for number in range(torch.cuda.device_count())]
-        device = torch.device("cuda", take_card(cards, jobs_per_card))
+        device = torch.device("cuda", take_gpu(cards, jobs_per_card))
         torch.cuda.set_device(device)  # where nothing names a device, as a kernel's launch
         name = f"{torch.cuda.get_device_name(device)}, {device} of {len(cards)}, {cards[device.index]}"
     else:

@@ -1,4 +1,4 @@
-"""Jobs side by side take different graphics cards; cards are names here, processes and locks are real."""
+"""Jobs side by side take different GPUs; they are names here, processes and locks are real."""
 
 import itertools
 import os
@@ -10,16 +10,16 @@ import pytest
 import torch
 from project import ROOT
 
-from amae.runtime import cards
-from amae.runtime.cards import choose_place
+from amae.runtime import gpus
 from amae.runtime.device import choose_device
+from amae.runtime.gpus import choose_place
 
 JOB = """
 import sys
 from pathlib import Path
-from amae.runtime.cards import take_card
+from amae.runtime.gpus import take_gpu
 names = sys.argv[3:]
-print(names[take_card(names, int(sys.argv[2]), Path(sys.argv[1]))], flush=True)
+print(names[take_gpu(names, int(sys.argv[2]), Path(sys.argv[1]))], flush=True)
 sys.stdin.read()  # at work until it is ended
 """
 
@@ -95,8 +95,8 @@ def test_a_card_is_shared_by_as_many_jobs_as_the_key_allows(job):
 
 
 def test_the_device_is_the_card_that_was_taken(monkeypatch, tmp_path, job, capsys):
-    monkeypatch.setattr(cards, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(cards, "_held", [])
+    monkeypatch.setattr(gpus, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(gpus, "_held", [])
     (tmp_path / f"amae-cards-{os.getuid()}").symlink_to(tmp_path / "locks")
     (tmp_path / "locks").mkdir()
     assert card_of(job("GPU-0", "GPU-1")) == "GPU-0"
@@ -114,5 +114,5 @@ def test_the_device_is_the_card_that_was_taken(monkeypatch, tmp_path, job, capsy
     assert choose_device("cuda", 1) == torch.device("cuda", 2)
     assert choose_device("auto", 1, jobs_per_card=2).index in (0, 1, 2)
     assert "device: A card, cuda:1 of 3, GPU-1" in capsys.readouterr().err
-    for file in cards._held:
+    for file in gpus._held:
         os.close(file)
