@@ -188,9 +188,7 @@ class ReconstructionSettings(Checked):
         """Also refuse complementary masks that do not share the image out evenly."""
         super().__post_init__()
         parts = 1 / (1 - self.mask_ratio)
-        if self.mask_scheme == "complementary" and (
-            abs(parts - round(parts)) > 1e-6 or self.masks % round(parts) or self.masks < round(parts)
-        ):
+        if self.mask_scheme == "complementary" and (abs(parts - round(parts)) > 1e-6 or self.masks % round(parts)):
             raise InputError(
                 f"mask_scheme complementary contradicts masks {self.masks} and mask_ratio {self.mask_ratio}: the "
                 f"visible parts must share an image out evenly, e.g. masks 4 at mask_ratio 0.75"

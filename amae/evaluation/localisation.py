@@ -13,7 +13,7 @@ import pandas as pd
 
 from amae.data.boxes import Box
 from amae.evaluation.tables import SMALLEST_GROUP
-from amae.method.scores import discrepancy_map, patch_means
+from amae.method.scores import TINY, discrepancy_map, patch_means
 from amae.runtime.errors import InputError
 
 MAPS = {
@@ -27,7 +27,6 @@ LEVELS = 4096  # grey levels of a quantised map, by rank: a step of the false po
 SAMPLE = 2**22  # pixels that the ranks are taken from
 RESAMPLES = 1000
 BATCH = 64  # maps at a time
-_TINY = 1e-8  # squared intensity, as in the scores
 
 
 class _Counts(NamedTuple):
@@ -62,7 +61,7 @@ def anomaly_map(name: str, images: np.ndarray, mu_a: np.ndarray, mu_b: np.ndarra
         if name == "error_a":
             made[part] = error_a
             continue
-        ratio = np.log((error_a + _TINY) / (error_b + _TINY))
+        ratio = np.log((error_a + TINY) / (error_b + TINY))
         made[part] = np.where(np.isnan(ratio), np.nanmean(ratio, axis=(1, 2), keepdims=True), ratio)
     return made
 

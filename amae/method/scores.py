@@ -16,7 +16,7 @@ DESCRIPTIONS = {
     "error_ratio_patch": "mean over patches of log(e_A / e_B) (this project's own)",
 }
 MODULE_SCORES = ("inter", "mask_rec", "error_ratio", "error_ratio_patch")  # those of modules A and B
-_TINY = 1e-8  # squared intensity, far below one grey level (1.5e-5), so that no quotient or logarithm fails
+TINY = 1e-8  # squared intensity, far below one grey level (1.5e-5), so that no quotient or logarithm fails
 
 
 def discrepancy_map(mu_a: np.ndarray, mu_b: np.ndarray) -> np.ndarray:
@@ -39,12 +39,12 @@ def reconstruction_scores(
     """
     target = images.astype(np.float32) / 255
     error_a, error_b = (patch_means((mu - target) ** 2, patch).reshape(len(mu), -1) for mu in (mu_a, mu_b))
-    ratio = np.log((error_a + _TINY) / (error_b + _TINY))  # (N, T), nan where never hidden
+    ratio = np.log((error_a + TINY) / (error_b + TINY))  # (N, T), nan where never hidden
     return pd.DataFrame(
         {
             "inter": discrepancy_map(mu_a, mu_b).mean((1, 2), dtype=np.float64),
             "mask_rec": masked_error_a.astype(np.float64),
-            "error_ratio": np.log((np.nanmean(error_a, 1) + _TINY) / (np.nanmean(error_b, 1) + _TINY)),
+            "error_ratio": np.log((np.nanmean(error_a, 1) + TINY) / (np.nanmean(error_b, 1) + TINY)),
             "error_ratio_patch": np.nanmean(ratio, 1),
         }
     )
