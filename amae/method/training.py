@@ -7,7 +7,6 @@ last saved epoch ends with the same weights, bit for bit on the CPU, as one that
 import hashlib
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from amae.runtime.errors import InputError
 from amae.runtime.files import atomic, is_sealed, seal
+from amae.runtime.progress import Progress
 
 LossOf = Callable[[Tensor, torch.Generator], Tensor]  # ids of a batch (B,) int64 and a generator to its mean loss
 
@@ -141,13 +141,14 @@ def train(
     batches = schedule.batches(items)
     optimiser = make_optimiser(module, schedule)
     history = _load(resume, module, optimiser)
+    progress = Progress("train", schedule.epochs, "epochs", len(history))
     saved, cost = time.perf_counter(), 0.0
     for epoch in range(len(history), schedule.epochs):
         loss, rate = _epoch(module, loss_of, items, schedule, epoch, seed, optimiser)
         if not math.isfinite(loss):
             raise InputError(f"epoch {epoch + 1}: the loss is {loss}, at learning rate {rate:.3g}; choose a lower lr")
         history.append({"epoch": epoch + 1, "step": (epoch + 1) * batches, "lr": rate, "loss": loss})
-        _log(history[-1], schedule.epochs)
+        progress.reached(epoch + 1, f", loss {loss:.5f}, lr {rate:.2e}")
         if (now := time.perf_counter()) - saved >= 20 * cost:
             _save(resume, module, optimiser, history)
             saved = time.perf_counter()
@@ -215,12 +216,3 @@ def _load(resume: Resume, module: nn.Module, optimiser: torch.optim.Optimizer) -
     optimiser.load_state_dict(state["optimiser"])
     print(f"continuing after epoch {len(state['history'])}", file=sys.stderr)
     return state["history"]
-
-
-def _log(row: dict, epochs: int) -> None:
-    """A moving line on a terminal; about ten plain lines in a log."""
-    line = f"epoch {row['epoch']}/{epochs}  loss {row['loss']:.5f}  lr {row['lr']:.2e}"
-    if os.isatty(2):
-        print(f"\r{line}", end="\n" if row["epoch"] == epochs else "", file=sys.stderr, flush=True)
-    elif row["epoch"] % max(1, epochs // 10) == 0 or row["epoch"] == epochs:
-        print(line, file=sys.stderr, flush=True)
