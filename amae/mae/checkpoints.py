@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from amae.runtime.errors import InputError
 from amae.runtime.files import atomic, sha256
-from amae.runtime.tensors import METADATA, Part, check_digest, description_in, digest, is_safetensors, some
+from amae.runtime.tensors import METADATA, Part, check_digest, digest, is_safetensors, read_unchecked, some
 
 
 def write_safetensors(model: nn.Module, path: str | Path, about: Mapping[str, Any]) -> None:
@@ -52,19 +52,8 @@ def _parts(tensors: Mapping[str, Tensor]) -> list[Part]:
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Content of such a file: the description and the state dict. Raises InputError for any other file."""
-    if not is_safetensors(path):
-        raise InputError(f"{path}: not a safetensors file; a published checkpoint must be converted first")
-    try:
-        with safe_open(path, "pt") as file:
-            about = description_in(file.metadata())
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError) as error:
-        raise InputError(f"{path}: not a readable safetensors file ({error})") from None
-    if about is None:
-        raise InputError(f"{path}: safetensors without a description of the model; it contains {some(state)}")
-    check_digest(about, _parts(state), path)
-    about.pop("sha256", None)
-    return about, state
+    about, state = read_unchecked(path, "pt")
+    return check_digest(about, _parts(state), path), state
 
 
 def read_description(path: str | Path) -> dict[str, str]:

@@ -30,36 +30,36 @@ def is_safetensors(path: str | Path) -> bool:
 
 def read_about(path: str | Path) -> dict[str, Any]:
     """The description of a file, from its header alone; its content is not checked. Raises InputError without one."""
-    return _read(path, with_content=False)[0]
+    about, _ = read_unchecked(path, "np", with_content=False)
+    about.pop("sha256", None)
+    return about
 
 
 def read_arrays(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Description and content of a file. Raises InputError for a file that is damaged, or without a description."""
-    return _read(path, with_content=True)
+    about, arrays = read_unchecked(path, "np")
+    parts = [(name, f"torch.{array.dtype}", list(array.shape), as_bytes(array)) for name, array in arrays.items()]
+    return check_digest(about, parts, path), arrays
 
 
-def _read(path: str | Path, with_content: bool) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def read_unchecked(path: str | Path, kind: str, with_content: bool = True) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Description, for `check_digest`, and content, as arrays of numpy (`kind` np) or tensors of torch (pt).
+
+    Raises InputError for a file that cannot be read, or is without a description.
+    """
     if not is_safetensors(path):
         raise InputError(f"{path}: not a safetensors file; a published checkpoint must be converted first")
     try:
-        with safe_open(path, "np") as file:
-            about = description_in(file.metadata())
+        with safe_open(path, kind) as file:
+            about = json.loads((file.metadata() or {}).get(METADATA, "null"))
             names = list(file.keys())
-            arrays = {name: file.get_tensor(name) for name in names} if with_content and about else {}
+            wanted = names if with_content and isinstance(about, dict) else []
+            content = {name: file.get_tensor(name) for name in wanted}
     except (SafetensorError, ValueError, TypeError) as error:
         raise InputError(f"{path}: not a readable safetensors file ({error})") from None
-    if about is None:
+    if not isinstance(about, dict):
         raise InputError(f"{path}: safetensors without a description of the model; it contains {some(names)}")
-    if with_content:
-        parts = [(name, f"torch.{array.dtype}", list(array.shape), as_bytes(array)) for name, array in arrays.items()]
-        check_digest(about, parts, path)
-    return {key: value for key, value in about.items() if key != "sha256"}, arrays
-
-
-def description_in(metadata: Mapping[str, str] | None) -> dict[str, Any] | None:
-    """The description in a file's metadata; None where there is none. Raises ValueError for damaged JSON."""
-    about = json.loads((metadata or {}).get(METADATA, "null"))
-    return about if isinstance(about, dict) else None
+    return about, content
 
 
 def as_bytes(array: np.ndarray) -> np.ndarray:
@@ -67,11 +67,12 @@ def as_bytes(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
-def check_digest(about: Mapping[str, Any], parts: Iterable[Part], path: str | Path) -> None:
-    """Raise InputError where a description has a SHA-256 and it is not that of its file's content."""
+def check_digest(about: Mapping[str, Any], parts: Iterable[Part], path: str | Path) -> dict[str, Any]:
+    """A description without its SHA-256. Raises InputError where it has one that is not of its file's content."""
     bare = {key: value for key, value in about.items() if key != "sha256"}
     if (written := about.get("sha256")) and written != digest(bare, parts):
         raise InputError(f"{path}: damaged: not what was written; delete it, and run the same command again")
+    return bare
 
 
 def digest(about: Mapping[str, Any], parts: Iterable[Part]) -> str:
