@@ -119,11 +119,7 @@ def results_table(
 
 
 def add_printed_only(
-    table: pd.DataFrame,
-    published: pd.DataFrame,
-    dataset: str,
-    anomaly_ratio: float | None,
-    metrics: Sequence[str] = ("auc", "ap"),
+    table: pd.DataFrame, published: pd.DataFrame, dataset: str, anomaly_ratio: float | None
 ) -> pd.DataFrame:
     """`results_table`, and below it the methods that were printed for the data set and that it lacks, without measured
     values. Arguments as there."""
@@ -131,7 +127,7 @@ def add_printed_only(
     printed = published.loc[published["dataset"] == dataset, METHOD].drop_duplicates()
     rows = []
     for row in printed.to_dict("records"):
-        found = {metric: printed_value(published, row, dataset, metric, anomaly_ratio) for metric in metrics}
+        found = {metric: printed_value(published, row, dataset, metric, anomaly_ratio) for metric in RANKING}
         if (row["method"], row["protocol"]) in measured or all(np.isnan(value) for value, _ in found.values()):
             continue
         notes = ["printed only, not measured here", *(note for _, of_metric in found.values() for note in of_metric)]

@@ -26,7 +26,7 @@ EXPLANATION = (
 SPREAD = 0.15  # opacity of the band of a spread
 
 
-def plot_sweep(frame: pd.DataFrame, path: str | Path, published: pd.DataFrame | None = None) -> None:
+def plot_sweep(frame: pd.DataFrame, path: str | Path, published: pd.DataFrame) -> None:
     """AUC against the anomaly ratio (Fig. 3a): lines with a band of 1.96 sd over seeds, hollow markers as printed.
 
     frame: method, protocol, anomaly_ratio (0 to 1), seed, auc (fraction). published: method, protocol, anomaly_ratio,
@@ -34,8 +34,7 @@ def plot_sweep(frame: pd.DataFrame, path: str | Path, published: pd.DataFrame | 
     protocol N become dotted lines; the others are passed over. A method that was only printed has markers and no line.
     """
     frame = frame.astype({"anomaly_ratio": float, "auc": float})
-    printed = frame.iloc[:0].assign(value=None) if published is None else published
-    printed = printed.assign(anomaly_ratio=pd.to_numeric(printed["anomaly_ratio"]))
+    printed = published.assign(anomaly_ratio=pd.to_numeric(published["anomaly_ratio"]))
     one_class = frame.loc[frame["protocol"] == "N", "method"]
     constant = printed[printed["anomaly_ratio"].isna() & (printed["protocol"] == "N")]
     constant = constant[constant["method"].isin(one_class)]
