@@ -10,25 +10,20 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, pad
 
+SCALE, RATIO = (0.5, 1.0), (3 / 4, 4 / 3)  # of a box: its share of the image's area, its width by its height
 TRIES = 10  # candidate boxes per image before the fallback, as in torchvision
 
 
-def random_resized_crop_flip(
-    images: Tensor,
-    generator: torch.Generator,
-    scale: tuple[float, float] = (0.5, 1.0),
-    ratio: tuple[float, float] = (3 / 4, 4 / 3),
-) -> Tensor:
+def random_resized_crop_flip(images: Tensor, generator: torch.Generator) -> Tensor:
     """Crop a random box out of each image, resize it to the image's size (bicubic), and flip half of them left to
     right.
 
-    `images`: float32 (B, C, H, W), any value range; the result has the same shape. `scale`: area of the box as a
-    fraction of the image. `ratio`: width/height of the box. Values may overshoot the image's range a little at sharp
-    edges, as bicubic does. Numbers are drawn on the generator's device. Source: MAE (He et al. 2022, appendix A.1)
-    and Medical-MAE (Xiao et al. 2023), which train with scale 0.2 to 1 and 0.5 to 1.
+    `images`: float32 (B, C, H, W), any value range; the result has the same shape. Values may overshoot the image's
+    range a little at sharp edges, as bicubic does. Numbers are drawn on the generator's device. Source: Medical-MAE
+    (Xiao et al. 2023), whose SCALE is 0.5 to 1; MAE (He et al. 2022, appendix A.1) trains with 0.2 to 1.
     """
     batch, _, height, width = images.shape
-    boxes = draw_boxes(batch, height, width, generator, scale, ratio).to(images.device)
+    boxes = draw_boxes(batch, height, width, generator, SCALE, RATIO).to(images.device)
     flips = torch.rand(batch, generator=generator, device=generator.device).to(images.device) < 0.5
     return crop_resize_flip(images, boxes, flips)
 
