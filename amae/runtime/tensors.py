@@ -38,7 +38,10 @@ def read_about(path: str | Path) -> dict[str, Any]:
 def read_arrays(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Description and content of a file. Raises InputError for a file that is damaged, or without a description."""
     about, arrays = read_unchecked(path, "np")
-    parts = [(name, f"torch.{array.dtype}", list(array.shape), as_bytes(array)) for name, array in arrays.items()]
+    parts = [
+        (name, f"torch.{array.dtype}", list(array.shape), array.reshape(-1).view(np.uint8))
+        for name, array in arrays.items()
+    ]
     return check_digest(about, parts, path), arrays
 
 
@@ -60,11 +63,6 @@ def read_unchecked(path: str | Path, kind: str, with_content: bool = True) -> tu
     if not isinstance(about, dict):
         raise InputError(f"{path}: safetensors without a description of the model; it contains {some(names)}")
     return about, content
-
-
-def as_bytes(array: np.ndarray) -> np.ndarray:
-    """The bytes of an array, uint8 (n,)."""
-    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
 def check_digest(about: Mapping[str, Any], parts: Iterable[Part], path: str | Path) -> dict[str, Any]:
