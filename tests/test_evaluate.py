@@ -20,7 +20,7 @@ from amae.mae.checkpoints import read_safetensors, write_tensors
 from amae.method.scores import DESCRIPTIONS
 
 SIZE = 32
-CALIBRATION = np.linspace(0.045, 0.053, 20)
+CALIBRATION = np.linspace(0.045, 0.053, 39)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_scores_metrics_and_calls_of_a_table(model, table, capsys):
     assert list(scores) == ["image_id", "label", "view", "finding", *DESCRIPTIONS]
     assert len(calls) == 26 and calls.loc["text", "reason"] == "not a DICOM, PNG, JPEG, TIFF or BMP file"
     assert "Modality is not radiography" in calls.loc["flagged", "flag"] and calls.loc["flagged", "call"] == ""
-    threshold = CALIBRATION[18]  # the 19th of 20
+    threshold = CALIBRATION[37]  # the 38th of 39: 38 / (39 + 1) is 0.95
     values = scores.set_index("image_id")["detector"].drop("flagged").astype(float)
     assert (calls.loc[values.index, "call"] == np.where(values > threshold, "abnormal", "normal")).all()
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import betaincinv  # scipy.stats has the same as beta.ppf, and takes longer to load
 
-from amae.evaluation.calls import place_of, threshold_of
+from amae.evaluation.calls import place_of
 from amae.runtime.errors import InputError
 
 SPECIFICITY = 0.95
@@ -36,19 +36,20 @@ def percentiles(reference: np.ndarray, scores: np.ndarray) -> np.ndarray:
 def operating_point(reference: np.ndarray, specificity: float = SPECIFICITY) -> OperatingPoint | None:
     """The threshold at a specificity in (0, 1) by the scores `(M,)` of normal images.
 
-    It is their k-th smallest, k = ceil(specificity * M). The share of all normal images below it has, whatever their
-    distribution, the law Beta(k, M + 1 - k) (order statistics; Wilks 1941); the interval has 95 % of it. Few images
-    give a wide one: with 19, the threshold at 0.95 is the largest score, and the interval 0.82 to 1. None with so few
-    images that no threshold reaches the specificity on average, as with fewer than 19 at 0.95.
+    The share of all normal images below their k-th smallest has, whatever their distribution, the law
+    Beta(k, M + 1 - k) (order statistics; Wilks 1941), with mean k / (M + 1). So k = ceil(specificity * (M + 1)) reaches
+    the specificity on average over calibration sets, as in conformal prediction; the interval has 95 % of the law. Few
+    images give a wide one: with 19, the threshold at 0.95 is the largest score, and the interval 0.82 to 1. None with
+    so few images that even the largest does not reach it, as with fewer than 19 at 0.95.
     """
     require_specificity(specificity)
     count = len(reference)
-    k = place_of(specificity, count)
+    k = place_of(specificity, count + 1)
     tail = (1 - CONFIDENCE) / 2
     if count < needed_images(specificity):
         return None
     low, high = betaincinv(k, count + 1 - k, [tail, 1 - tail])
-    return OperatingPoint(threshold_of(reference, specificity), float(low), float(high))
+    return OperatingPoint(float(np.sort(reference)[k - 1]), float(low), float(high))
 
 
 def require_specificity(specificity: float) -> None:
