@@ -14,6 +14,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from small import write_model
 
 from amae.cli import main
+from amae.commands import evaluate as module
 from amae.evaluation.calls import rates_of_calls
 from amae.evaluation.statistics import proportion_interval
 from amae.mae.checkpoints import read_safetensors, write_tensors
@@ -194,3 +195,14 @@ def test_a_used_folder_and_another_file_in_place_of_the_model(model, table, caps
     assert f"{table}: not a safetensors file" in capsys.readouterr().err
     assert run(model, table, "--score", "magic") == 2
     assert "--score: found 'magic', expected one of auto, detector" in capsys.readouterr().err
+
+
+def test_few_images_and_a_perfect_auc_have_a_warning():
+    scored = pd.DataFrame({"label": ["normal"] * 12 + ["abnormal"] * 12, "patient_id": ""})
+    metrics = pd.DataFrame({"group": ["all", "all"], "auc": [1.0, 0.6]})
+    (separated,) = module._limits(scored, metrics)
+    assert separated == "1 scores have an AUC of 0 or 1, where a bootstrap interval has no width"
+    assert module._limits(scored, metrics.assign(auc=0.6)) == []
+    assert module._limits(scored.iloc[:16], metrics) == [
+        "12 normal and 4 abnormal images: with fewer than 10 of a class an AUC and its interval say little"
+    ]

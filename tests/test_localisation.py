@@ -354,3 +354,15 @@ def test_a_data_set_without_boxes_is_told_what_to_get(files, command):
     files.boxes = None
     with pytest.raises(InputError, match=r"--boxes: missing.*datasets\.NAME\.boxes"):
         call(command, files)
+
+
+def test_boxes_outside_their_image_are_counted(capsys):
+    index = pd.DataFrame({"image_id": ["a"], "rows": [80], "columns": [60], "scale_x": 1.0, "scale_y": 1.0})
+    index = index.assign(offset_x=0.0, offset_y=0.0)
+    corners = [[0, 0, 10, 10], [60, 0, 70, 10], [0, 80, 10, 90], [-5, 0, 0, 9], [50, 70, 65, 85]]
+    boxes = pd.DataFrame(corners, columns=["x_min", "y_min", "x_max", "y_max"], dtype=float)
+    packed_boxes(boxes.assign(image_id="a", finding=""), index)
+    assert capsys.readouterr().err == (
+        "boxes: 3 of 5 lie outside their image, the first at x 60, y 0 of image 'a', of 60 x 80 pixels; expected "
+        "pixels of the original radiograph\n"
+    )

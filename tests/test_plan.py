@@ -11,7 +11,20 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from amae.plan import captions, check, compared, datasets, rows, splits, stage2, targets, variants, watched, weights
+from amae.plan import (
+    captions,
+    check,
+    compared,
+    datasets,
+    jobs,
+    rows,
+    splits,
+    stage2,
+    targets,
+    variants,
+    watched,
+    weights,
+)
 from amae.predict.files import list_files
 from amae.runtime.errors import InputError
 
@@ -460,3 +473,16 @@ def test_no_variant_is_wired_in():
             words = set(re.findall(r'"(\w+)"', source))
         found = words & set(CONFIG["variants"])
         assert found <= {"imagenet"} and (not found or path.name in ("weights.py", "rows.py", "schema.py")), path
+
+
+def test_a_report_with_the_settings_of_another_run_has_a_warning(config, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["snakemake", "--report", "report.html"])
+    config |= {"results": str(tmp_path)}
+    jobs.note_report(config)  # no run yet
+    jobs.write_configuration(config)
+    jobs.note_report(config)
+    assert capsys.readouterr().err == ""
+    jobs.note_report(config | {"seeds": [0, 1], "predict": config["predict"] | {"specificity": 0.9}})
+    line = capsys.readouterr().err
+    assert line.startswith("warning: captions of simulated get the settings of this call; the last run in ")
+    assert "1 seed instead of 4" in line and "2 seeds" not in line

@@ -109,6 +109,14 @@ def _report(table: pd.DataFrame, metrics: pd.DataFrame, rates: pd.DataFrame | No
 def _limits(scored: pd.DataFrame, metrics: pd.DataFrame) -> list[str]:
     """Groups too small to be measured, and images that are not independent."""
     found, columns = [], [name for name in ("view", "finding") if name in scored]
+    counts = scored["label"].value_counts()
+    if counts.min() < SMALLEST_GROUP:
+        of_each = " and ".join(f"{count} {name}" for name, count in counts.items())
+        found.append(
+            f"{of_each} images: with fewer than {SMALLEST_GROUP} of a class an AUC and its interval say little"
+        )
+    elif separated := int(metrics.loc[metrics["group"] == "all", "auc"].isin((0, 1)).sum()):
+        found.append(f"{separated} scores have an AUC of 0 or 1, where a bootstrap interval has no width")
     groups = {f"{column}={value}" for column in columns for value in scored[column] if value}
     if small := sorted(groups - set(metrics["group"])):
         found.append(f"fewer than {SMALLEST_GROUP} images of a class, not measured by itself: {', '.join(small)}")

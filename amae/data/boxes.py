@@ -52,6 +52,16 @@ def packed_boxes(boxes: pd.DataFrame, index: pd.DataFrame) -> tuple[dict[str, li
             file=sys.stderr,
         )
     table = boxes.merge(index, on="image_id")
+    outside = (table["x_max"] <= 0) | (table["y_max"] <= 0)
+    outside |= (table["x_min"] >= table["columns"]) | (table["y_min"] >= table["rows"])
+    if outside.any():
+        first = table[outside].iloc[0]
+        print(
+            f"boxes: {outside.sum()} of {len(table)} lie outside their image, the first at x {first['x_min']:g}, "
+            f"y {first['y_min']:g} of image {first['image_id']!r}, of {first['columns']} x {first['rows']} pixels; "
+            "expected pixels of the original radiograph",
+            file=sys.stderr,
+        )
     corners = [
         table[f"{axis}_{end}"] * table[f"scale_{axis}"] + table[f"offset_{axis}"]
         for end in ("min", "max")

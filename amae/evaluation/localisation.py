@@ -233,7 +233,7 @@ def _choose_images(
     if not abnormal.any():
         raise InputError(
             f"localisation: none of the {len(image_ids)} test images is labelled abnormal and has a box; expected a "
-            "table of boxes whose image_id are those of the manifest"
+            "table of boxes whose image_id are those of the manifest, in pixels of the original radiographs"
         )
     chosen = np.flatnonzero(normal | abnormal)
     return chosen, abnormal[chosen]

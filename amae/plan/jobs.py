@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from amae.plan.captions import caption_of
 from amae.plan.paths import results_of
 from amae.runtime.errors import InputError
 from amae.runtime.files import atomic
@@ -44,6 +45,28 @@ def write_configuration(config: dict[str, Any]) -> None:
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         with atomic(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
+
+
+def note_report(config: dict[str, Any]) -> None:
+    """Print a warning where captions of a report get other settings than the last run in the folder of results had.
+
+    Snakemake takes them from the configuration of the call that makes the report (`--report`).
+    """
+    if "--report" not in sys.argv:
+        return
+    path = Path(results_of(config), "config.yaml")
+    last = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else config
+    for dataset in dict.fromkeys([config["dataset"], *(name for names in _lists_of_data(config) for name in names)]):
+        if dataset in last["datasets"] and (before := caption_of(last, dataset)) != caption_of(config, dataset):
+            print(
+                f"warning: captions of {dataset} get the settings of this call; the last run in {path.parent} had "
+                f"others ({before or 'those of the paper'}): give the options of the run whose results are shown",
+                file=sys.stderr,
+            )
+
+
+def _lists_of_data(config: dict[str, Any]) -> list[list[str]]:
+    return [config["experiments"].get(name, []) for name in ("table2", "figure3", "audit", "localisation", "transfer")]
 
 
 def code_of(command: str) -> str:

@@ -62,7 +62,8 @@ def folder_to_predict(config: dict[str, Any]) -> str:
 def files_to_predict(config: dict[str, Any]) -> list[Path]:
     """Files, and links to folders, that `amae predict` finds in the configured folder; the folder, where none is."""
     folder = Path(folder_to_predict(config))
-    return sorted(walk(folder, Path(results_of(config)))) or [folder]
+    found = walk(folder, Path(results_of(config))) if folder.is_dir() else ()
+    return sorted(found) or [folder]
 
 
 def listing_of(config: dict[str, Any]) -> str:

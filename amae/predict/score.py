@@ -214,9 +214,10 @@ def score_files(
 
     `score` calls an image abnormal above its threshold at `specificity`, the share of normal images to call normal.
     `workers`: processes that read. `every`: compute every score. A file that cannot be scored has a reason. Raises
-    InputError for a score or a specificity that does not exist.
+    InputError for a score or a specificity that does not exist, and for one path in the place of a list.
     """
-    _require_score(score)
+    if isinstance(paths, str | Path):
+        raise InputError(f"paths: found {str(paths)!r}, expected a list of paths")
     point = operating_point_of(model, score, specificity)
     paths = [str(path) for path in paths]
     tasks = ((path, *_how(model)) for path in paths)
@@ -255,6 +256,7 @@ def operating_point_of(model: Model, score: str, specificity: float = SPECIFICIT
 
 def why_no_call(model: Model, score: str, specificity: float = SPECIFICITY) -> str:
     """The reason why a score calls no image abnormal or normal; "" where it does."""
+    _require_score(score)
     if reason := model.about["no_calls"].get(score):
         return reason
     calibration = model.group("calibration")
@@ -285,7 +287,7 @@ def _in_batches(
     start, size, calibration = 0, model.encoder.architecture.image_size, model.group("calibration")
     while part := list(islice(results, BATCH)):
         places = pd.RangeIndex(start, start + len(part))
-        prepared = [result or (None, {"header": ""}) for result, _ in part]
+        prepared = [result or (None, {"header": "", "geometry": None, "radiograph": None}) for result, _ in part]
         table = pd.DataFrame([about for _, about in prepared], places)
         table.insert(0, "file", names[start : start + len(part)])
         table["reason"] = [reason for _, reason in part]

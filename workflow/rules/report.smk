@@ -1,6 +1,8 @@
 """Pages of the report: its first page, and tables to read."""
 
-from amae.plan import captions, paths, targets
+from amae.plan import captions, jobs, paths, targets
+
+jobs.note_report(config)
 
 
 rule write_overview:
