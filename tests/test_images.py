@@ -491,7 +491,8 @@ def test_the_same_picture_in_training_and_test_is_counted_whatever_its_format(
     noisy_manifest(tmp_path, train + test)
     run(tmp_path, "out")
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
-    assert len(lines) == 1 and lines[0].endswith("or calibration, the first is 0.bmp (as 0.png)")
+    counted = "; counted over all images converted, those of every anomaly ratio"
+    assert len(lines) == 1 and lines[0].endswith(f"or calibration, the first is 0.bmp (as 0.png){counted}")
     assert lines[0].startswith("warning: 3 of 5 test images are the same picture")
     noisy_manifest(tmp_path, [train[0], ("0.bmp", "calibration"), ("1.dcm", "train_unlabeled"), ("1.png", train[0][1])])
     run(tmp_path, "out2")
@@ -503,6 +504,15 @@ def test_the_same_picture_in_training_and_test_is_counted_whatever_its_format(
     noisy_manifest(tmp_path, train + test[3:])
     run(tmp_path, "out")
     assert "warning" not in capsys.readouterr().err
+
+
+def test_patients_of_candidates_are_not_counted(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    dataset(tmp_path, count=4)  # no anomaly ratio need have patient 1 in both sets
+    frame = pd.read_csv(tmp_path / "manifest.csv", dtype=str, keep_default_na=False)
+    splits = ["train_normal", "train_unlabeled", "calibration", "test"]
+    frame.assign(split=splits, label="", patient_id=["0", "1", "1", "2"]).to_csv(tmp_path / "manifest.csv", index=False)
+    run(tmp_path, "out")
+    assert "patients" not in capsys.readouterr().err
 
 
 def test_more_rejected_than_allowed_stops_with_the_table_written(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from amae.data.images import in_order, read_image
-from amae.data.manifest import overlap_warning, read_manifest
+from amae.data.manifest import read_manifest
 from amae.data.packed import MASK_SIZE, Geometry
 from amae.data.parts import Shard, join_array, of_shard, parts_of, read_parts, write_part
 from amae.runtime.errors import InputError
@@ -48,7 +48,7 @@ def convert(
     """Write the packed arrays, their index table and the table of rejected files for every image of a manifest.
 
     Beside the rejected files, notes.csv lists the images whose grey levels a header leaves open; one line to stderr for
-    each kind of note counts them, and one counts the test images that are also in training.
+    each kind of note counts them, and others count the pictures that are in two sets, at whatever anomaly ratio.
 
     The arrays are uint8 (N, size, size) and, to find lungs in, (N, 256, 256), in manifest order without the rejected;
     index columns: image_id and those of Geometry, of the first array; rejected columns: image_id, path, reason; notes
@@ -59,8 +59,6 @@ def convert(
     left.
     """
     manifest = read_manifest(manifest_path)
-    if not shard and (warning := overlap_warning(manifest)):
-        print(warning, file=sys.stderr)
     what = [sha256(manifest_path), size, conversion, square, fingerprint("amae.data.pack")]
     parts = of_shard(parts_of(images_path, len(manifest), json.dumps(what)), shard)
     files = list(zip(manifest["image_id"], manifest["path"], strict=True))
@@ -143,7 +141,10 @@ def picture_of(lung_image: np.ndarray, geometry: Geometry) -> str:
 
 
 def repeated_pictures(manifest: pd.DataFrame, pictures: Mapping[str, str]) -> str:
-    """Lines that count the images of a split whose picture is in another one too, or "". pictures: by image_id."""
+    """Lines that count the images of a split whose picture is in another one too, or "". pictures: by image_id.
+
+    The workflow converts the candidates of every anomaly ratio at once, so a line says that it counts them all.
+    """
     table, lines = manifest.assign(picture=manifest["image_id"].map(pictures)).dropna(subset="picture"), []
     for name, others in REPEATED.items():
         here = table["split"] == name
@@ -153,6 +154,7 @@ def repeated_pictures(manifest: pd.DataFrame, pictures: Mapping[str, str]) -> st
             lines.append(
                 f"warning: {len(both)} of {here.sum()} {name} images are the same picture as one in "
                 f"{' or '.join(others)}, the first is {both['image_id'].iloc[0]} (as {other[both['picture'].iloc[0]]})"
+                "; counted over all images converted, those of every anomaly ratio"
             )
     return "\n".join(lines)
 
