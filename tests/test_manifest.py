@@ -94,7 +94,8 @@ def test_a_placeholder_for_unknown_patients_is_named(tmp_path, capsys):
         (tmp_path / f"{number}.png").touch()
     sizes = SplitSettings(train_normal=20, unlabeled=20, anomaly_ratio=0.5, test_normal=5, test_abnormal=5, seed=0)
     build_manifest(tmp_path / "t.csv", None, tmp_path / "m.csv", tmp_path / "h.csv", sizes)
-    assert "patient_id is 'UNKNOWN' in 40 of 200 rows, and the images of a patient stay in" in capsys.readouterr().err
+    told = "patient_id is 'UNKNOWN' in 40 of 200 rows, and no patient may be in training and in test or calibration; "
+    assert told in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -271,7 +272,10 @@ def test_rows_of_a_spreadsheet_without_entries_are_left_out_and_others_keep_thei
 
 
 def test_one_patient_in_every_row_is_no_shortage_of_images(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"table\.csv: patient_id is 'ANON' in every row, .* leave the column out"):
+    told = (
+        r"table\.csv: patient_id is 'ANON' in every row, and no patient may be in training and in test or calibration; "
+    )
+    with pytest.raises(InputError, match=f"{told}leave the column out"):
         build(tmp_path, GIVEN.drop(columns="split").assign(patient_id="ANON"), SplitSettings(1, 2, 0.5, 1, 1, seed=0))
     marked = GIVEN.assign(patient_id="ANON", split=["", "calibration", *[""] * 5])
     with pytest.raises(InputError, match=r"table\.csv: patient_id is 'ANON' in every row"):

@@ -183,8 +183,8 @@ def _split_table(
     draws = splits and not given.all() and set(table.loc[given, "split"]) <= {"calibration"}
     if draws and len(table) > 1 and table["patient_id"].nunique() == 1 and (one := table["patient_id"].iloc[0]):
         raise InputError(
-            f"{table_path}: patient_id is {one!r} in every row, and the images of a patient stay in one set; leave the "
-            "column out if patients are not known"
+            f"{table_path}: patient_id is {one!r} in every row, and no patient may be in training and in test "
+            "or calibration; leave the column out if patients are not known"
         )
     if draws:
         _warn_of_placeholders(table["patient_id"], table_path)
@@ -294,12 +294,12 @@ def _repeated(frame: pd.DataFrame, column: str, path: str | Path) -> str:
 
 
 def _warn_of_placeholders(patients: pd.Series, path: str | Path) -> None:
-    """A line for a patient with a tenth of the images or more, at least 20: the sets cannot share them."""
+    """A line for a patient with a tenth of the images or more, at least 20: training and test cannot share them."""
     counts = patients[patients != ""].value_counts()
     for patient, count in counts[counts >= max(20, len(patients) / 10)].items():
         print(
-            f"warning: {path}: patient_id is {patient!r} in {count} of {len(patients)} rows, and the images of a "
-            "patient stay in one set; where it stands for unknown patients, empty these cells",
+            f"warning: {path}: patient_id is {patient!r} in {count} of {len(patients)} rows, and no patient "
+            "may be in training and in test or calibration; where it stands for unknown patients, empty these cells",
             file=sys.stderr,
         )
 
