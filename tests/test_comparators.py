@@ -506,6 +506,17 @@ def test_two_distributions_are_the_variant_without_pseudo_labels(few, tmp_path):
     torch.testing.assert_close(found["score"], (errors[0] / errors[1]).log().float(), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("method", ["two_distributions", "detector_ratio"])
+def test_masks_that_do_not_fit_the_patches_are_refused_before_any_training(few, tmp_path, method):
+    odd = replace(few, encoder=MAE(Architecture(48, 16, 32, 1, 2, 16, 1, 2)))
+    refusal = (
+        r"key mae\.image_size 48 with mae\.patch_size 16: .* images of 9 patches.* out of experiments\.comparators"
+    )
+    with pytest.raises(InputError, match=refusal):
+        method_of(method).fit(odd, settings_of(method), 0, Resume(tmp_path / "x.pt", ""))
+    assert not list(tmp_path.iterdir())
+
+
 class ScaledByNormal(TransformerMixin, BaseEstimator):
     """Standardisation by the statistics of class 0."""
 

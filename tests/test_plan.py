@@ -206,6 +206,18 @@ def test_the_backbone_of_igd_is_fetched_unless_a_file_is_named_or_none_is_wanted
         check.check(config)
 
 
+@pytest.mark.parametrize("method", ["two_distributions", "detector_ratio"])
+def test_masks_of_a_comparator_that_do_not_fit_the_patches_are_refused_in_the_plan(config, method):
+    config["overrides"] = {"mae": {"image_size": 80}}
+    check.check(config)  # no other target need fail
+    assert compared.needed_weights(config, "simulated", "", "mae_multi")
+    refusal = r"key mae\.image_size 80 with mae\.patch_size 16: .* images of 25 patches.*leave both out of experiments"
+    with pytest.raises(InputError, match=refusal):
+        compared.needed_weights(config, "simulated", "", method)
+    config["overrides"] = {"mae": {"image_size": 96}}
+    assert compared.needed_weights(config, "simulated", "", method)
+
+
 # Data sets
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from amae.comparators import detector, two_distributions
 from amae.comparators.interface import Fitted, Scores, TestData, TrainingData
-from amae.comparators.settings import SumSettings, TwoDistributionSettings
+from amae.comparators.settings import SumSettings, TwoDistributionSettings, check_ratio_masks
 from amae.method.training import Resume, resume_of
 from amae.runtime.tensors import prefixed, under
 
@@ -18,8 +18,9 @@ def fit(data: TrainingData, settings: SumSettings, seed: int, resume: Resume) ->
     """Train both methods as their own rows do.
 
     State: that of each, and `scale`, mean and standard deviation over T_u of the logit out of fold and of the ratio,
-    float64 `(2, 2)`.
+    float64 `(2, 2)`. Raises InputError as `two_distributions.fit`, before any training.
     """
+    check_ratio_masks(data.encoder.architecture)
     modules = TwoDistributionSettings(settings.modules)
     logits, first = detector.fit(data, settings.detector, seed, resume_of(resume, "detector"))
     errors, second = two_distributions.fit(data, modules, seed, resume)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from amae.mae.architecture import Architecture
 from amae.runtime.errors import InputError
 from amae.settings import Checked, DetectorSettings, ModuleSettings, ReconstructionSettings, setting
 
@@ -178,6 +179,22 @@ class TwoDistributionSettings:
     """The two-distribution error ratio: two modules, each trained as one of stage 2."""
 
     modules: ModuleSettings = ModuleSettings()
+
+
+# Masks of a test image for this ratio: so many that their noise is small beside the spread of normal images.
+RATIO_MASKS = ReconstructionSettings(masks=16, mask_scheme="complementary")
+
+
+def check_ratio_masks(sizes: Architecture) -> None:
+    """Raise InputError, naming the keys, where these masks do not share out the patches of an image evenly."""
+    try:
+        RATIO_MASKS.check_patches(sizes.patches, sizes.visible(RATIO_MASKS.mask_ratio))
+    except InputError as error:
+        raise InputError(
+            f"key mae.image_size {sizes.image_size} with mae.patch_size {sizes.patch_size}: {error}; "
+            "two_distributions and detector_ratio need such masks: choose other sizes, or leave both out of "
+            "experiments.comparators"
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from amae.comparators.interface import Fitted, Scores, TestData, TrainingData
-from amae.comparators.settings import TwoDistributionSettings
+from amae.comparators.settings import RATIO_MASKS, TwoDistributionSettings, check_ratio_masks
 from amae.comparators.shared import trained
 from amae.mae.model import MAE
 from amae.method.adaptation import train_autoencoder
@@ -22,15 +22,17 @@ from amae.method.reconstruct import draw_orders, reconstruct
 from amae.method.scores import reconstruction_scores
 from amae.method.training import Resume, resume_of
 from amae.runtime.tensors import prefixed, under
-from amae.settings import ReconstructionSettings
 
-MASKS = 16  # of a test image: their noise is small beside the spread of normal images
 PART = 256  # test images at a time: maps take memory
 NAMES = {"error_ratio": "score", "error_ratio_patch": "patch", "inter": "inter"}
 
 
 def fit(data: TrainingData, settings: TwoDistributionSettings, seed: int, resume: Resume) -> Fitted:
-    """Adapt f_0 and g_0 to T_n and, by as many steps, to T_u."""
+    """Adapt f_0 and g_0 to T_n and, by as many steps, to T_u.
+
+    Raises InputError before that where the masks of the score do not share out the patches of an image.
+    """
+    check_ratio_masks(data.encoder.architecture)
     state, histories = {}, []
     for module, images in (("A", data.normal), ("B", data.unlabeled)):
         epochs, warmup = equal_epochs(settings.modules, len(images), len(data.normal))
@@ -49,12 +51,11 @@ def score(state: dict[str, Tensor], data: TestData, settings: TwoDistributionSet
     Masks are seeded by (seed, image_id), the same for both modules.
     """
     architecture = data.encoder.architecture
-    masks = ReconstructionSettings(masks=MASKS, mask_scheme="complementary")
-    orders = draw_orders(list(data.ids), data.seed, architecture.patches, masks)
+    orders = draw_orders(list(data.ids), data.seed, architecture.patches, RATIO_MASKS)
     models = [trained(MAE(architecture), under(state, module), data.images.device) for module in "AB"]
     found = []
     for images, order in zip(data.images.split(PART), orders.split(PART), strict=True):
-        (mu_a, error_a), (mu_b, _) = (reconstruct(model, images, order, masks) for model in models)
+        (mu_a, error_a), (mu_b, _) = (reconstruct(model, images, order, RATIO_MASKS) for model in models)
         arrays = (each.cpu().numpy() for each in (images, mu_a, mu_b, error_a))
         found.append(reconstruction_scores(*arrays, architecture.patch_size))
     table = pd.concat(found, ignore_index=True)

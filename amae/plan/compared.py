@@ -7,10 +7,10 @@ from typing import Any
 
 from amae.comparators import methods
 from amae.comparators.methods import code_of, method_of
-from amae.comparators.settings import IgdSettings
+from amae.comparators.settings import IgdSettings, check_ratio_masks
 from amae.plan.datasets import has_stage2, has_unlabeled
 from amae.plan.paths import data_folder, is_made, of_every_seed, run_folder, variant_folder
-from amae.plan.variants import options, owner, settings_of
+from amae.plan.variants import architecture_of, options, owner, settings_of
 from amae.plan.weights import RESNET18, fetched_file, has_decoder, weights_of
 from amae.runtime.errors import InputError
 from amae.settings import from_mapping
@@ -55,13 +55,15 @@ def needed_lungs(config: dict[str, Any], dataset: str, method: str) -> str | lis
 def needed_weights(config: dict[str, Any], dataset: str, variant: str, method: str) -> str | list:
     """The autoencoder, where the method needs it: the variant's own, or the main run's that it shares.
 
-    Raises InputError where it needs a decoder and the weights have none.
+    Raises InputError where it needs a decoder and the weights have none, and where its masks do not fit the patches.
     """
     if "autoencoder" in method_of(method).needs and not has_decoder(config, dataset, variant):
         raise InputError(
             f"data set {dataset}: weights {weights_of(config, dataset, variant)} are an encoder without decoder, which "
             f"{method} needs; leave {method} out"
         )
+    if method in ("two_distributions", "detector_ratio"):
+        check_ratio_masks(architecture_of(settings_of(config, variant)))
     folder = variant_folder(owner(config, variant, "weights"))
     needs = method_of(method).needs & {"encoder", "autoencoder"}
     return f"{data_folder(config, dataset)}/{folder}mae.safetensors" if needs else []

@@ -4,6 +4,7 @@ import dataclasses
 import shlex
 from typing import Any
 
+from amae.mae.architecture import Architecture
 from amae.runtime.errors import InputError
 from amae.settings import SECTIONS
 
@@ -57,8 +58,6 @@ def resolve(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
     Raises InputError, naming the keys, on contradiction.
     """
-    from amae.mae.architecture import Architecture
-
     preset, overrides = config["presets"][config["preset"]], config["overrides"]
     settings = {}
     for name, kind in SECTIONS.items():
@@ -66,12 +65,17 @@ def resolve(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
             settings[name] = kind(**preset.get(name, {}) | overrides.get(name, {}) | changes.get(name, {}))
         except InputError as error:
             raise InputError(f"key {name}.{error}") from None
-    sizes, reconstruction = Architecture(**dataclasses.asdict(settings["mae"])), settings["reconstruction"]
+    sizes, reconstruction = architecture_of(settings), settings["reconstruction"]
     try:
         reconstruction.check_patches(sizes.patches, sizes.visible(reconstruction.mask_ratio))
     except InputError as error:
         raise InputError(f"key reconstruction.{error}") from None
     return settings
+
+
+def architecture_of(settings: dict[str, Any]) -> Architecture:
+    """Sizes of the autoencoder by settings by section. Raises InputError, naming both keys, on contradiction."""
+    return Architecture(**dataclasses.asdict(settings["mae"]))
 
 
 def options(section: str, settings: Any) -> str:
