@@ -7,7 +7,7 @@ import yaml
 from conftest import ROOT
 
 from amae.comparators.methods import METHODS
-from amae.plan.captions import caveats, departures
+from amae.plan.captions import SHIPPED, caveats, departures
 from amae.plan.datasets import printed_kind
 from amae.runtime.files import read_csv
 
@@ -32,7 +32,26 @@ def test_the_papers_own_runs_need_no_word(paper, name, unlabeled):
         ({"preset": "demo", "overrides": {"modules": {"epochs": 3}}}, ["preset demo", "modules.epochs 3"]),
         ({"overrides": {"stage1": {"lr": 1e-3}}}, ["stage1.lr 0.001"]),
         ({"presets.paper.modules": {"masks": 4}}, ["modules.masks 4"]),
-        ({"presets.paper.comparators": {"ae": {"epochs": 1}}}, ["comparators.ae"]),
+        ({"presets.paper.comparators": {"ae": {"epochs": 1}}}, ["comparators.ae.epochs 1"]),
+        ({"presets.paper.comparators": {"ae": {"epochs": 250}}}, []),
+        ({"presets.paper.comparators": {"igd": {"backbone": "/of/mine/resnet18-f37072fd.pth"}}}, []),
+        ({"presets.paper.comparators": {"draem": {"textures": "/of/mine/dtd"}}}, ["comparators.draem.textures dtd"]),
+        (
+            {"preset": "demo", "presets.demo.modules": {"epochs": 1, "warmup_epochs": 0}},
+            ["preset demo", "modules.epochs 1", "modules.warmup_epochs 0"],
+        ),
+        (
+            {
+                "preset": "demo",
+                "presets.demo.comparators.igd.pretrained": True,
+                "presets.demo.comparators.nsa.epochs": 9,
+            },
+            ["preset demo", "comparators.igd.pretrained true", "comparators.nsa.epochs 9"],
+        ),
+        (
+            {"preset": "mine", "presets.mine": {"stage1": {"epochs": 30}, "comparators": {"detector": {"rounds": 1}}}},
+            ["preset mine", "stage1.epochs 30", "comparators.detector.rounds 1"],
+        ),
         ({"seeds": [5]}, ["1 seed instead of 4"]),
         ({"datasets.rsna.weights": "pretrain"}, ["weights pretrain"]),
         ({"datasets.rsna.weights": "/of/mine/other.pth"}, ["weights other.pth"]),
@@ -52,7 +71,14 @@ def test_every_departure_is_named(paper, changes, said):
         place[last] = value
     assert departures(config, "rsna") == said
     text = caveats(config, "rsna", True)
-    assert f"Not the paper's settings: {', '.join(said)}. Printed values are for orientation." in text
+    assert said or not text
+    assert not said or f"Not the paper's settings: {', '.join(said)}. Printed values are for orientation." in text
+
+
+def test_a_preset_that_a_name_stands_for_is_the_shipped_one(paper):
+    assert yaml.safe_load(SHIPPED["demo"].read_text()) == paper["presets"]["demo"]
+    del paper["presets"]["demo"]["comparators"]["ae"]  # which has the values of its recipe then
+    assert departures(paper | {"preset": "demo"}, "rsna") == ["preset demo", "comparators.ae.epochs 250"]
 
 
 def test_a_model_of_one_sex_is_not_the_papers(paper):

@@ -4,16 +4,22 @@ import json
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from amae.comparators.methods import method_of
+from amae.plan.compared import own_settings
 from amae.plan.datasets import BENCHMARKS, OWN_DEFAULTS, has_unlabeled, printed_kind
+from amae.plan.paths import PACKAGE
 from amae.plan.splits import published_set
 from amae.plan.variants import resolve
-from amae.plan.weights import title_of
-from amae.settings import SECTIONS
+from amae.plan.weights import RESNET18, title_of
+from amae.settings import SECTIONS, from_mapping
 from amae.sources.published import unpublished_lists
 
 # What the paper does with a data set, where a key allows something else.
 PAPER = {"weights": "weights-vit-s-cxr", "conversion": "minmax", "square": "squash", "patient_disjoint": False}
 PAPER_WEIGHTS = ("weights-vit-s-cxr", "vit-s_CXR_0.3M_mae.pth")  # by name, or as a file of one's own
+SHIPPED = {"demo": PACKAGE / "plan/demo.yaml"}  # presets whose name stands for their values
 RATIOS = {"rsna": 0.6, "vindr": 0.6, "nih": None}  # anomaly ratio of T_u in Table 2; NIH has no T_u
 SEEDS = 4
 NOT_DISEASE = {
@@ -23,15 +29,15 @@ NOT_DISEASE = {
 
 
 def departures(config: dict[str, Any], dataset: str) -> list[str]:
-    """Each setting of the main run on a data set that is not the paper's: "preset demo", "weights pretrain"."""
-    about, preset = OWN_DEFAULTS | config["datasets"][dataset], config["presets"][config["preset"]]
-    kind, paper = about["kind"], config["preset"] == "paper"
+    """Each setting of the main run on a data set that is not the paper's: "preset demo", "weights pretrain".
+
+    The name of a shipped preset stands for its values as shipped; any other value is named.
+    """
+    about = OWN_DEFAULTS | config["datasets"][dataset]
+    kind = about["kind"]
     found = [] if kind in BENCHMARKS else [f"data set of kind {kind}"]
-    found += [] if paper else [f"preset {config['preset']}"]
-    for name, settings in resolve(config, {}).items():
-        base = SECTIONS[name]() if paper else SECTIONS[name](**preset.get(name, {}))
-        found += [f"{name}.{key} {value}" for key, value in vars(settings).items() if value != getattr(base, key)]
-    found += [f"comparators.{name}" for name in preset.get("comparators", {}) if paper]
+    found += [] if config["preset"] == "paper" else [f"preset {config['preset']}"]
+    found += _settings(config)
     for key, value in PAPER.items():
         if about.get(key, value) != value and not (key == "weights" and Path(about[key]).name in PAPER_WEIGHTS):
             found.append(f"{key} {title_of(about[key]) if key == 'weights' else str(about[key]).lower()}")
@@ -42,6 +48,20 @@ def departures(config: dict[str, Any], dataset: str) -> list[str]:
         found.append("no unlabeled images" if ratio is None else f"anomaly ratio {ratio:g}")
     count = len(config["seeds"])
     return found if count == SEEDS else [*found, f"{count} seed{'s' if count > 1 else ''} instead of {SEEDS}"]
+
+
+def _settings(config: dict[str, Any]) -> list[str]:
+    """Settings, of comparators too, that are neither the paper's nor those of the shipped preset of this name."""
+    path = SHIPPED.get(config["preset"])
+    shipped = yaml.safe_load(path.read_text("utf-8")) if path else {}
+    recipes = shipped.pop("comparators", {})
+    pairs = [(name, of, SECTIONS[name](**shipped.get(name, {}))) for name, of in resolve(config, {}).items()]
+    for name in config["presets"][config["preset"]].get("comparators", {}) | recipes:
+        base = from_mapping(method_of(name).settings, recipes.get(name, {}))
+        pairs.append((f"comparators.{name}", own_settings(config, name), base))
+    changed = [(f"{name}.{key}", v) for name, of, base in pairs for key, v in vars(of).items() if v != vars(base)[key]]
+    shown = [(key, title_of(value) if isinstance(value, str) else json.dumps(value)) for key, value in changed]
+    return [f"{key} {value}" for key, value in shown if value != RESNET18]  # a copy of one's own of the usual file
 
 
 def caveats(config: dict[str, Any], dataset: str, unlabeled: bool) -> str:
