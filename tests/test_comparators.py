@@ -717,7 +717,14 @@ def test_the_balanced_detector_is_given_the_column_that_its_settings_name(few, t
 
 @pytest.mark.parametrize(
     ("views", "told"),
-    [("PPAA", "no view is in both T_n and T_u"), ("PLPA", "2 images have a view that T_n or T_u lacks"), ("PAAP", "")],
+    [
+        ("PPAA", "no view is in both T_n and T_u"),
+        ("PLPA", "2 images have a view that T_n or T_u lacks"),
+        ("PAAP", ""),
+        ("PPPP", "view is P in all images: nothing is balanced"),
+        (["", "", "", ""], "view is blank in all images"),
+        (["nan"] * 4, "view is blank in all images"),
+    ],
 )
 def test_what_weights_cannot_balance_is_reported(views, told, capsys):
     detector._report_unbalanced(np.array(list(views)), np.array([False, False, True, True]), "view")

@@ -46,7 +46,10 @@ def fit(
 
 
 def _report_unbalanced(groups: np.ndarray, unlabeled: np.ndarray, column: str) -> None:
-    """Print what weights cannot balance: values of the column that only one of the two sets has."""
+    """Print what weights cannot balance: a column of one value, and values that only one of the two sets has."""
+    if len(values := set(groups)) == 1:
+        only = "blank" if values <= {"", "nan"} else values.pop()
+        print(f"warning: {column} is {only} in all images: nothing is balanced, all weights are 1", file=sys.stderr)
     alone = ~np.isin(groups, np.intersect1d(groups[unlabeled], groups[~unlabeled]))
     if alone.all():
         print(f"warning: no {column} is in both T_n and T_u: nothing is balanced, all weights are 1", file=sys.stderr)
