@@ -77,6 +77,8 @@ def test_the_configuration_is_accepted():
             "key reconstruction.mask_scheme complementary contradicts images of 81 patches: .* shows 20 of them",
         ),
         ({"variants": {"seed0": {}}}, r"key variants\.seed0: the workflow has a folder of that name"),
+        ({"variants": {"ar0.2": {}}}, r"key variants\.ar0\.2: the workflow has a folder of that name"),
+        ({"variants": {"ar1e-05": {}}}, r"key variants\.ar1e-05: the workflow has a folder of that name"),
         ({"preset": "papr"}, "key preset: found 'papr', expected one of presets: demo, paper"),
     ],
 )

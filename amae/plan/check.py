@@ -18,7 +18,8 @@ from amae.plan.weights import fetched_encoders
 from amae.runtime.errors import InputError
 from amae.settings import from_mapping
 
-TAKEN = re.compile(r"seed\d+|pretraining|raw|tables|figures|logs|transfer")  # folders in that of a data set
+# Folders in that of a data set, those of the sweep of the anomaly ratio (ar0.2) among them.
+TAKEN = re.compile(r"seed\d+|ar\d[\d.e-]*|pretraining|raw|tables|figures|logs|transfer")
 NULLABLE = ("root", "boxes", "folder", "repartition", "metadata", "textures", "backbone")
 TEXT = ("results", "dataset", "preset", "table", "weights", *NULLABLE)
 NAMES = ("table2", "figure3", "audit", "localisation", "transfer", "comparators", "backbones", "masks", "decisions")
