@@ -238,6 +238,13 @@ def test_text_where_no_shortcut_tells(data, rng):
     )
 
 
+def test_text_where_nothing_can_be_measured_names_the_limit(data, rng):
+    scores = scores_of(data[1], inter=rng.random(80), mean_intensity=0.5)
+    scores = scores.drop(index=scores.index[scores["label"] == "abnormal"][9:])
+    text = audit_text(audit_table([scores], data[1]), "x")
+    assert "40 normal and 9 abnormal" in text and "at least 10 test images of each class" in text
+
+
 def test_replicates_are_averaged_and_never_pooled(data, rng):
     images, manifest, index = data
     seeds = [scores_of(manifest, inter=rng.random(80), knn=0.5) for _ in range(3)]

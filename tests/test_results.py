@@ -327,6 +327,23 @@ def options(published, tmp_path) -> Namespace:
     )
 
 
+def test_a_single_image_of_a_class_leaves_the_delong_test_out(options, capsys):
+    manifest = pd.read_csv(options.manifest, keep_default_na=False)
+    abnormal = manifest.index[manifest["label"] == "abnormal"]
+    manifest.drop(index=abnormal[1:]).to_csv(options.manifest, index=False)
+    call(tabulate_results, options)
+    told = "the DeLong test needs at least two test images of each class, found 60 normal and 1 abnormal: left out"
+    assert told in capsys.readouterr().err
+    table = pd.read_csv(options.table)
+    assert table["auc"].notna().all() and table["auc_delong_p"].isna().all()
+    assert "AUC Welch" in options.markdown.read_text() and "DeLong" not in options.markdown.read_text()
+    call(comparison.plot_comparison, options)
+    methods = [about | {"scores": about["scores"][:1]} for about in json.loads(options.methods)]
+    options.methods = json.dumps(methods)
+    call(comparison.plot_comparison, options)  # no test is left
+    assert options.figure.stat().st_size > 5000
+
+
 def test_results_as_commands(options):
     call(tabulate_results, options)
     table = pd.read_csv(options.table).set_index("method")

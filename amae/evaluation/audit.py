@@ -206,6 +206,8 @@ def _about_shortcuts(whole: pd.DataFrame) -> str:
     """Shortcuts that tell the classes apart, the strongest first, and scores that do no better than it."""
     shortcuts, methods = whole[~whole["method"]].dropna(subset="auc"), whole[whole["method"]].dropna(subset="auc")
     telling = shortcuts[(shortcuts["auc_low"] > 0.5) | (shortcuts["auc_high"] < 0.5)]
+    if whole["auc"].isna().all():
+        return f"Nothing was measured: an AUC needs at least {SMALLEST_GROUP} test images of each class."
     if shortcuts.empty:
         return "No shortcut was measured."
     if telling.empty:

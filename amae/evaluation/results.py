@@ -4,6 +4,7 @@ Numbers are in the printed unit: AUC and average precision in percent, chi-squar
 """
 
 import re
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,9 +61,15 @@ def paired_tests(
 ) -> dict[tuple[str, str], float]:
     """p of the DeLong test of each method's AUC against the reference's on the same images, by method and protocol.
 
+    Empty, with a line to stderr, where a class has fewer than two images.
     rows: as `evaluation.rows.scores_of_rows` gives them, all with the same images in one order. The AUC of a method is
     its mean over seeds. The reference is that under the same protocol where it has two, and not tested itself.
     """
+    normal, abnormal = np.bincount(is_abnormal(rows[0][1][0]), minlength=2)
+    if min(normal, abnormal) < 2:
+        needed = "the DeLong test needs at least two test images of each class"
+        print(f"{needed}, found {normal} normal and {abnormal} abnormal: left out", file=sys.stderr)
+        return {}
     found = {(about["method"], about["protocol"]): (about["score"], tables) for about, tables in rows}
     scores = {name: stack_scores(tables)[score] for name, (score, tables) in found.items()}
     protocols = [protocol for method, protocol in scores if method == reference]

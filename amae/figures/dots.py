@@ -8,6 +8,7 @@ from matplotlib.lines import Line2D
 
 from amae.comparators.methods import all_methods, column
 from amae.evaluation.audit import SHORTCUTS
+from amae.evaluation.tables import SMALLEST_GROUP
 from amae.figures.style import LINES, NORMAL, UNKNOWN, page, score_name
 from amae.runtime.errors import InputError
 
@@ -23,7 +24,8 @@ def plot_audit(table: pd.DataFrame, path: str | Path) -> None:
     whole = table[table["group"] == "all"].astype(dict.fromkeys(("auc", "auc_low", "auc_high"), float))
     methods = whole[~whole["score"].isin(SHORTCUTS)].dropna(subset="auc").sort_values("auc")
     if methods.empty:
-        raise InputError("table of the audit: no method has an AUC over all images")
+        limit = f"one needs at least {SMALLEST_GROUP} test images of each class"
+        raise InputError(f"table of the audit: no method has an AUC over all images; {limit}")
     shortcuts = whole[whole["score"].isin(SHORTCUTS)].dropna(subset="auc").set_index("score")["auc"]
     shortcuts = np.maximum(shortcuts, 1 - shortcuts).sort_values(ascending=False).head(MOST_SHORTCUTS)
     places = np.arange(len(methods))

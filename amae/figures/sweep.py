@@ -75,7 +75,8 @@ def plot_comparison(frame: pd.DataFrame, path: str | Path, reference: str, paire
     """AUC of methods (Fig. 3c): every replicate as a dot, mean and 1.96 sd, brackets with tests to the reference.
 
     frame: method, seed, auc (fraction), in the order to draw. paired: p of the DeLong test of each other method, shown
-    behind that of the Welch test, or alone where a method has a single replicate. Raises InputError where the reference
+    behind that of the Welch test, or alone where a method has a single replicate; a method without any test has no
+    bracket. Raises InputError where the reference
     is not among the methods.
     """
     groups = {name: part["auc"].to_numpy(float) for name, part in frame.groupby("method", sort=False)}
@@ -153,9 +154,11 @@ def _draw_brackets(axes: Axes, groups: Mapping[str, np.ndarray], reference: str,
     step = 0.11 * (top - low)
     others = sorted((abs(place - origin), place) for place in range(len(names)) if place != origin)
     for _, place in others:
-        found = [stars(paired[names[place]])]
+        found = [stars(paired[names[place]])] if names[place] in paired else []
         if min(len(groups[names[place]]), len(groups[reference])) > 1:
             found.insert(0, stars(welch_test(groups[names[place]], groups[reference])[1]))
+        if not found:
+            continue
         top += step
         ends = [top - 0.25 * step, top, top, top - 0.25 * step]
         axes.plot([origin, origin, place, place], ends, color=GREY, linewidth=0.7)
