@@ -181,6 +181,41 @@ def test_figure_3a_has_the_curves_of_the_paper(config):
     }
 
 
+@pytest.mark.parametrize(("key", "found"), [("train_normal", 2), ("unlabeled", 1)])
+def test_fewer_images_than_folds_are_refused_in_the_plan(config, key, found):
+    config["datasets"]["simulated"]["splits"][key] = found
+    check.check(config)
+    for method, name in (("detector", "detector"), ("detector_encoder",) * 2, ("detector_ratio", "detector")):
+        refusal = (
+            rf"key datasets\.simulated\.splits\.{key}: found {found}, expected at least 3.*comparators\.{name}\.folds"
+        )
+        with pytest.raises(InputError, match=refusal):
+            compared.needed_weights(config, "simulated", "", method)
+    assert compared.needed_weights(config, "simulated", "", "knn")
+    config["datasets"]["simulated"]["splits"][key] = 3
+    assert compared.needed_weights(config, "simulated", "", "detector") == []
+
+
+@pytest.mark.parametrize("key", ["gallery", "predict"])
+def test_the_score_auto_is_refused_in_the_plan_without_calibration_images(config, own, key):
+    model = "results/simulated/seed0/model.safetensors"
+    config["datasets"]["simulated"]["splits"]["calibration"] = 0
+    assert stage2.model_for(config, "simulated", "", "0", key) == ([] if key == "gallery" else model)
+    config[key]["score"] = "auto"
+    refusal = rf"key {key}\.score: found auto, .* expected datasets\.simulated\.splits\.calibration of at least 1"
+    with pytest.raises(InputError, match=refusal):
+        stage2.model_for(config, "simulated", "", "0", key)
+    config["datasets"]["simulated"]["splits"]["calibration"] = 1
+    assert stage2.model_for(config, "simulated", "", "0", key) == model
+    for variant in ("ar0.2", ""):  # another ratio draws no calibration images; of rsna none are drawn at all
+        with pytest.raises(InputError, match=rf"key {key}\.score: found auto"):
+            stage2.model_for(config, "simulated" if variant else "rsna", variant, "0", key)
+    marked = own([*SPLIT, "e.png,calibration,0"], drawn=False)
+    assert stage2.model_for(marked, "mine", "", "0", key) == "results/mine/seed0/model.safetensors"
+    with pytest.raises(InputError, match=rf"key {key}\.score: found auto"):
+        stage2.model_for(own(SPLIT, drawn=False), "mine", "", "0", key)
+
+
 def test_the_backbone_of_igd_is_fetched_unless_a_file_is_named_or_none_is_wanted(config, tmp_path):
     config["preset"], config["presets"]["paper"] = "paper", {"comparators": {"igd": {}}}
     fetched = "results/sources/weights/resnet18-f37072fd.pth"

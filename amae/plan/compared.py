@@ -13,7 +13,7 @@ from amae.plan.paths import data_folder, is_made, of_every_seed, run_folder, var
 from amae.plan.variants import architecture_of, options, owner, settings_of
 from amae.plan.weights import RESNET18, fetched_file, has_decoder, weights_of
 from amae.runtime.errors import InputError
-from amae.settings import from_mapping
+from amae.settings import DetectorSettings, FineTunedSettings, from_mapping
 
 MASK_REC = "mask_rec"  # the paper's baseline, which is AMAE's own autoencoder: shown wherever there is a T_u
 MASK_REC_FOLDER = f"comparators/{MASK_REC}_Y"
@@ -55,18 +55,33 @@ def needed_lungs(config: dict[str, Any], dataset: str, method: str) -> str | lis
 def needed_weights(config: dict[str, Any], dataset: str, variant: str, method: str) -> str | list:
     """The autoencoder, where the method needs it: the variant's own, or the main run's that it shares.
 
-    Raises InputError where it needs a decoder and the weights have none, and where its masks do not fit the patches.
+    Raises InputError where it needs a decoder and the weights have none, and as `_check_sizes` does.
     """
     if "autoencoder" in method_of(method).needs and not has_decoder(config, dataset, variant):
         raise InputError(
             f"data set {dataset}: weights {weights_of(config, dataset, variant)} are an encoder without decoder, which "
             f"{method} needs; leave {method} out"
         )
-    if method in ("two_distributions", "detector_ratio"):
-        check_ratio_masks(architecture_of(settings_of(config, variant)))
+    _check_sizes(config, dataset, variant, method)
     folder = variant_folder(owner(config, variant, "weights"))
     needs = method_of(method).needs & {"encoder", "autoencoder"}
     return f"{data_folder(config, dataset)}/{folder}mae.safetensors" if needs else []
+
+
+def _check_sizes(config: dict[str, Any], dataset: str, variant: str, method: str) -> None:
+    """Raise InputError where a method's masks do not fit the patches, or a set to draw has fewer images than folds."""
+    if method in ("two_distributions", "detector_ratio"):
+        check_ratio_masks(architecture_of(settings_of(config, variant)))
+    name = "detector" if method == "detector_ratio" else method
+    settings, sizes = own_settings(config, name), config["datasets"][dataset].get("splits") or {}
+    if not isinstance(settings, DetectorSettings | FineTunedSettings):
+        return
+    for key in ("train_normal", "unlabeled"):
+        if sizes.get(key, settings.folds) < settings.folds:
+            raise InputError(
+                f"key datasets.{dataset}.splits.{key}: found {sizes[key]}, expected at least {settings.folds}, as many "
+                f"as presets.{config['preset']}.comparators.{name}.folds"
+            )
 
 
 def needed_backbone(config: dict[str, Any], method: str) -> str | list:

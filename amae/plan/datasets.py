@@ -62,6 +62,14 @@ def named_splits(config: dict[str, Any], dataset: str) -> set[str]:
     return named
 
 
+def marks_calibration(config: dict[str, Any], dataset: str) -> bool:
+    """True where the table of own data marks calibration images, or is still to be made."""
+    about = config["datasets"][dataset]
+    if about["kind"] != "own":
+        return False
+    return not Path(about["table"]).is_file() or "calibration" in _given_splits(about["table"])
+
+
 def require_sets(config: dict[str, Any], dataset: str) -> None:
     """Raise InputError for a table of own data that names splits, but no row of train_normal or none of test."""
     named = named_splits(config, dataset)

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from amae.comparators.methods import all_methods
-from amae.plan.datasets import has_stage2, has_unlabeled
+from amae.plan.datasets import has_stage2, has_unlabeled, marks_calibration
 from amae.plan.paths import run_folder, variant_folder
+from amae.plan.splits import splits_of
 from amae.plan.variants import owner, settings_of
 from amae.plan.weights import has_decoder, weights_of
 from amae.runtime.errors import InputError
@@ -26,6 +27,21 @@ def detector_scores(config: dict[str, Any], dataset: str, variant: str, seed: st
     if variant or not has_unlabeled(config, dataset):
         return []
     return [f"{run_folder(config, dataset, '', seed)}/comparators/detector_Y/scores.csv"]
+
+
+def model_for(config: dict[str, Any], dataset: str, variant: str, seed: str, key: str) -> str | list:
+    """The trained model behind the score of `gallery` or `predict` (`key`); the gallery needs it for auto alone.
+
+    Raises InputError for auto where no image is held out for calibration: auto compares T_u with these.
+    """
+    auto, drawn = config[key]["score"] == "auto", splits_of(config, dataset, variant) or {}
+    if auto and not drawn.get("calibration", 0) and not marks_calibration(config, dataset):
+        raise InputError(
+            f"key {key}.score: found auto, which needs calibration images, and data set {dataset} has none; expected "
+            f"datasets.{dataset}.splits.calibration of at least 1, or another score"
+        )
+    model = f"{run_folder(config, dataset, variant_folder(variant), seed)}/model.safetensors"
+    return model if auto or key == "predict" else []
 
 
 def ranking(config: dict[str, Any], dataset: str, variant: str, seed: str) -> str:

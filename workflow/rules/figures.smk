@@ -1,5 +1,7 @@
 """Figures of a run."""
 
+from amae.plan import stage2
+
 
 rule plot_training:
     """Training curves of stage 1 and, where there is a T_u, of both modules."""
@@ -79,7 +81,7 @@ rule plot_gallery:
         scores=f"{RUN}/scores.csv",
         maps=f"{RUN}/reconstruction/maps.npz",
         boxes=unless_touched(BOXES),
-        model=f"{RUN}/model.safetensors" if config["gallery"]["score"] == "auto" else [],
+        model=plan(stage2.model_for, "dataset", "variant", "seed", key="gallery"),
     output:
         figure=f"{RUN}/gallery.png",
         pages=shown(directory(f"{RUN}/gallery"), "gallery", "3 Reconstructions", "gallery {page}", ["{page}.png"]),

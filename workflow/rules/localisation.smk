@@ -1,5 +1,7 @@
 """Where the findings are."""
 
+from amae.plan import stage2
+
 
 rule measure_localisation:
     """Anomaly maps against boxes: pixel AUC and AP, AUPRO at 30 % false positives, pointing game."""
@@ -34,7 +36,7 @@ rule plot_localisation:
         maps=f"{RUN}/reconstruction/maps.npz",
         scores=f"{RUN}/scores.csv",
         boxes=unless_touched(BOXES),
-        model=f"{RUN}/model.safetensors" if config["gallery"]["score"] == "auto" else [],
+        model=plan(stage2.model_for, "dataset", "variant", "seed", key="gallery"),
     output:
         figure=shown(f"{RUN}/localisation.png", "boxes_and_maps", "5 Experiments", "boxes and maps"),
     log:

@@ -1,6 +1,6 @@
 """The trained model as one file, and new radiographs scored with it."""
 
-from amae.plan import datasets, paths, splits, watched
+from amae.plan import datasets, paths, splits, stage2, watched
 
 FOLDER = plan(watched.folder_to_predict)
 
@@ -79,7 +79,7 @@ rule combine_models:
 rule predict_radiographs:
     """Score the radiographs of the configured folder."""
     input:
-        model=f"{RUN}/model.safetensors",
+        model=plan(stage2.model_for, "dataset", "variant", "seed", key="predict"),
         radiographs=ancient(FOLDER),
     output:
         folder=directory(f"{RUN}/predictions"),
