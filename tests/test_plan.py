@@ -527,9 +527,10 @@ def test_a_report_with_the_settings_of_another_run_has_a_warning(config, tmp_pat
     config |= {"results": str(tmp_path)}
     jobs.note_report(config)  # no run yet
     jobs.write_configuration(config)
+    (tmp_path / "simulated").mkdir()
     jobs.note_report(config)
     assert capsys.readouterr().err == ""
     jobs.note_report(config | {"seeds": [0, 1], "predict": config["predict"] | {"specificity": 0.9}})
     line = capsys.readouterr().err
-    assert line.startswith("warning: captions of simulated get the settings of this call; the last run in ")
-    assert "1 seed instead of 4" in line and "2 seeds" not in line
+    assert line.startswith("warning: captions of simulated get the settings of this call, and the last run had others")
+    assert line.count("warning") == 1 and str(tmp_path / "config.yaml") in line

@@ -56,17 +56,13 @@ def note_report(config: dict[str, Any]) -> None:
         return
     path = Path(results_of(config), "config.yaml")
     last = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else config
-    for dataset in dict.fromkeys([config["dataset"], *(name for names in _lists_of_data(config) for name in names)]):
-        if dataset in last["datasets"] and (before := caption_of(last, dataset)) != caption_of(config, dataset):
+    for dataset in filter(lambda name: path.with_name(name).is_dir(), config["datasets"]):
+        if dataset in last["datasets"] and caption_of(last, dataset) != caption_of(config, dataset):
             print(
-                f"warning: captions of {dataset} get the settings of this call; the last run in {path.parent} had "
-                f"others ({before or 'those of the paper'}): give the options of the run whose results are shown",
+                f"warning: captions of {dataset} get the settings of this call, and the last run had others ({path}): "
+                "give the options of the run whose results are shown",
                 file=sys.stderr,
             )
-
-
-def _lists_of_data(config: dict[str, Any]) -> list[list[str]]:
-    return [config["experiments"].get(name, []) for name in ("table2", "figure3", "audit", "localisation", "transfer")]
 
 
 def code_of(command: str) -> str:
