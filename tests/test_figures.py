@@ -97,6 +97,12 @@ def test_curves(plot, seeds, scores, tmp_path):
     assert_same_file_twice(lambda path: plot(dict.fromkeys(range(seeds), scores), path), tmp_path)
 
 
+def test_the_interval_beside_a_curve_does_not_depend_on_the_number_of_the_seed(scores, tmp_path):
+    for seed in (0, 3):
+        plot_roc({seed: scores}, tmp_path / f"{seed}.png")
+    assert (tmp_path / "0.png").read_bytes() == (tmp_path / "3.png").read_bytes()
+
+
 def test_areas_under_the_drawn_curves_are_the_reported_ones(scores):
     labels, values = (scores["label"] == "abnormal").to_numpy(int), scores["inter"].to_numpy(float)
     pairs = values[labels == 1][:, None] > values[labels == 0]

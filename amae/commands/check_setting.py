@@ -27,7 +27,6 @@ def check_setting(
     table: p.Table,
     anomaly_ratio: p.AnomalyRatio = None,
     accept_differences: p.AcceptDifferences = False,
-    seed: p.Seed = 0,
 ) -> None:
     """Report how well T_u is separated from T_n, and how much of T_u is abnormal, from a detector's logits out of fold.
 
@@ -35,8 +34,8 @@ def check_setting(
     most; refuses them where they do by a wide margin, unless that is accepted. Warns where T_u has few abnormal images.
     """
     normal, unlabeled = logits_of(trained_detector)
-    rows = [("auc_of_unlabeled", *auc_p_interval(normal, unlabeled, seed))]
-    rows.append(("anomaly_ratio", *estimate(normal, unlabeled, seed)))
+    rows = [("auc_of_unlabeled", *auc_p_interval(normal, unlabeled))]
+    rows.append(("anomaly_ratio", *estimate(normal, unlabeled)))
     ratio = rows[1][1] if anomaly_ratio is None else anomaly_ratio
     rows.append(("greatest_auc_of_unlabeled", greatest_auc_p(ratio), None, None))
     if ratio > 0:

@@ -88,7 +88,7 @@ def export(
     if method != "detector":
         raise InputError(f"{trained_detector}: found a trained {method}, expected a detector")
     logits = state["normal"].cpu().numpy(), state["unlabeled"].cpu().numpy()
-    auc_p, estimated = auc_p_interval(*logits, seed), estimate(*logits, seed)
+    auc_p, estimated = auc_p_interval(*logits), estimate(*logits)
     apart = differences(*known_columns(manifest, images, index))
     report_fault(fault(auc_p, estimated, anomaly_ratio, apart), accept_differences)
     ratio = estimated[0] if anomaly_ratio is None else anomaly_ratio

@@ -24,7 +24,7 @@ def localise(
     labels = rows_of(read_csv(manifest, ["image_id", "label"]), made.ids, manifest)["label"]
     tables = []
     for name in MAPS:
-        measured = localisation_metrics(made.map(name), made.ids, labels, marked, findings, seed)
+        measured = localisation_metrics(made.map(name), made.ids, labels, marked, findings)
         measured.insert(0, "seed", seed)
         measured.insert(1, "map", name)
         tables.append(measured)

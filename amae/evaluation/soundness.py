@@ -76,10 +76,10 @@ def anomaly_ratio(normal: np.ndarray, unlabeled: np.ndarray, seed: int = 0) -> t
     return estimate, max(0.0, min(float(low), 2 * estimate - float(high))), float(high)
 
 
-def auc_p_interval(normal: np.ndarray, unlabeled: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
+def auc_p_interval(normal: np.ndarray, unlabeled: np.ndarray) -> tuple[float, float, float]:
     """AUCp with its 95 % bootstrap interval over images."""
     labels = np.repeat([0, 1], [len(normal), len(unlabeled)])
-    low, high = bootstrap_interval(labels, np.concatenate([normal, unlabeled]), auc, seed=seed)
+    low, high = bootstrap_interval(labels, np.concatenate([normal, unlabeled]), auc)
     return auc_of_unlabeled(normal, unlabeled), low, high
 
 

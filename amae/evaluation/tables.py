@@ -109,7 +109,8 @@ def metrics_of_scores(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
     Long form, one row per score and group: seed, score, group (all, view=PA, ...), normal and abnormal (counts), auc,
     auc_low, auc_high, ap, ap_low, ap_high, chi2. A group has at least 10 images of each class: a view; a finding, or a
     third of the abnormal images by severity, each against all normal images. A score is any column but those of
-    `NOT_SCORES`. `seed` names the replicate and seeds the bootstrap. Raises InputError as `read_scores` does.
+    `NOT_SCORES`. `seed` names the replicate alone: every table of a score has the same resamples. Raises InputError as
+    `read_scores` does.
     """
     scores = read_scores(scores)
     rows = []
@@ -121,7 +122,7 @@ def metrics_of_scores(scores: pd.DataFrame, seed: int) -> pd.DataFrame:
             row |= {"normal": int((labels == 0).sum()), "abnormal": int(labels.sum())}
             for name, metric in RANKING.items():
                 row[name] = metric(labels, values)
-                row[f"{name}_low"], row[f"{name}_high"] = bootstrap_interval(labels, values, metric, seed=seed)
+                row[f"{name}_low"], row[f"{name}_high"] = bootstrap_interval(labels, values, metric)
             row["chi2"] = chi_square_distance(values[labels == 0], values[labels == 1])
             rows.append(row)
     return pd.DataFrame(rows)

@@ -76,13 +76,13 @@ def _plot_scores(
     """Draw `curve` of every score and seed on GRID; returns one legend entry per score."""
     if not scores:
         raise InputError("curves: no table of scores given; expected one per seed")
-    frames = {seed: read_scores(frame) for seed, frame in scores.items()}
-    columns = dict.fromkeys(column for frame in frames.values() for column in score_columns(frame))
+    frames = [read_scores(frame) for frame in scores.values()]
+    columns = dict.fromkeys(column for frame in frames for column in score_columns(frame))
     handles = []
     for place, column in enumerate(columns):
         look = {"color": LINES[place % len(LINES)], "linestyle": DASHES[place % len(DASHES)]}
-        members = [(seed, is_abnormal(frame), frame[column]) for seed, frame in frames.items() if column in frame]
-        lines = [curve(labels, values.to_numpy()) for _, labels, values in members]
+        members = [(is_abnormal(frame), frame[column]) for frame in frames if column in frame]
+        lines = [curve(labels, values.to_numpy()) for labels, values in members]
         if len(lines) > 1:
             for line in lines:
                 axes.plot(GRID, line, color=look["color"], linewidth=0.4, alpha=0.45)
@@ -92,13 +92,13 @@ def _plot_scores(
     return handles
 
 
-def _figure_of_merit(members: list[tuple[int, np.ndarray, pd.Series]], metric: Callable) -> str:
-    values = [metric(labels, scores.to_numpy()) for _, labels, scores in members]
+def _figure_of_merit(members: list[tuple[np.ndarray, pd.Series]], metric: Callable) -> str:
+    values = [metric(labels, scores.to_numpy()) for labels, scores in members]
     mean, spread = mean_and_spread(values)
     if spread is not None:
         return f"{mean:.3f} ± {spread:.3f}"
-    seed, labels, scores = members[0]
-    low, high = bootstrap_interval(labels, scores.to_numpy(), metric, seed=seed)
+    labels, scores = members[0]
+    low, high = bootstrap_interval(labels, scores.to_numpy(), metric)
     return f"{mean:.3f} ({low:.3f} to {high:.3f})"
 
 

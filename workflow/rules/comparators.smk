@@ -82,4 +82,4 @@ rule check_setting:
         code=code("check_setting"),
     shell:
         "amae check-setting --trained-detector {input.state:q} --manifest {input.manifest:q} --images {input.images:q}"
-        " --index {input.index:q} --table {output.table:q} {params.ratio} --seed {wildcards.seed} 2>&1 | tee {log:q}"
+        " --index {input.index:q} --table {output.table:q} {params.ratio} 2>&1 | tee {log:q}"
