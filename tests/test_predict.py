@@ -963,6 +963,14 @@ def test_a_training_that_ended_in_its_warm_up_calls_nothing():
     assert found["inter"] == "its training ended within its warm-up of 5 epochs"
 
 
+def test_a_model_without_a_stated_ratio_has_an_implied_auc_only_where_the_estimate_is_not_0():
+    from amae.commands.export import _implied
+
+    assert _implied({"inter": 0.9}, None, (0.2, 0.0, 0.4)) == {}
+    assert _implied({"inter": 0.9, "stage1": 0.6}, None, (0.5, 0.4, 0.6)) == pytest.approx({"inter": 1, "stage1": 0.7})
+    assert _implied({"inter": 0.9}, 0.5, (0.2, 0.0, 0.4)) == pytest.approx({"inter": 1.3})
+
+
 def test_noise_that_was_stated_for_the_normal_images_is_on_the_card_and_among_the_notes_of_a_page(tmp_path):
     about, arrays = read_arrays(write_model(tmp_path / "m.safetensors", 32, "voi"))
     arrays = {name: array for name, array in arrays.items() if array.dtype == np.float64}

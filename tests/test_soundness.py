@@ -17,8 +17,10 @@ from amae.evaluation.soundness import (
     fault,
     greatest_auc_p,
     implied_auc,
+    implied_with_interval,
 )
 from amae.mae.checkpoints import write_tensors
+from amae.method.mixture import estimated_ratio
 from amae.runtime.errors import InputError
 
 
@@ -49,6 +51,28 @@ def test_auc_p_implies_the_auc_among_the_mixed(ratio):
     true = auc(np.repeat([0, 1], [800, abnormal.sum()]), np.concatenate([normal, unlabeled[abnormal]]))
     assert implied_auc(auc_p, ratio) == pytest.approx(true, abs=0.03 / ratio)
     assert auc_p < greatest_auc_p(ratio)
+
+
+def test_the_auc_implied_by_an_estimated_ratio_has_an_interval_with_the_ratios_own_error():
+    normal, unlabeled, abnormal = (part[::4] for part in mixture(0.6, 3))
+    true = auc(np.repeat([0, 1], [200, abnormal.sum()]), np.concatenate([normal, unlabeled[abnormal]]))
+    estimated = anomaly_ratio(normal, unlabeled)
+    value, low, high = implied_with_interval(normal, unlabeled, estimated)
+    assert 0 <= low < true < high <= 1
+    assert value == pytest.approx(implied_auc(auc_of_unlabeled(normal, unlabeled), estimated[0]))
+    ends = [implied_auc(each, estimated[0]) for each in auc_p_interval(normal, unlabeled)[1:]]
+    rng, together = np.random.default_rng(1), []
+    for _ in range(500):
+        pair = rng.choice(normal, len(normal)), rng.choice(unlabeled, len(unlabeled))
+        together.append(min(1, implied_auc(auc_of_unlabeled(*pair), estimated_ratio(*pair))))
+    assert (low, high) == pytest.approx(np.percentile(together, [2.5, 97.5]), abs=0.02)
+    assert ends[1] > 1  # what AUCp alone gives
+
+
+def test_a_ratio_that_may_be_0_implies_no_auc():
+    normal, unlabeled, _ = mixture(0, 0)
+    estimated = anomaly_ratio(normal, unlabeled)
+    assert estimated[1] == 0 and implied_with_interval(normal, unlabeled, estimated) == (None, None, None)
 
 
 def test_a_perfect_score_reaches_the_greatest_auc_p_where_normal_images_tie():
@@ -123,6 +147,16 @@ def test_the_checks_as_a_command(tmp_path, capsys):
     assert table.loc["implied_auc", "low"] < true < table.loc["implied_auc", "high"]
     assert capsys.readouterr().err == ""
     checked = {"trained_detector": tmp_path / "state.safetensors", "table": tmp_path / "setting.csv"}
+    check_setting(**checked)
+    estimated = pd.read_csv(tmp_path / "setting.csv").set_index("measure").loc["implied_auc"]
+    assert estimated.tolist() == pytest.approx(
+        implied_with_interval(normal, unlabeled, anomaly_ratio(normal, unlabeled))
+    )
+    scores = {"normal": state["normal"], "unlabeled": torch.from_numpy(mixture(0, 4)[1])}
+    write_tensors(scores, tmp_path / "alike.safetensors", about)
+    check_setting(trained_detector=tmp_path / "alike.safetensors", table=tmp_path / "setting.csv")
+    assert pd.read_csv(tmp_path / "setting.csv").set_index("measure").loc["implied_auc"].isna().all()
+    capsys.readouterr()
     check_setting(**checked, anomaly_ratio=0.5)
     assert "an anomaly ratio of 0.5 explains at most 0.750: the sets differ" in capsys.readouterr().err
     with pytest.raises(InputError, match=r"view 1\.00, intensity 0\.50, .* set accept_differences: true"):

@@ -12,6 +12,7 @@ from amae.evaluation.soundness import (
     fault,
     greatest_auc_p,
     implied_auc,
+    implied_with_interval,
     report_fault,
     warn_of_few,
 )
@@ -38,7 +39,9 @@ def check_setting(
     rows.append(("anomaly_ratio", *estimate(normal, unlabeled)))
     ratio = rows[1][1] if anomaly_ratio is None else anomaly_ratio
     rows.append(("greatest_auc_of_unlabeled", greatest_auc_p(ratio), None, None))
-    if ratio > 0:
+    if anomaly_ratio is None:
+        rows.append(("implied_auc", *implied_with_interval(normal, unlabeled, rows[1][1:])))
+    elif ratio > 0:
         rows.append(("implied_auc", *(implied_auc(value, ratio) for value in rows[0][1:])))
     apart = differences(*known_columns(manifest, images, index))
     rows += [(f"auc_of_unlabeled_by_{name}", value, None, None) for name, value in apart.items()]

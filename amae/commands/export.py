@@ -24,6 +24,7 @@ from amae.evaluation.soundness import (
     differences,
     fault,
     implied_auc,
+    implied_by_estimate,
     report_fault,
     warn_of_few,
 )
@@ -77,8 +78,8 @@ def export(
     """Put a trained model and all that scoring a new radiograph needs into one file, with a card to read.
 
     The settings of stage 1 and of the modules are those of their trainings. Without an anomaly ratio the implied AUC
-    uses the detector's estimate of it. Raises InputError where T_n and T_u differ by far more than disease, unless that
-    is accepted.
+    uses the detector's estimate of it, unless that may be 0. Raises InputError where T_n and T_u differ by far more
+    than disease, unless that is accepted.
     """
     where = choose_device(device, gpus, jobs_per_card)
     encoder, a, b = (load_weights(path, where) for path in (weights, model_a, model_b))
@@ -113,7 +114,7 @@ def export(
     learned, arrays = _describe_training(trained, manifest, images, index, lungs_table)
     if "detector" in learned["auc_p"]:  # T_u out of fold: its networks were trained on it
         learned["auc_p"]["detector"] = auc_p[0]
-    learned["implied_auc"] = {name: implied_auc(value, ratio) for name, value in learned["auc_p"].items() if ratio > 0}
+    learned["implied_auc"] = _implied(learned["auc_p"], anomaly_ratio, estimated)
     learned["no_calls"] |= _not_left_warm_up(detector=settings, stage1=stage1, modules=modules)
     for name, reason in learned["no_calls"].items():
         print(f"warning: {name} calls no image: {reason}", file=sys.stderr)
@@ -123,6 +124,14 @@ def export(
     names = {"auc_p": "auc_p", "implied_auc": "implied_auc", "mask_noise": "mask_noise_of_run"}
     columns = {column: learned[name] for column, name in names.items()}
     write_csv(pd.DataFrame(columns, index=pd.Index(DESCRIPTIONS, name="score")).astype(float).reset_index(), separation)
+
+
+def _implied(auc_p: dict[str, float], stated: float | None, estimated: tuple[float, float, float]) -> dict[str, float]:
+    """AUC that each score's AUCp implies at the stated ratio, or else at the estimated one; none at 0."""
+    if stated is None:
+        found = {name: implied_by_estimate(value, estimated) for name, value in auc_p.items()}
+        return {name: value for name, value in found.items() if value is not None}
+    return {name: implied_auc(value, stated) for name, value in auc_p.items() if stated > 0}
 
 
 def _not_left_warm_up(**trainings: Any) -> dict[str, str]:

@@ -8,6 +8,7 @@ disease.
 """
 
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,34 @@ def auc_of_unlabeled(normal: np.ndarray, unlabeled: np.ndarray) -> float:
 def implied_auc(auc_p: float, ratio: float) -> float:
     """AUC of abnormal against normal images that an AUCp implies at an anomaly ratio in (0, 1]; it may pass 1."""
     return (auc_p - (1 - ratio) / 2) / ratio
+
+
+def implied_by_estimate(auc_p: float, estimated: tuple[float, float, float]) -> float | None:
+    """`implied_auc` at an estimated ratio, given with its interval, in [0, 1]; None where the interval contains 0.
+
+    The estimate is mostly too low, and the implied AUC then too high (`estimated_ratio`).
+    """
+    return _clipped(auc_p, estimated[0]) if estimated[1] > 0 else None
+
+
+def implied_with_interval(
+    normal: np.ndarray, unlabeled: np.ndarray, estimated: tuple[float, float, float]
+) -> tuple[float | None, float | None, float | None]:
+    """`implied_by_estimate` of scores `(N,)` and `(M,)`, with its 95 % bootstrap interval over images, in [0, 1].
+
+    Each resample gives AUCp and the ratio, whose error is thus part of the interval.
+    """
+    value = implied_by_estimate(auc_of_unlabeled(normal, unlabeled), estimated)
+    if value is None:
+        return None, None, None
+    drawn = [_clipped(auc_of_unlabeled(*pair), estimated_ratio(*pair)) for pair in _resampled(normal, unlabeled)]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return value, float(low), float(high)
+
+
+def _clipped(auc_p: float, ratio: float) -> float:
+    """`implied_auc` in [0, 1], at a ratio of 0 its limit."""
+    return float(np.clip(implied_auc(auc_p, max(ratio, 1e-9)), 0, 1))
 
 
 def greatest_auc_p(ratio: float) -> float:
@@ -69,11 +98,17 @@ def anomaly_ratio(normal: np.ndarray, unlabeled: np.ndarray, seed: int = 0) -> t
     The interval is the percentile one, whose lower end is moved out to the basic one's: resampling makes the least of
     many ratios smaller, and would exclude a ratio of 0.
     """
-    rng = np.random.default_rng(seed)
-    drawn = [estimated_ratio(*(rng.choice(each, len(each)) for each in (normal, unlabeled))) for _ in range(RESAMPLES)]
+    drawn = [estimated_ratio(*pair) for pair in _resampled(normal, unlabeled, seed)]
     low, high = np.percentile(drawn, [2.5, 97.5])
     estimate = estimated_ratio(normal, unlabeled)
     return estimate, max(0.0, min(float(low), 2 * estimate - float(high))), float(high)
+
+
+def _resampled(normal: np.ndarray, unlabeled: np.ndarray, seed: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """RESAMPLES times as many images of each set as it has, drawn from it; the same ones for the same seed."""
+    rng = np.random.default_rng(seed)
+    for _ in range(RESAMPLES):
+        yield rng.choice(normal, len(normal)), rng.choice(unlabeled, len(unlabeled))
 
 
 def auc_p_interval(normal: np.ndarray, unlabeled: np.ndarray) -> tuple[float, float, float]:
