@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.axes import Axes
-from project import call
+from project import ROOT, call
 from scipy.stats import ttest_ind
 from sklearn.metrics import average_precision_score, roc_auc_score
 
@@ -21,6 +21,7 @@ from amae.commands.tabulate_costs import tabulate_costs
 from amae.commands.tabulate_results import tabulate_results
 from amae.evaluation.audit import audit_table
 from amae.evaluation.chance import chance_of_chi_square
+from amae.evaluation.localisation import localisation_metrics
 from amae.evaluation.metrics import chi_square_distance
 from amae.evaluation.results import (
     cost_table,
@@ -33,7 +34,7 @@ from amae.evaluation.results import (
     write_markdown,
 )
 from amae.evaluation.statistics import delong_test
-from amae.evaluation.tables import CLASSES, metrics_of_scores, summarise
+from amae.evaluation.tables import CLASSES, diagnose_pseudo_labels, metrics_of_scores, summarise
 from amae.figures.sweep import plot_comparison, plot_histogram_panels, plot_sweep
 from amae.runtime.errors import InputError
 
@@ -76,7 +77,7 @@ def test_means_differences_ranks_by_hand(replicates, published):
     assert (first["auc_printed"], first["auc_difference"]) == pytest.approx((86.8, 0.2))
     assert table["auc_rank"].tolist() == [2, 1, 3]
     assert np.isnan(table.loc["Own_1 & 2", ["auc_spread", "auc_printed", "auc_difference"]].astype(float)).all()
-    assert "ap_low" not in table and "auc_p" not in table
+    assert "ap_low" not in table and "auc_welch_p" not in table
 
 
 def test_printed_figures_and_where_they_come_from(replicates, published):
@@ -93,9 +94,9 @@ def test_printed_figures_and_where_they_come_from(replicates, published):
 def test_welch_is_that_of_scipy(replicates, published):
     table = results_table(replicates, published, "rsna", 0.6, reference="AMAE stage 2").set_index("method")
     expected = ttest_ind(AUCS["AMAE stage 1"], AUCS["AMAE stage 2"], equal_var=False).pvalue
-    assert table.loc["AMAE stage 1", "auc_p"] == pytest.approx(expected)
-    assert 0.001 < expected < 0.01 and table.loc["AMAE stage 1", "auc_stars"] == "***"
-    assert table.loc[["AMAE stage 2", "Own_1 & 2"], "auc_stars"].tolist() == ["", ""]
+    assert table.loc["AMAE stage 1", "auc_welch_p"] == pytest.approx(expected)
+    assert 0.001 < expected < 0.01 and table.loc["AMAE stage 1", "auc_welch_stars"] == "***"
+    assert table.loc[["AMAE stage 2", "Own_1 & 2"], "auc_welch_stars"].tolist() == ["", ""]
     with pytest.raises(InputError, match="'nobody' is not a method of the table"):
         results_table(replicates, published, "rsna", 0.6, reference="nobody")
 
@@ -112,8 +113,8 @@ def test_a_reference_with_two_protocols_is_never_pooled(replicates, published):
     table = results_table(both, published, "rsna", 0.6, reference="CutPaste-e2e").set_index(["method", "protocol"])
     for method, protocol in (("AMAE stage 1", "N"), ("AMAE stage 2", "Y")):
         expected = ttest_ind(AUCS[method], auc[protocol], equal_var=False).pvalue
-        assert table.loc[(method, protocol), "auc_p"] == pytest.approx(expected)
-    assert table.loc["CutPaste-e2e", "auc_stars"].tolist() == ["", ""]
+        assert table.loc[(method, protocol), "auc_welch_p"] == pytest.approx(expected)
+    assert table.loc["CutPaste-e2e", "auc_welch_stars"].tolist() == ["", ""]
 
 
 def test_chi_square_is_no_percentage(replicates, published):
@@ -161,6 +162,28 @@ def test_the_interval_is_that_of_the_mean_over_seeds():
     audited = audit_table(tables, manifest).iloc[0]
     for name in ("auc_low", "auc_high", "ap_low", "ap_high"):  # every table says the same
         assert summary[name] == audited[name] == rows[name].iloc[0]
+
+
+def test_every_column_is_described(replicates, published):
+    """In the line of its table in results/README.md, the metric and what is added to its name apart."""
+    lines = (ROOT / "results/README.md").read_text().splitlines()
+    compared = results_table(replicates, published, "rsna", 0.6, "AMAE stage 2", paired={})
+    scores = scores_of_seed(0)
+    labels = pd.DataFrame({"image_id": ["a"], "predicted": "normal", "kept": True, "pseudo_label": "normal"})
+    map_, boxes = np.eye(8)[None].repeat(2, 0), {"b": [(0, 0, 4, 4)]}
+    tables = {
+        "tables/table2.csv": compared,
+        "tables/audit.csv": audit_table([scores], scores.assign(split="test", patient_id="", view="")),
+        "tables/costs.csv": cost_table({}, {}),
+        "pseudo_label_purity.csv": diagnose_pseudo_labels(labels, labels[:0].assign(label="")),
+        "localisation.csv": localisation_metrics(map_, ["a", "b"], list(CLASSES), boxes),
+    }
+    for name, table in tables.items():
+        line = [line for line in lines if line.startswith(f"| `{name}`")][-1]  # files come before columns
+        for column in table:
+            metric, more = re.fullmatch("((?:pixel_)?(?:auc|ap|aupro|pointing))(_.+)|.+", column).groups()
+            parts = [column] if metric is None or f"`{column}`" in line else [metric, more]
+            assert all(f"`{part}`" in line for part in parts), (name, column)
 
 
 def test_scores_that_do_not_belong_together_are_refused():

@@ -97,9 +97,9 @@ def results_table(
     source, method, protocol, taxonomy, dataset, metric, anomaly_ratio, value (percent, chi2 as it is); optional: note.
     Columns out: method, protocol, taxonomy, seeds; for each metric m: m (mean), m_spread (1.96 x sample standard
     deviation over seeds, empty for one), m_low and m_high (bootstrap interval of the mean over images), m_rank (1 =
-    highest), m_printed, m_difference (ours minus printed) and, with a `reference` method of two or more seeds, m_p and
-    m_stars (Welch test against it, under the same protocol where it has two), and with `paired`, the result of
-    `paired_tests`, auc_delong_p and auc_delong_stars; notes.
+    highest), m_printed, m_difference (ours minus printed) and, with a `reference` method of two or more seeds,
+    m_welch_p and m_welch_stars (Welch test against it, under the same protocol where it has two), and with `paired`,
+    the result of `paired_tests`, auc_delong_p and auc_delong_stars; notes.
     Raises InputError where a method appears twice with a protocol and seed, or the reference is missing.
     """
     replicates = _check(replicates, metrics, reference)
@@ -153,7 +153,7 @@ def readable(table: pd.DataFrame, metrics: Sequence[str] = ("auc", "ap")) -> pd.
         for end, sign in (("printed", ""), ("difference", "+")):
             name = f"{heading.partition(',')[0]} {end}"
             shown[name] = [_number(value, digits, sign) for value in table[f"{metric}_{end}"]]
-        for test, column in {"Welch": f"{metric}_stars", "DeLong": f"{metric}_delong_stars"}.items():
+        for test, column in {"Welch": f"{metric}_welch_stars", "DeLong": f"{metric}_delong_stars"}.items():
             if column in table and table[column].fillna("").any():
                 shown[f"{heading.partition(',')[0]} {test}"] = table[column].fillna("")
         shown[f"{heading.partition(',')[0]} rank"] = _counts(table[f"{metric}_rank"])
@@ -292,9 +292,9 @@ def _against(part: pd.DataFrame, reference: pd.DataFrame, metric: str) -> dict[s
     """Welch test of a method against the reference; empty for the reference itself and for single replicates."""
     itself = (part[METHOD[:2]].iloc[0] == reference[METHOD[:2]].iloc[0]).all()
     if itself or min(len(part), len(reference)) < 2:
-        return {f"{metric}_p": None, f"{metric}_stars": ""}
+        return {f"{metric}_welch_p": None, f"{metric}_welch_stars": ""}
     p = welch_test(part[metric].astype(float), reference[metric].astype(float))[1]
-    return {f"{metric}_p": p, f"{metric}_stars": stars(p)}
+    return {f"{metric}_welch_p": p, f"{metric}_welch_stars": stars(p)}
 
 
 def _cell(row: Mapping[str, Any], metric: str, digits: int) -> str:
