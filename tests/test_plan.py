@@ -382,6 +382,16 @@ def test_pseudo_labels_of_the_probe_rank_by_its_scores(config):
     assert ranking("ar0.2") == "results/simulated/ar0.2/seed3/stage1/scores.csv"
 
 
+@pytest.mark.parametrize("name", ["masks_ablation", "sensitivity"])
+def test_a_variant_is_tested_against_the_main_run_by_the_same_score(config, name):
+    found = rows.rows_of(config, "simulated", name)
+    score_of = {row["method"]: row["score"] for row in found}
+    assert all(score_of[row["reference"]] == row["score"] for row in found)
+    mains = {row["reference"]: row["scores"] for row in found if row["method"] == row["reference"]}
+    assert set(mains) == {row["reference"] for row in found} and len(mains) == 4
+    assert {tuple(files) for files in mains.values()} == {("results/simulated/seed0/reconstruction/scores.csv",)}
+
+
 def test_a_table_that_cannot_give_the_splits_is_refused_when_it_is_planned(own, capsys):
     with pytest.raises(
         InputError, match=r"table\d+\.csv: .*test_normal is \d+, but the table has 20 .*This fits: splits"

@@ -406,6 +406,34 @@ def test_delong_stands_beside_welch_and_needs_no_second_seed(options):
     assert "AUC DeLong" in text and "Welch" not in text and "two-sided: DeLong test" in text
 
 
+def test_a_row_is_tested_against_the_reference_that_it_names(options):
+    methods = json.loads(options.methods)
+    methods[0]["reference"] = methods[2]["reference"] = "Own_1 & 2"
+    options.methods = json.dumps(methods)
+    call(tabulate_results, options)
+    table = pd.read_csv(options.table).set_index("method")
+    scores = [np.stack([pd.read_csv(path)["inter"] for path in about["scores"]]) for about in methods]
+    expected = delong_test(np.arange(120) % 2, scores[0], scores[2])[1]
+    assert table.loc["AMAE stage 1", "auc_delong_p"] == pytest.approx(expected)
+    assert table["auc_delong_p"].notna().tolist() == [True, False, False]
+    assert "Tests against the main run's row of the same score, two-sided" in options.markdown.read_text()
+    methods[0]["reference"] = "nobody"
+    options.methods = json.dumps(methods)
+    with pytest.raises(InputError, match="'nobody' is not a method of the table"):
+        call(tabulate_results, options)
+
+
+def test_welch_is_against_the_reference_that_a_row_names(replicates, published):
+    more = replicates[replicates["method"] == "AMAE stage 2"].assign(method="main: other", auc=[0.6, 0.7, 0.8, 0.7])
+    both = pd.concat([replicates, more]).assign(reference="")
+    both.loc[both["method"] == "AMAE stage 1", "reference"] = "main: other"
+    table = results_table(both, published, "rsna", 0.6, reference="AMAE stage 2").set_index("method")
+    aucs = AUCS | {"main: other": more["auc"]}
+    for method, beside in (("AMAE stage 1", "main: other"), ("main: other", "AMAE stage 2")):
+        expected = ttest_ind(aucs[method], aucs[beside], equal_var=False).pvalue
+        assert table.loc[method, "auc_welch_p"] == pytest.approx(expected)
+
+
 def test_what_was_only_printed_has_a_row_of_its_own(options):
     with options.published.open("a") as file:
         file.write("AMAE Table 2,FPI,N,SSL,rsna,auc,,47.6\nAMAE Table 2,FPI,Y,SSL,rsna,auc,0.6,46.6\n")

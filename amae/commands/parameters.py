@@ -147,7 +147,7 @@ Methods = Annotated[
     str,
     meaning(
         "methods, as a JSON list: method, protocol, taxonomy, score (folder/column), scores (a table for each seed); "
-        "optional: note, anomaly_ratio"
+        "optional: note, anomaly_ratio, reference (the method that it is tested against)"
     ),
 ]
 AnomalyRatio = Annotated[float | None, share("abnormal share of T_u; without it, a data set has no T_u")]

@@ -35,13 +35,15 @@ def tabulate_results(
         found = results.add_printed_only(found, printed, kind, anomaly_ratio)
     write_csv(found, table)
     text = results.readable(found)
-    caption = _caption(dataset, anomaly_ratio, reference, set(text), caveats)
+    same_score = any("reference" in about for about, _ in rows)
+    against = "the main run's row of the same score" if same_score else reference
+    caption = _caption(dataset, anomaly_ratio, against, set(text), caveats)
     results.write_markdown(text, markdown, caption)
     results.write_latex(text, latex, caption, f"tab:results-{dataset}")
 
 
-def _caption(dataset: str, anomaly_ratio: float | None, reference: str, columns: set[str], caveats: str) -> str:
-    """Sentences above a table of results with these columns; `reference`: the method that the tests are against."""
+def _caption(dataset: str, anomaly_ratio: float | None, against: str, columns: set[str], caveats: str) -> str:
+    """Sentences above a table of results with these columns; `against`: what the tests are against."""
     ratio = "" if anomaly_ratio is None else f", anomaly ratio {anomaly_ratio}"
     caption = (
         f"{dataset}: AUC and average precision in percent, mean ± 1.96 sd over seeds, [95 % bootstrap interval "
@@ -54,7 +56,7 @@ def _caption(dataset: str, anomaly_ratio: float | None, reference: str, columns:
     }
     if shown := [test for column, test in tests.items() if column in columns]:
         caption += (
-            f" Tests against {reference}, two-sided: {'; '.join(shown)}. ns p > 0.05, ** p ≤ 0.05, *** p ≤ 0.01, "
+            f" Tests against {against}, two-sided: {'; '.join(shown)}. ns p > 0.05, ** p ≤ 0.05, *** p ≤ 0.01, "
             "smaller p as it is; p is not corrected for the number of tests."
         )
     return f"{caption} {caveats}".rstrip()

@@ -63,7 +63,8 @@ def paired_tests(
 
     Empty, with a line to stderr, where a class has fewer than two images.
     rows: as `evaluation.rows.scores_of_rows` gives them, all with the same images in one order. The AUC of a method is
-    its mean over seeds. The reference is that under the same protocol where it has two, and not tested itself.
+    its mean over seeds. The reference is the row's own where it names one, that under the same protocol where it has
+    two, and not tested itself.
     """
     normal, abnormal = np.bincount(is_abnormal(rows[0][1][0]), minlength=2)
     if min(normal, abnormal) < 2:
@@ -72,12 +73,13 @@ def paired_tests(
         return {}
     found = {(about["method"], about["protocol"]): (about["score"], tables) for about, tables in rows}
     scores = {name: stack_scores(tables)[score] for name, (score, tables) in found.items()}
-    protocols = [protocol for method, protocol in scores if method == reference]
     labels, tests = is_abnormal(rows[0][1][0]), {}
-    for method, protocol in scores:
+    for about, _ in rows:
+        method, protocol, against = about["method"], about["protocol"], about.get("reference", reference)
+        protocols = [protocol for name, protocol in scores if name == against]
         beside = protocols[0] if len(protocols) == 1 else protocol
-        if method != reference and beside in protocols:
-            tests[method, protocol] = delong_test(labels, scores[method, protocol], scores[reference, beside])[1]
+        if method != against and beside in protocols:
+            tests[method, protocol] = delong_test(labels, scores[method, protocol], scores[against, beside])[1]
     return tests
 
 
@@ -93,7 +95,8 @@ def results_table(
     """One row per method, in the order of `replicates`, beside the figure that was printed for it.
 
     replicates: one row per method and seed: method, protocol, taxonomy, seed, for each metric its value (fraction), and
-    for auc and ap _low and _high, the interval of the method's mean on each of its rows; optional: note. published:
+    for auc and ap _low and _high, the interval of the method's mean on each of its rows; optional: note, and
+    reference, the method that this one is tested against where it is not "", instead of the argument's. published:
     source, method, protocol, taxonomy, dataset, metric, anomaly_ratio, value (percent, chi2 as it is); optional: note.
     Columns out: method, protocol, taxonomy, seeds; for each metric m: m (mean), m_spread (1.96 x sample standard
     deviation over seeds, empty for one), m_low and m_high (bootstrap interval of the mean over images), m_rank (1 =
@@ -113,7 +116,8 @@ def results_table(
             row |= {f"{metric}_printed": printed, f"{metric}_difference": row[metric] - printed}
             notes += printed_notes
             if reference is not None:
-                row |= _against(part, _same_protocol(replicates[replicates["method"] == reference], row), metric)
+                against = replicates["method"] == (_own_reference(part) or reference)
+                row |= _against(part, _same_protocol(replicates[against], row), metric)
             if metric == "auc" and paired is not None:
                 p = paired.get((row["method"], row["protocol"]))
                 row |= {"auc_delong_p": p, "auc_delong_stars": "" if p is None else stars(p)}
@@ -240,10 +244,10 @@ def _check(replicates: pd.DataFrame, metrics: Iterable[str], reference: str | No
                 f"replicates: method {method!r} (protocol {protocol}) appears with two taxonomies, or twice with the "
                 "same seed; give each variant a name of its own"
             )
-    if reference is not None and reference not in set(replicates["method"]):
-        raise InputError(
-            f"reference {reference!r} is not a method of the table; it has {', '.join(replicates['method'].unique())}"
-        )
+    methods = replicates["method"].unique()
+    for name in ({reference} - {None}) | set(replicates.get("reference", [])) - {""}:
+        if name not in methods:
+            raise InputError(f"reference {name!r} is not a method of the table; it has {', '.join(methods)}")
     return replicates
 
 
@@ -286,6 +290,11 @@ def printed_value(
 def _same_protocol(reference: pd.DataFrame, row: Mapping[str, Any]) -> pd.DataFrame:
     """The reference's replicates under the row's protocol, or under the only one it has: two are never pooled."""
     return reference if reference["protocol"].nunique() == 1 else reference[reference["protocol"] == row["protocol"]]
+
+
+def _own_reference(part: pd.DataFrame) -> str:
+    """The method that a method names as its reference, "" for none."""
+    return part["reference"].iloc[0] if "reference" in part else ""
 
 
 def _against(part: pd.DataFrame, reference: pd.DataFrame, metric: str) -> dict[str, Any]:

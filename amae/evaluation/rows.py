@@ -12,33 +12,36 @@ from amae.evaluation.tables import join_scores, tested_images
 from amae.runtime.errors import InputError, naming
 
 KEYS = {"method", "protocol", "taxonomy", "score", "scores"}
+OPTIONAL = ("note", "anomaly_ratio", "reference")
 Row = tuple[dict[str, Any], list[pd.DataFrame]]  # what is said of a method, and its scores of every seed
 
 
 def replicates_of_rows(rows: Sequence[Row]) -> pd.DataFrame:
-    """A line for each method and seed, with its metrics and the anomaly ratio that it names."""
+    """A line for each method and seed, with its metrics and the anomaly ratio and reference that it names."""
     found = []
     for about, tables in rows:
-        known = {key: value for key, value in about.items() if key != "anomaly_ratio"}
+        known = {key: value for key, value in about.items() if key not in OPTIONAL[1:]}
         with naming("--methods"):
-            found.append(replicates_of(tables, **known).assign(anomaly_ratio=about.get("anomaly_ratio", "")))
+            more = {key: about.get(key, "") for key in OPTIONAL[1:]}
+            found.append(replicates_of(tables, **known).assign(**more))
     return pd.concat(found, ignore_index=True)
 
 
 def scores_of_rows(methods: str, manifest: Path, index: Path) -> list[Row]:
     """Methods with their scores of every seed: image_id, label (the manifest's) and the scores of the method's table.
 
-    `methods` is a JSON list of {method, protocol, taxonomy, score, scores [, note, anomaly_ratio]}, where `scores` is
-    the table of each seed and `score` is named folder/column, as in ddad_Y/ddad_inter.
+    `methods` is a JSON list of {method, protocol, taxonomy, score, scores [, note, anomaly_ratio, reference]}, where
+    `scores` is the table of each seed, `score` is named folder/column, as in ddad_Y/ddad_inter, and `reference` is the
+    method that this one is tested against, if not that of the whole table.
     """
     images = tested_images(manifest, index).drop(columns="view")
     images = images[images["label"] != ""]
     found = []
     for about in parse_json(methods, "--methods", list):
-        if not isinstance(about, dict) or not KEYS <= set(about) <= KEYS | {"note", "anomaly_ratio"}:
+        if not isinstance(about, dict) or not KEYS <= set(about) <= KEYS | set(OPTIONAL):
             raise InputError(
                 f"--methods: {about}; expected the keys method, protocol, taxonomy, score and scores (a list of "
-                "files), and at most note and anomaly_ratio"
+                f"files), and at most {', '.join(OPTIONAL)}"
             )
         found.append((about, [join_scores(images, [path]) for path in paths_of(about.pop("scores"), "--methods")]))
     if not found:

@@ -108,12 +108,14 @@ def _imagenet_backbones(config: dict[str, Any], dataset: str) -> dict[str, str]:
 
 
 def _variants(config: dict[str, Any], dataset: str, names: list[str]) -> list[Row]:
-    """The main run and these variants, by every score of the reconstructions."""
-    return [
-        _row(config, dataset, _title(score, v), "Y", ("reconstruction", score), v, **_whose(config, score, v))
-        for score in ("inter", "mask_rec", "error_ratio", "error_ratio_patch")
-        for v in ["", *names]
-    ]
+    """The main run and these variants, by every score of the reconstructions; tested against the main run's by it."""
+    rows = []
+    for score in ("inter", "mask_rec", "error_ratio", "error_ratio_patch"):
+        main, scores = _title(score, ""), ("reconstruction", score)
+        for v in ["", *names]:
+            about = _whose(config, score, v) | {"reference": main}
+            rows.append(_row(config, dataset, _title(score, v), "Y", scores, v, **about))
+    return rows
 
 
 def _title(score: str, variant: str) -> str:
