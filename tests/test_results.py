@@ -454,6 +454,9 @@ def test_what_was_only_printed_has_a_row_of_its_own(options):
     options.kind = "own"  # whatever the name of the data set
     call(tabulate_results, options)
     assert pd.read_csv(options.table)["auc_printed"].isna().all() and len(pd.read_csv(options.table)) == 3
+    for path in (options.markdown, options.latex):
+        text = path.read_text()
+        assert "over test images" in text and "printed" not in text and "difference" not in text
 
 
 def test_an_unknown_anomaly_ratio_has_nothing_printed_beside_it(options):

@@ -45,10 +45,12 @@ def tabulate_results(
 def _caption(dataset: str, anomaly_ratio: float | None, against: str, columns: set[str], caveats: str) -> str:
     """Sentences above a table of results with these columns; `against`: what the tests are against."""
     ratio = "" if anomaly_ratio is None else f", anomaly ratio {anomaly_ratio}"
+    has_printed = any(column.endswith(" printed") for column in columns)
+    printed = ", the printed value and the difference to it" if has_printed else ""
     caption = (
         f"{dataset}: AUC and average precision in percent, mean ± 1.96 sd over seeds, [95 % bootstrap interval "
-        "of that mean over test images], the printed value and the difference to it. Protocol N: trained on normal "
-        f"images only; Y: normal and unlabeled images{ratio}."
+        f"of that mean over test images]{printed}. Protocol N: trained on normal images only; Y: normal and unlabeled "
+        f"images{ratio}."
     )
     tests = {
         "AUC Welch": "Welch test over seeds",

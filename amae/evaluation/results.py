@@ -148,13 +148,17 @@ def add_printed_only(
 
 
 def readable(table: pd.DataFrame, metrics: Sequence[str] = ("auc", "ap")) -> pd.DataFrame:
-    """`results_table` as text, one cell per metric: 86.8 ± 0.4 [85.1, 88.3], then printed, difference, tests, rank."""
+    """`results_table` as text, one cell per metric: 86.8 ± 0.4 [85.1, 88.3], then printed, difference, tests, rank.
+
+    Without any printed value of a metric its two columns are left out.
+    """
     shown = {name.capitalize(): table[name] for name in METHOD} | {"Seeds": _counts(table["seeds"])}
     for metric in metrics:
         heading, factor = METRICS[metric]
         digits = 1 if factor == 100 else 2
         shown[heading] = [_cell(row, metric, digits) for row in table.to_dict("records")]
-        for end, sign in (("printed", ""), ("difference", "+")):
+        has_printed = table[f"{metric}_printed"].notna().any()
+        for end, sign in (("printed", ""), ("difference", "+")) if has_printed else ():
             name = f"{heading.partition(',')[0]} {end}"
             shown[name] = [_number(value, digits, sign) for value in table[f"{metric}_{end}"]]
         for test, column in {"Welch": f"{metric}_welch_stars", "DeLong": f"{metric}_delong_stars"}.items():
