@@ -309,6 +309,24 @@ def test_labels_that_are_unknown_or_of_unreadable_images_are_left_out():
         diagnose_pseudo_labels(pseudo, hidden.assign(image_id=list("uvwxyz")))
 
 
+def test_patients_with_several_labelled_images_are_reported(tmp_path, capsys):
+    ids = [f"t{n}" for n in range(8)]
+    manifest = pd.DataFrame({"image_id": ids, "label": [*["normal", "abnormal"] * 3, "", ""], "split": "test"})
+    manifest["path"], manifest["view"] = manifest["image_id"], ""
+    manifest[["image_id"]].to_csv(tmp_path / "index.csv", index=False)
+    pd.DataFrame({"image_id": ids, "p_abnormal": np.arange(8.0)}).to_csv(tmp_path / "stage1.csv", index=False)
+    files = {name: tmp_path / f"{name}.csv" for name in ("manifest", "index", "scores", "metrics")}
+    for patients, said in [
+        ("aabbb-cc", "warning: 2 patients have several images; the intervals take images as independent\n"),
+        ("abcdefgg", ""),  # one patient with two images, neither of which is measured
+        ("--------", ""),
+    ]:
+        manifest.assign(patient_id=[name.strip("-") for name in patients]).to_csv(files["manifest"], index=False)
+        compute_metrics(**files, stage1_scores=tmp_path / "stage1.csv")
+        assert capsys.readouterr().err == said
+        assert set(pd.read_csv(files["metrics"])["score"]) == {"stage1"}
+
+
 def test_a_test_image_without_a_score_is_refused_and_an_unreadable_one_is_not_measured(tmp_path):
     ids = [f"t{n}" for n in range(6)]
     manifest = pd.DataFrame({"image_id": ids, "label": ["normal", "abnormal"] * 3, "split": "test", "view": "PA"})

@@ -1,5 +1,7 @@
 """Metrics of one run."""
 
+import sys
+
 from amae.commands import parameters as p
 from amae.evaluation import tables
 from amae.runtime.errors import naming
@@ -25,7 +27,11 @@ def compute_metrics(
         more = rows_of(read_csv(path, ["image_id"]), made["image_id"], path)
         made = made.join(more.drop(columns="image_id"))
     write_csv(made, scores)
-    about = tables.tested_images(manifest, index, "finding", "severity").drop(columns=["image_id", "label", "view"])
+    about = tables.tested_images(manifest, index, "patient_id", "finding", "severity")
+    patients = about.pop("patient_id")[about["label"] != ""]
+    about = about.drop(columns=["image_id", "label", "view"])
     with naming(scores):
         measured = tables.metrics_of_scores(made.join(about)[made["label"] != ""], seed)
     write_csv(measured, metrics)
+    if said := tables.dependence(patients):
+        print(f"warning: {said}", file=sys.stderr)

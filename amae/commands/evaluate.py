@@ -8,7 +8,7 @@ import pandas as pd
 
 from amae.commands import parameters as p
 from amae.data.manifest import read_labelled
-from amae.evaluation.tables import SMALLEST_GROUP
+from amae.evaluation.tables import SMALLEST_GROUP, dependence
 from amae.predict.card import chosen_score, describe
 from amae.predict.files import refuse_used
 from amae.runtime.errors import InputError, naming
@@ -120,9 +120,8 @@ def _limits(scored: pd.DataFrame, metrics: pd.DataFrame) -> list[str]:
     groups = {f"{column}={value}" for column in columns for value in scored[column] if value}
     if small := sorted(groups - set(metrics["group"])):
         found.append(f"fewer than {SMALLEST_GROUP} images of a class, not measured by itself: {', '.join(small)}")
-    patients = scored.loc[scored["patient_id"] != "", "patient_id"]
-    if repeated := int((patients.value_counts() > 1).sum()):
-        found.append(f"{repeated} patients have several images; the intervals take images as independent")
+    if said := dependence(scored["patient_id"]):
+        found.append(said)
     return found
 
 

@@ -93,6 +93,14 @@ def join_scores(images: pd.DataFrame, paths: Sequence[Path]) -> pd.DataFrame:
     return images
 
 
+def dependence(patients: pd.Series) -> str:
+    """What speaks against intervals over images, from the patient of each, "" where unknown; "" for nothing."""
+    repeated = int((patients[patients != ""].value_counts() > 1).sum())
+    if not repeated:
+        return ""
+    return f"{repeated} patients have several images; the intervals take images as independent"
+
+
 def score_columns(scores: pd.DataFrame) -> list[str]:
     """Names of the columns that contain scores, in their order."""
     return [column for column in scores if column not in NOT_SCORES]
