@@ -197,9 +197,10 @@ def test_examples_are_the_extremes(scores):
         choose_examples(scores, "missing", 1)
 
 
-def test_audit_shows_methods_views_and_the_strongest_shortcuts(tmp_path):
+def test_audit_shows_methods_views_and_the_strongest_shortcuts(tmp_path, monkeypatch):
     rows = [("detector_Y/detector", "all", 0.95), ("detector_Y/detector", "view=PA", 0.9), ("ae_N/ae", "all", 0.6)]
     rows += [("ae_N/ae", "view=PA", None), ("stage1/p_abnormal", "all", 0.7), ("mean_intensity", "all", 0.12)]
+    rows += [("view_only", "all", 0.72), ("spectral_slope", "all", 0.54)]  # the interval of the last contains 0.5
     table = pd.DataFrame(rows, columns=["score", "group", "auc"])
     table["auc_low"], table["auc_high"] = table["auc"] - 0.05, table["auc"] + 0.03
     picture = assert_same_file_twice(lambda path: plot_audit(table, path), tmp_path)
@@ -208,6 +209,11 @@ def test_audit_shows_methods_views_and_the_strongest_shortcuts(tmp_path):
     place = np.flatnonzero(line.sum(0) > 20).mean()
     ends = np.flatnonzero(dots.any(0))
     assert ends[0] < place < ends[-1]  # between the intervals of AE and of the detector
+    shown = []
+    monkeypatch.setattr("matplotlib.figure.Figure.legend", lambda figure, handles, **look: shown.append(handles))
+    plot_audit(table, tmp_path / "legend.png")
+    labels = [handle.get_label() for handle in shown[0]]
+    assert labels == ["shortcut mean intensity, reversed, 0.88", "shortcut view only, 0.72", "within PA"]
     with pytest.raises(InputError, match=r"no method has an AUC .* at least 10 test images of each class"):
         plot_audit(table[table["score"] == "mean_intensity"], tmp_path / "none.png")
 

@@ -158,6 +158,11 @@ def audit_text(table: pd.DataFrame, dataset: str, caveats: str = "") -> str:
     return "\n\n".join([*parts, caveats]).rstrip() + "\n"
 
 
+def separates(table: pd.DataFrame) -> pd.Series:
+    """True for the rows of `audit_table` whose interval of the AUC excludes 0.5."""
+    return (table["auc_low"] > 0.5) | (table["auc_high"] < 0.5)
+
+
 def age_in_years(text: str) -> float:
     """Age from a number of years or a DICOM age string (PS3.5 6.2, AS: 045Y, 018M, 002W); nan where not plausible."""
     found = re.fullmatch(r"\s*(\d{1,3}(?:\.\d+)?)\s*([YMWD]?)\s*", str(text), re.IGNORECASE)
@@ -205,7 +210,7 @@ def _groups(known: pd.DataFrame, training: pd.Series, exposure: bool) -> Iterato
 def _about_shortcuts(whole: pd.DataFrame) -> str:
     """Shortcuts that tell the classes apart, the strongest first, and scores that do no better than it."""
     shortcuts, methods = whole[~whole["method"]].dropna(subset="auc"), whole[whole["method"]].dropna(subset="auc")
-    telling = shortcuts[(shortcuts["auc_low"] > 0.5) | (shortcuts["auc_high"] < 0.5)]
+    telling = shortcuts[separates(shortcuts)]
     if whole["auc"].isna().all():
         return f"Nothing was measured: an AUC needs at least {SMALLEST_GROUP} test images of each class."
     if shortcuts.empty:
