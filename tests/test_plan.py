@@ -11,6 +11,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
+from amae.figures.style import score_name
+from amae.method.scores import DESCRIPTIONS
 from amae.plan import (
     captions,
     check,
@@ -380,6 +382,17 @@ def test_pseudo_labels_of_the_probe_rank_by_its_scores(config):
     assert ranking("probe_pseudo_labels") == "results/simulated/seed3/probe/scores.csv"
     assert ranking("detector_pseudo_labels") == "results/simulated/seed3/detector/scores.csv"
     assert ranking("ar0.2") == "results/simulated/ar0.2/seed3/stage1/scores.csv"
+
+
+def test_whose_a_score_is_agrees_everywhere(config):
+    """Of the scores of a run stage1 and inter are the paper's; README, card, legends and tables mark the others."""
+    found = rows.rows_of(config, "simulated", "sensitivity")
+    for score, meaning in DESCRIPTIONS.items():
+        ours = score not in ("stage1", "inter")
+        line = re.search(rf"^\| `{score}` \| [a-z].*$", (ROOT / "README.md").read_text(), re.M)[0]
+        of_main = [row for row in found if row["score"] == f"reconstruction/{score}" and "main" in row["method"]]
+        assert ("(ours" in line, "this project's own" in meaning, "(ours)" in score_name(score)) == (ours, ours, ours)
+        assert all((row["taxonomy"] == "ours") == ours for row in of_main)
 
 
 @pytest.mark.parametrize("name", ["masks_ablation", "sensitivity"])

@@ -26,7 +26,7 @@ SCORES = {
     "detector": ("Detector (ours)", "logit of $T_u$ against $T_n$"),
     "stage1": ("Stage 1", "probability of abnormal"),
     "inter": ("Inter-discrepancy", "mean $|\\mu_A-\\mu_B|$, intensity 0 to 1"),
-    "mask_rec": ("Masked reconstruction error", "masked squared error of A, intensity²"),
+    "mask_rec": ("Masked reconstruction error (ours)", "masked squared error of A, intensity²"),
     "error_ratio": ("Error ratio (ours)", "$\\log(e_A / e_B)$"),
     "error_ratio_patch": ("Error ratio per patch (ours)", "mean over patches of $\\log(e_A / e_B)$"),
 }

@@ -1,4 +1,4 @@
-"""Image scores from the mean maps of modules A and B (AMAE, Eq. 4, and two of this project's own).
+"""Image scores from the mean maps of modules A and B (AMAE, Eq. 4, and three of this project's own).
 
 All arrays are float32, maps `(N, H, W)` on the scale of intensities in [0, 1], nan where a patch was never hidden;
 higher scores are more abnormal.
@@ -11,7 +11,7 @@ DESCRIPTIONS = {
     "detector": "logit of unlabeled against normal images (detector, this project's own)",
     "stage1": "probability of a synthetic anomaly (stage 1, Sec. 2.1)",
     "inter": "inter-discrepancy, mean of |mu_A - mu_B| (AMAE's score, Eq. 4)",
-    "mask_rec": "masked reconstruction error of module A",
+    "mask_rec": "masked reconstruction error of module A (this project's own)",
     "error_ratio": "log(e_A / e_B) over hidden pixels (this project's own)",
     "error_ratio_patch": "mean over patches of log(e_A / e_B) (this project's own)",
 }
