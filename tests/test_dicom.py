@@ -243,7 +243,9 @@ def test_what_a_shutter_hides_is_black_and_outside_the_range(save, kind: str, st
         {"ShutterShape": "RECTANGULAR"},
         {"ShutterShape": "BITMAP"},
         {"ShutterShape": "CIRCULAR", "CenterOfCircularShutter": [500, 500], "RadiusOfCircularShutter": 6},
+        {"ShutterShape": "CIRCULAR", "CenterOfCircularShutter": [10**22, 5], "RadiusOfCircularShutter": 6},
         {"ShutterShape": "POLYGONAL", "VerticesOfThePolygonalShutter": [4, 4, 4]},
+        {"ShutterShape": "POLYGONAL", "VerticesOfThePolygonalShutter": [4, 4, 20, 20]},
     ],
 )
 def test_a_shutter_that_is_not_usable_is_passed_over_with_a_note(save, attributes: dict) -> None:
@@ -252,6 +254,24 @@ def test_a_shutter_that_is_not_usable_is_passed_over_with_a_note(save, attribute
         read_grey(save(make(RAMP, **attributes)), "voi", notes), read_grey(save(make(RAMP)), "voi")
     )
     assert notes == ["the display shutter is not as in PS3.3 C.7.6.11; passed over"]
+
+
+@pytest.mark.parametrize("keyword", ["ShutterShape", "ShutterLeftVerticalEdge"])
+def test_a_shutter_in_values_of_another_type_is_passed_over_with_a_note(save, keyword: str) -> None:
+    made, notes = make(RAMP, **SHUTTERS["rectangle"][0]), []
+    del made[keyword]
+    made.add_new(keyword, "FD", float("inf"))
+    read_grey(save(made), "voi", notes)
+    assert notes == ["the display shutter is not as in PS3.3 C.7.6.11; passed over"]
+
+
+def test_a_shutter_that_hides_nothing_has_no_note(save) -> None:
+    edges = {"ShutterUpperHorizontalEdge": 1, "ShutterLowerHorizontalEdge": 32}
+    made = make(RAMP, ShutterShape="RECTANGULAR", ShutterLeftVerticalEdge=0, ShutterRightVerticalEdge=40, **edges)
+    for conversion in ("voi", "minmax"):
+        notes: list[str] = []
+        np.testing.assert_array_equal(read_grey(save(made), conversion, notes), read_grey(save(make(RAMP)), conversion))
+        assert notes == []
 
 
 @pytest.mark.parametrize(("value", "first"), [(65535, 255), (1000, 232)])

@@ -201,7 +201,7 @@ def test_few_images_and_a_perfect_auc_have_a_warning():
     scored = pd.DataFrame({"label": ["normal"] * 12 + ["abnormal"] * 12, "patient_id": ""})
     metrics = pd.DataFrame({"group": ["all", "all"], "auc": [1.0, 0.6]})
     (separated,) = module._limits(scored, metrics)
-    assert separated == "1 scores have an AUC of 0 or 1, where a bootstrap interval has no width"
+    assert separated == "an AUC of 0 or 1 (of 1 scores) has a bootstrap interval without width"
     assert module._limits(scored, metrics.assign(auc=0.6)) == []
     assert module._limits(scored.iloc[:16], metrics) == [
         "12 normal and 4 abnormal images: with fewer than 10 of a class an AUC and its interval say little"

@@ -351,7 +351,7 @@ def test_an_edited_table_counts_whatever_the_clock_said(finished, tmp_path):
 
 def test_a_folder_that_cannot_be_read_ends_the_listing(tmp_path, monkeypatch, capsys):
     """The tests may run as root, who reads every folder: the error is that of a share that went away."""
-    for name in ("a.png", "closed/b.png", ".hidden.png", ".hidden/c.png"):
+    for name in ("a.png", "closed/b.png", ".hidden.png", ".hidden/c.png", ".snakemake_timestamp"):
         (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "in" / name).touch()
     assert list(list_files([tmp_path / "in"], tmp_path / "out")) == ["a.png", "closed/b.png"]

@@ -209,9 +209,10 @@ def test_the_score_auto_is_refused_in_the_plan_without_calibration_images(config
         stage2.model_for(config, "simulated", "", "0", key)
     config["datasets"]["simulated"]["splits"]["calibration"] = 1
     assert stage2.model_for(config, "simulated", "", "0", key) == model
-    for variant in ("ar0.2", ""):  # another ratio draws no calibration images; of rsna none are drawn at all
-        with pytest.raises(InputError, match=rf"key {key}\.score: found auto"):
-            stage2.model_for(config, "simulated" if variant else "rsna", variant, "0", key)
+    swept = "results/simulated/ar0.2/seed0/model.safetensors"  # its table marks the calibration images
+    assert stage2.model_for(config, "simulated", "ar0.2", "0", key) == swept
+    with pytest.raises(InputError, match=rf"key {key}\.score: found auto, .* rsna has none; expected another score"):
+        stage2.model_for(config, "rsna", "", "0", key)
     marked = own([*SPLIT, "e.png,calibration,0"], drawn=False)
     assert stage2.model_for(marked, "mine", "", "0", key) == "results/mine/seed0/model.safetensors"
     with pytest.raises(InputError, match=rf"key {key}\.score: found auto"):
@@ -546,7 +547,7 @@ def test_no_variant_is_wired_in():
 
 
 def test_a_report_with_the_settings_of_another_run_has_a_warning(config, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["snakemake", "--report", "report.html"])
+    monkeypatch.setattr("sys.argv", ["snakemake", "--report=report.html"])
     config |= {"results": str(tmp_path)}
     jobs.note_report(config)  # no run yet
     jobs.write_configuration(config)
@@ -557,3 +558,7 @@ def test_a_report_with_the_settings_of_another_run_has_a_warning(config, tmp_pat
     line = capsys.readouterr().err
     assert line.startswith("warning: captions of simulated get the settings of this call, and the last run had others")
     assert line.count("warning") == 1 and str(tmp_path / "config.yaml") in line
+    for damaged in ("", "presets: {}", "{", "datasets: {simulated: {kind: rsna}}"):  # of another version, or cut
+        (tmp_path / "config.yaml").write_text(damaged)
+        jobs.note_report(config)
+        assert capsys.readouterr().err.startswith("warning: captions of simulated get the settings of this call")

@@ -78,7 +78,7 @@ def test_scores_flags_and_maps_stay_and_the_rest_follows_from_the_site(
     assert (called["call"] == np.where(called["detector"] > threshold, "abnormal", "normal")).all()
     assert (after["call"] != before["call"]).any()
     page = (tmp_path / "after/summary.html").read_text()
-    assert f"of the {len(normal)} normal images of the recalibration are called normal" in page
+    assert f", by {len(normal)} normal images of the recalibration: of new images like these " in page
 
 
 def test_networks_and_training_statistics_are_the_same_bytes(model, adapted):

@@ -61,8 +61,9 @@ def dicomweb(
 ) -> None:
     """Score the studies of a DICOMweb server, and store maps and reports there.
 
-    Takes the radiographs (CR, DX) of all studies that match the query and the list. An image that is flagged gets a row
-    in predictions.csv, and nothing is stored of it. Fails after all else is done where something is left to do again.
+    Takes the radiographs (CR, DX, DR, RG) of all studies that match the query and the list. An image that is flagged
+    gets a row in predictions.csv, and nothing is stored of it. Fails after all else is done where something is left to
+    do again.
     """
     from amae.predict.calibration import require_specificity
     from amae.predict.dicom_out import require_highdicom

@@ -116,7 +116,7 @@ def _limits(scored: pd.DataFrame, metrics: pd.DataFrame) -> list[str]:
             f"{of_each} images: with fewer than {SMALLEST_GROUP} of a class an AUC and its interval say little"
         )
     elif separated := int(metrics.loc[metrics["group"] == "all", "auc"].isin((0, 1)).sum()):
-        found.append(f"{separated} scores have an AUC of 0 or 1, where a bootstrap interval has no width")
+        found.append(f"an AUC of 0 or 1 (of {separated} scores) has a bootstrap interval without width")
     groups = {f"{column}={value}" for column in columns for value in scored[column] if value}
     if small := sorted(groups - set(metrics["group"])):
         found.append(f"fewer than {SMALLEST_GROUP} images of a class, not measured by itself: {', '.join(small)}")

@@ -247,10 +247,10 @@ def _notes(
         lines.append("How well this score separates abnormal from normal images is not known.")
     if point:
         lines += [
-            f"Called abnormal above {point.threshold:.4g}, so that at least {specificity:.1%} of the "
-            f"{about['images']['calibration']} {calibrated_on(about)} are called normal; of all such "
-            f"it is {point.low:.1%} to {point.high:.1%} ({CONFIDENCE:.0%} interval). Percentiles are among the same "
-            "images.",
+            f"Called abnormal above {point.threshold:.4g}, by {about['images']['calibration']} {calibrated_on(about)}: "
+            f"of new images like these {specificity:.1%} or a little more are called normal on average over such sets; "
+            f"by this set {point.low:.1%} to {point.high:.1%} ({CONFIDENCE:.0%} interval). Percentiles are among the "
+            "same images.",
         ]
     else:
         normal = about["images"]["calibration"]

@@ -137,7 +137,9 @@ def voi(stored: np.ndarray, dataset: Dataset, notes: list[str] | None = None) ->
     values = modality(stored, dataset)
     image = values[~padding]
     if image.size == 0 or image.min() == image.max():
-        raise InputError("constant image: every pixel outside PixelPaddingValue has the same value")
+        raise InputError(
+            "constant image: every pixel outside PixelPaddingValue and inside any shutter has the same value"
+        )
     shown, how = _values_of_interest(values, dataset, float(image.min()), float(image.max()), notes)
     # MONOCHROME1 and PresentationLUTShape INVERSE mean the same in a DX header (PS3.3 C.8.11.3): inverted once
     if dataset.PhotometricInterpretation == "MONOCHROME1" or read_text(dataset, "PresentationLUTShape") == "INVERSE":
@@ -323,7 +325,7 @@ def _check_header(dataset: Dataset, notes: list[str]) -> None:
     if None in numbers:
         raise InputError(f"the DICOM attribute {names[numbers.index(None)]} is missing")
     rows, columns, allocated, stored, _, samples = numbers
-    if dataset.get("SharedFunctionalGroupsSequence"):
+    if "SharedFunctionalGroupsSequence" in dataset:
         notes.append("SharedFunctionalGroupsSequence is passed over, with any window or rescale in it")
     photometric = read_text(dataset, "PhotometricInterpretation")
     if (photometric, samples) not in [*((name, 1) for name in GREY), *((name, 3) for name in COLOUR)]:

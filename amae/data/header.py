@@ -49,7 +49,7 @@ def _flags(dataset: Dataset) -> Iterator[str]:
     if part and (SPINE.search(part) or not CHEST.search(part)):
         yield "header: BodyPartExamined is not the chest"
     given = dataset.get("PatientOrientation") or ""
-    right, down = (*(each.strip()[:1] for each in ([given] if isinstance(given, str) else given)), "", "")[:2]
+    right, down = (*(str(each).strip()[:1] for each in ([given] if isinstance(given, str) else given)), "", "")[:2]
     lateral = right in ("A", "P")  # rows run to the front or the back
     if lateral or any(view in NOT_FRONTAL or NOT_FRONTAL_WORDS.search(view) for view in _views(dataset)):
         yield "header: the view is not frontal"

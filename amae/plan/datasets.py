@@ -63,8 +63,10 @@ def named_splits(config: dict[str, Any], dataset: str) -> set[str]:
 
 
 def marks_calibration(config: dict[str, Any], dataset: str) -> bool:
-    """True where the table of own data marks calibration images, or is still to be made."""
+    """True where the table of a data set marks calibration images (simulated: it does), or is still to be made."""
     about = config["datasets"][dataset]
+    if about["kind"] == "simulated":
+        return calibration_images(config, dataset) > 0
     if about["kind"] != "own":
         return False
     return not Path(about["table"]).is_file() or "calibration" in _given_splits(about["table"])

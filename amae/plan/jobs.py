@@ -52,17 +52,24 @@ def note_report(config: dict[str, Any]) -> None:
 
     Snakemake takes them from the configuration of the call that makes the report (`--report`).
     """
-    if "--report" not in sys.argv:
+    if not any(word.partition("=")[0] == "--report" for word in sys.argv):
         return
     path = Path(results_of(config), "config.yaml")
-    last = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else config
-    for dataset in filter(lambda name: path.with_name(name).is_dir(), config["datasets"]):
-        if dataset in last["datasets"] and caption_of(last, dataset) != caption_of(config, dataset):
+    for dataset in filter(lambda name: path.with_name(name).is_dir(), config["datasets"] if path.is_file() else ()):
+        if _caption_of_last(path, dataset) != caption_of(config, dataset):
             print(
                 f"warning: captions of {dataset} get the settings of this call, and the last run had others ({path}): "
                 "give the options of the run whose results are shown",
                 file=sys.stderr,
             )
+
+
+def _caption_of_last(path: Path, dataset: str) -> str | None:
+    """The caption by the configuration of the last run; None where that is of another version, or damaged."""
+    try:
+        return caption_of(yaml.safe_load(path.read_text(encoding="utf-8")), dataset)
+    except (InputError, KeyError, TypeError, AttributeError, ValueError, yaml.YAMLError):
+        return None
 
 
 def code_of(command: str) -> str:

@@ -36,9 +36,10 @@ def model_for(config: dict[str, Any], dataset: str, variant: str, seed: str, key
     """
     auto, drawn = config[key]["score"] == "auto", splits_of(config, dataset, variant) or {}
     if auto and not drawn.get("calibration", 0) and not marks_calibration(config, dataset):
+        drawing = f"datasets.{dataset}.splits.calibration of at least 1, or " if drawn else ""
         raise InputError(
             f"key {key}.score: found auto, which needs calibration images, and data set {dataset} has none; expected "
-            f"datasets.{dataset}.splits.calibration of at least 1, or another score"
+            f"{drawing}another score"
         )
     model = f"{run_folder(config, dataset, variant_folder(variant), seed)}/model.safetensors"
     return model if auto or key == "predict" else []

@@ -98,11 +98,11 @@ def write_capture(source: Path, picture: np.ndarray, made_by: str, path: Path) -
             transfer_syntax_uid=RLELossless,
         )
         orientation = reference.get("PatientOrientation") or []
-        known = len(orientation) == 2 and all(ORIENTATION.fullmatch(each) for each in orientation)
+        known = len(orientation) == 2 and all(ORIENTATION.fullmatch(str(each)) for each in orientation)
         capture.PatientOrientation = orientation if known else None
         capture.DerivationDescription = DESCRIPTION
         for keyword in OF_THE_PICTURE:  # which the map contains
-            if keyword in reference:
+            if keyword in reference and _is_usable(reference, keyword):
                 setattr(capture, keyword, reference[keyword].value)
         for dataset in (capture, *capture.get("ContributingEquipmentSequence", [])):
             for name in TIMES_OF_WRITING:  # the UIDs are those of every run, so the bytes must be

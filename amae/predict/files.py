@@ -7,6 +7,8 @@ from pathlib import Path
 
 from amae.runtime.errors import InputError
 
+OF_SNAKEMAKE = ".snakemake_timestamp"  # in each folder that a rule makes
+
 
 def list_files(given: list[Path], output: Path) -> dict[str, str]:
     """Files to score by name: a file's own, or its path in the folder given; hidden files and `output` left out.
@@ -46,7 +48,7 @@ def walk(folder: Path, output: Path) -> Iterator[Path]:
             print(f"{here}: an output of `amae predict`, left out", file=sys.stderr)
             folders.clear()
             continue
-        hidden += sum(name[0] == "." for name in (*folders, *names))
+        hidden += sum(name[0] == "." and name != OF_SNAKEMAKE for name in (*folders, *names))
         links = [name for name in folders if Path(here, name).is_symlink()]
         folders[:] = sorted(name for name in folders if name[0] != "." and Path(here, name).resolve() != output)
         yield from (Path(here, name) for name in sorted([*names, *links]) if name[0] != ".")
@@ -55,4 +57,7 @@ def walk(folder: Path, output: Path) -> Iterator[Path]:
 
 
 def _refuse(error: OSError) -> None:
+    if isinstance(error, FileNotFoundError):  # deleted since its parent was listed, as a file may be
+        print(f"{error.filename}: left out, it is gone", file=sys.stderr)
+        return
     raise InputError(f"{error.filename}: {error.strerror}") from None

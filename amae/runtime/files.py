@@ -58,12 +58,8 @@ def refuse_existing(path: Path) -> None:
 
 
 def require_writable(folder: Path) -> None:
-    """Raise OSError where a folder cannot be made, or no file in it; one that is made for that is removed again."""
-    made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    TemporaryFile(dir=folder).close()
-    if made:
-        folder.rmdir()
+    """Raise OSError where no file can be made in a folder, or in the nearest one above it that exists."""
+    TemporaryFile(dir=next(each for each in (folder, *folder.absolute().parents) if each.exists())).close()
 
 
 def size_and_time(path: str | Path) -> tuple[int, int] | None:

@@ -2,7 +2,7 @@
 
 from amae.plan import captions, jobs, paths, targets
 
-jobs.note_report(config)
+refusing(jobs.note_report, config)
 
 
 rule write_overview:
