@@ -265,13 +265,17 @@ references = arrays(np.float64, st.integers(1, 40), elements=st.integers(-20, 20
 @same_each_run
 @given(reference=references, specificity=st.floats(0.01, 0.99), more=st.floats(0.01, 0.99))
 def test_an_operating_point_is_the_least_score_that_suffices(reference, specificity, more):
-    point = operating_point(reference, specificity)
+    """A new score is as likely to lie in each of the count + 1 gaps, so the k-th smallest exceeds k / (count + 1)."""
+    point, other = operating_point(reference, specificity), operating_point(reference, more)
+    assert (point is None) == (len(reference) / (len(reference) + 1) < specificity - 1e-9)
+    assume(point is not None)
+    places = len(reference) + 1
     assert point.threshold in reference
-    assert (reference <= point.threshold).mean() >= specificity - 1e-9
-    assert (reference < point.threshold).mean() < specificity
+    assert (reference <= point.threshold).sum() >= specificity * places - 1e-6
+    assert (reference < point.threshold).sum() < specificity * places
     assert 0 <= point.low < point.high <= 1
     assert operating_point(reference**3, specificity).threshold == point.threshold**3
-    other = operating_point(reference, more)
+    assume(other is not None)
     assert (other.threshold >= point.threshold) if more >= specificity else (other.threshold <= point.threshold)
 
 
