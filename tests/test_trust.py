@@ -165,7 +165,7 @@ def run_with_stub(tmp_path, changes, *targets):
 @pytest.mark.long
 def test_values_of_the_configuration_reach_no_shell(tmp_path):
     paths = {name: f"{name} {HOSTILE}" for name in ("table", "root", "boxes", "weights", "folder")}
-    splits = {"train_normal": 1, "unlabeled": 1, "anomaly_ratio": 0.5, "test_normal": 1, "test_abnormal": 1, "seed": 0}
+    splits = {"train_normal": 2, "unlabeled": 2, "anomaly_ratio": 0.5, "test_normal": 1, "test_abnormal": 1, "seed": 0}
     own = {"kind": "own", "conversion": "minmax", "square": "squash", "allowed_failures": 0, "splits": splits}
     own |= {name: paths[name] for name in ("table", "root", "boxes", "weights")}
     results = f"results of {HOSTILE}"

@@ -291,15 +291,15 @@ def test_what_own_data_without_splits_to_draw_cannot_give_is_refused_when_it_is_
     assert status != 0 and f"{refusal} (its table names" in output and "Job stats" not in output
     assert "Traceback" not in output
 
-    drawn = "{train_normal: 1, unlabeled: 1, anomaly_ratio: null, test_normal: 1, test_abnormal: 1, seed: 0}"
+    drawn = "{train_normal: 2, unlabeled: 2, anomaly_ratio: null, test_normal: 1, test_abnormal: 1, seed: 0}"
     status, output = project.run("--dry-run", config=(f"datasets={{mine: {{splits: {drawn}}}}}",))
     assert status != 0 and "key datasets.mine.splits: mine/table.csv names the splits itself" in output
     assert "Traceback" not in output
 
     (tmp_path / "mine/table.csv").write_text("path,label\na.png,normal\nb.png,abnormal\nc.png,\n")
     status, output = project.run("--dry-run", config=(f"datasets={{mine: {{splits: {drawn}}}}}",))
-    assert status != 0 and "train_normal is 1, but" in output and "Traceback" not in output
-    (tmp_path / "mine/table.csv").write_text("path,label\na.png,normal\nb.png,abnormal\nc.png,\nd.png,normal\n")
+    assert status != 0 and "train_normal is 2, but" in output and "Traceback" not in output
+    (tmp_path / "mine/table.csv").write_text("path,label\na.png,0\nb.png,1\nc.png,\nd.png,0\ne.png,0\nf.png,\n")
     tiny.write_text(tiny.read_text().replace("splits: null", f"splits: {drawn}", 1))
     assert {"export_pseudo_labels", "train_module"} <= project.planned().keys()
     status, output = project.run("--dry-run", "figure3a")
