@@ -90,7 +90,7 @@ def differences(known: pd.DataFrame, unlabeled: np.ndarray) -> dict[str, float]:
     return dict(sorted(found.items(), key=lambda pair: -pair[1]))
 
 
-def anomaly_ratio(normal: np.ndarray, unlabeled: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
+def anomaly_ratio(normal: np.ndarray, unlabeled: np.ndarray) -> tuple[float, float, float]:
     """Estimate of the anomaly ratio of T_u, with a 95 % bootstrap interval over images; each in [0, 1].
 
     The estimate is that of `estimated_ratio`, from scores `(N,)` and `(M,)`.
@@ -98,15 +98,15 @@ def anomaly_ratio(normal: np.ndarray, unlabeled: np.ndarray, seed: int = 0) -> t
     The interval is the percentile one, whose lower end is moved out to the basic one's: resampling makes the least of
     many ratios smaller, and would exclude a ratio of 0.
     """
-    drawn = [estimated_ratio(*pair) for pair in _resampled(normal, unlabeled, seed)]
+    drawn = [estimated_ratio(*pair) for pair in _resampled(normal, unlabeled)]
     low, high = np.percentile(drawn, [2.5, 97.5])
     estimate = estimated_ratio(normal, unlabeled)
     return estimate, max(0.0, min(float(low), 2 * estimate - float(high))), float(high)
 
 
-def _resampled(normal: np.ndarray, unlabeled: np.ndarray, seed: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """RESAMPLES times as many images of each set as it has, drawn from it; the same ones for the same seed."""
-    rng = np.random.default_rng(seed)
+def _resampled(normal: np.ndarray, unlabeled: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """RESAMPLES times as many images of each set as it has, drawn from it; the same ones in each call."""
+    rng = np.random.default_rng(0)
     for _ in range(RESAMPLES):
         yield rng.choice(normal, len(normal)), rng.choice(unlabeled, len(unlabeled))
 
