@@ -99,11 +99,18 @@ def test_a_placeholder_for_unknown_patients_is_named(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "content", ["path,label\nä.png,0\n".encode("latin-1"), gzip.compress(b"path,label\na.png,0\n")]
+    ("content", "found"),
+    [
+        ("path,label\nä.png,0\n".encode("latin-1"), "its bytes are not UTF-8"),
+        (gzip.compress(b"path,label\na.png,0\n"), "found NUL bytes"),
+        ("path,label\na.png,0\n".encode("utf-16"), "found NUL bytes"),
+        (b"path,label\n\0\0a.png,0\n", "found NUL bytes"),
+        (b"PK\x03\x04\x14\0\x06\0xl/workbook.xml", "found a ZIP archive, as Excel workbooks are"),
+    ],
 )
-def test_a_table_that_is_not_utf_8_is_named_whatever_it_is_called(tmp_path, content):
+def test_a_table_that_is_not_text_is_named_whatever_it_is_called(tmp_path, content, found):
     (tmp_path / "t.csv.gz").write_bytes(content)
-    with pytest.raises(InputError, match=r"t\.csv\.gz: .*its bytes are not UTF-8; save it as CSV UTF-8"):
+    with pytest.raises(InputError, match=rf"t\.csv\.gz: .*{found}; save it as CSV UTF-8"):
         read_labelled(tmp_path / "t.csv.gz")
 
 

@@ -6,6 +6,7 @@ not look.
 
 import csv
 import hashlib
+import io
 import json
 import os
 import sys
@@ -163,7 +164,11 @@ def read_csv(path: str | Path, columns: Sequence[str] = ()) -> pd.DataFrame:
     Raises InputError when the file is missing, empty or not a table, or lacks one of `columns`.
     """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", compression=None)
+        content = Path(path).read_bytes()
+        if b"\0" in content:  # pandas takes it for a character
+            found = "a ZIP archive, as Excel workbooks are" if content[:2] == b"PK" else "NUL bytes"
+            raise InputError(f"{path}: not a readable CSV table (found {found}; save it as CSV UTF-8)")
+        table = pd.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except UnicodeDecodeError:
