@@ -118,10 +118,10 @@ def test_a_model_without_calibration_images_gets_some(finished, site, tmp_path, 
     bare = {name: tensor for name, tensor in tensors.items() if not name.startswith("calibration.")}
     images = about["images"] | {"calibration": 0}
     write_tensors(bare, tmp_path / "bare", about | {"images": images, "auc_p": {}, "implied_auc": {}})
-    assert run("recalibrate", tmp_path / "bare", site, "--recalibrated-model", tmp_path / "new") == 0
-    assert main(["inspect", str(tmp_path / "new")]) == 0
+    assert run("recalibrate", tmp_path / "bare", site, "--recalibrated-model", tmp_path / "new.safetensors") == 0
+    assert main(["inspect", str(tmp_path / "new.safetensors")]) == 0
     assert "Before, on 0 normal images" in capsys.readouterr().out
-    assert set(predicted(tmp_path / "new", tmp_path / "out", site)["call"]) >= {"normal", "abnormal"}
+    assert set(predicted(tmp_path / "new.safetensors", tmp_path / "out", site)["call"]) >= {"normal", "abnormal"}
 
 
 def test_what_cannot_stand_for_normal_images_is_listed_and_left_out(model, site, tmp_path, capsys):
@@ -136,7 +136,7 @@ def test_what_cannot_stand_for_normal_images_is_listed_and_left_out(model, site,
     rows = [f"images/{path.name},normal" for path in [*files, folder / "z copy.dcm", folder / "text.png"]]
     rows += ["images/stripes.png,0", "images/other.dcm,abnormal", "images/unknown.dcm,", "images/gone.dcm,Normal"]
     (tmp_path / "table.csv").write_text("\n".join(["Path,label", *rows]) + "\n")
-    assert run("recalibrate", model, tmp_path / "table.csv", "--recalibrated-model", tmp_path / "new") == 0
+    assert run("recalibrate", model, tmp_path / "table.csv", "--recalibrated-model", tmp_path / "new.safetensors") == 0
     err = capsys.readouterr().err
     for line in (
         f"images/z copy.dcm: the same pixels as images/{files[0].name}",
@@ -147,8 +147,8 @@ def test_what_cannot_stand_for_normal_images_is_listed_and_left_out(model, site,
         "images/gone.dcm: no such file",
     ):
         assert f"left out: {line}" in err
-    assert f"{tmp_path / 'new'}: 3 normal images of the recalibration, 6 left out" in err
-    assert read_safetensors(tmp_path / "new")[0]["recalibration"]["left_out"] == 6
+    assert f"{tmp_path / 'new.safetensors'}: 3 normal images of the recalibration, 6 left out" in err
+    assert read_safetensors(tmp_path / "new.safetensors")[0]["recalibration"]["left_out"] == 6
 
 
 def test_images_of_other_splits_are_left_out_and_a_table_without_labels_is_reported(tmp_path, capsys):
@@ -186,11 +186,12 @@ def test_wrong_arguments_are_refused(model, site, tmp_path, capsys):
     (tmp_path / "empty/text.png").write_text("no image")
     wrong = {
         f"{model}: exists": (model, site, model),
-        "gone: no such file or folder": (model, tmp_path / "gone", tmp_path / "new"),
-        "found no folder and no table": (model, model, tmp_path / "new"),
-        "none of 1 images is left": (model, tmp_path / "empty", tmp_path / "new"),
+        "gone: no such file or folder": (model, tmp_path / "gone", tmp_path / "new.safetensors"),
+        "found no folder and no table": (model, model, tmp_path / "new.safetensors"),
+        "expected the name of a file to write that ends in .safetensors": (model, site, tmp_path / "new.csv"),
+        "none of 1 images is left": (model, tmp_path / "empty", tmp_path / "new.safetensors"),
     }
     for message, (which, given, made) in wrong.items():
         assert run("recalibrate", which, given, "--recalibrated-model", made) == 2
         assert message in capsys.readouterr().err
-    assert not (tmp_path / "new").exists()
+    assert not [*tmp_path.glob("new*")]

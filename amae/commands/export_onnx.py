@@ -4,7 +4,7 @@ from amae.commands import parameters as p
 from amae.predict.calibration import SPECIFICITY
 from amae.predict.card import describe, origin
 from amae.runtime.errors import InputError
-from amae.runtime.files import refuse_existing, sha256
+from amae.runtime.files import require_new, sha256
 
 
 def export_onnx(model: p.Model, /, *, network: p.file("ONNX file to write (.onnx)")) -> None:
@@ -15,7 +15,7 @@ def export_onnx(model: p.Model, /, *, network: p.file("ONNX file to write (.onnx
     about = describe(model)
     if "members" in about:
         raise InputError(f"{model}: a combined model ({origin(about)}); expected one of a single seed")
-    refuse_existing(network)
+    require_new(network, ".onnx")
     from amae.predict.model import load_model
     from amae.predict.onnx_out import require_onnx, write_onnx
     from amae.predict.score import operating_point_of

@@ -2,7 +2,7 @@
 
 from amae.commands import parameters as p
 from amae.data.manifest import freeze_splits as freeze
-from amae.runtime.files import refuse_existing
+from amae.runtime.files import require_new
 
 
 def freeze_splits(
@@ -16,5 +16,5 @@ def freeze_splits(
     Rows that are added to the copy afterwards are in no set until a split is entered. Raises InputError if the file to
     write exists.
     """
-    refuse_existing(frozen_table)
+    require_new(frozen_table, ".csv")
     freeze(image_table, manifest, frozen_table)

@@ -8,7 +8,7 @@ from amae.commands import parameters as p
 from amae.predict.calibration import SPECIFICITY
 from amae.predict.card import calibrated_on, describe
 from amae.runtime.errors import InputError
-from amae.runtime.files import refuse_existing, require_writable, sha256
+from amae.runtime.files import require_new, require_writable, sha256
 from amae.runtime.progress import Progress
 
 
@@ -28,7 +28,7 @@ def recalibrate(
     Every image keeps its scores, its map and its flag; only calls, percentiles and warnings of drift change. Flagged
     and unreadable files are listed and left out, as are copies, and rows of a table that are not labelled normal.
     """
-    refuse_existing(recalibrated_model)
+    require_new(recalibrated_model, ".safetensors")
     require_writable(recalibrated_model.parent)  # before hours of scoring
     before = describe(model).get("recalibration")
     if not normal_images.exists():

@@ -52,8 +52,10 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f".{path.stem}.tmp{path.suffix}")
 
 
-def refuse_existing(path: Path) -> None:
-    """Raise InputError for a file that is there: what a person names to be written is not written over."""
+def require_new(path: Path, suffix: str) -> None:
+    """Raise InputError for a name of another kind of file, and for a file that is there, which is not written over."""
+    if path.suffix != suffix:
+        raise InputError(f"{path}: expected the name of a file to write that ends in {suffix}")
     if path.exists():
         raise InputError(f"{path}: exists; choose another name, or delete it first")
 
