@@ -416,7 +416,16 @@ def test_a_row_is_tested_against_the_reference_that_it_names(options):
     expected = delong_test(np.arange(120) % 2, scores[0], scores[2])[1]
     assert table.loc["AMAE stage 1", "auc_delong_p"] == pytest.approx(expected)
     assert table["auc_delong_p"].notna().tolist() == [True, False, False]
-    assert "Tests against the main run's row of the same score, two-sided" in options.markdown.read_text()
+    assert table["reference"].fillna("").tolist() == ["Own_1 & 2", "", ""]
+    text = options.markdown.read_text()
+    assert "Tests against Own\\_1 & 2, two-sided" in text and "Tested against" not in text
+    del methods[2]["reference"]  # so that it is tested against that of the option
+    options.methods = json.dumps(methods)
+    call(tabulate_results, options)
+    text = options.markdown.read_text()
+    assert "Tests against the method that each row names, two-sided" in text
+    names = [line.split(" | ")[-2] for line in text.splitlines() if line.startswith("| ")]
+    assert names == ["Tested against", "---", "Own\\_1 & 2", "", "AMAE stage 2"]
     methods[0]["reference"] = "nobody"
     options.methods = json.dumps(methods)
     with pytest.raises(InputError, match="'nobody' is not a method of the table"):

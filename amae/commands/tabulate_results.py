@@ -35,15 +35,13 @@ def tabulate_results(
         found = results.add_printed_only(found, printed, kind, anomaly_ratio)
     write_csv(found, table)
     text = results.readable(found)
-    same_score = any("reference" in about for about, _ in rows)
-    against = "the main run's row of the same score" if same_score else reference
-    caption = _caption(dataset, anomaly_ratio, against, set(text), caveats)
+    caption = _caption(dataset, anomaly_ratio, results.references(found), set(text), caveats)
     results.write_markdown(text, markdown, caption)
     results.write_latex(text, latex, caption, f"tab:results-{dataset}")
 
 
-def _caption(dataset: str, anomaly_ratio: float | None, against: str, columns: set[str], caveats: str) -> str:
-    """Sentences above a table of results with these columns; `against`: what the tests are against."""
+def _caption(dataset: str, anomaly_ratio: float | None, references: list[str], columns: set[str], caveats: str) -> str:
+    """Sentences above a table of results with these columns; `references`: what the tests are against."""
     ratio = "" if anomaly_ratio is None else f", anomaly ratio {anomaly_ratio}"
     has_printed = any(column.endswith(" printed") for column in columns)
     printed = ", the printed value and the difference to it" if has_printed else ""
@@ -57,6 +55,7 @@ def _caption(dataset: str, anomaly_ratio: float | None, against: str, columns: s
         "AUC DeLong": "DeLong test of the AUC, mean over seeds, over the test images, which both methods share",
     }
     if shown := [test for column, test in tests.items() if column in columns]:
+        against = references[0] if len(references) == 1 else "the method that each row names"
         caption += (
             f" Tests against {against}, two-sided: {'; '.join(shown)}. ns p > 0.05, ** p ≤ 0.05, *** p ≤ 0.01, "
             "smaller p as it is; p is not corrected for the number of tests."

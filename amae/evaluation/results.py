@@ -102,7 +102,8 @@ def results_table(
     deviation over seeds, empty for one), m_low and m_high (bootstrap interval of the mean over images), m_rank (1 =
     highest), m_printed, m_difference (ours minus printed) and, with a `reference` method of two or more seeds,
     m_welch_p and m_welch_stars (Welch test against it, under the same protocol where it has two), and with `paired`,
-    the result of `paired_tests`, auc_delong_p and auc_delong_stars; notes.
+    the result of `paired_tests`, auc_delong_p and auc_delong_stars; reference (the method that this one was tested
+    against, "" for that itself); notes.
     Raises InputError where a method appears twice with a protocol and seed, or the reference is missing.
     """
     replicates = _check(replicates, metrics, reference)
@@ -110,17 +111,20 @@ def results_table(
     for keys, part in replicates.groupby(METHOD, sort=False):
         row = dict(zip(METHOD, keys, strict=True)) | {"seeds": len(part)}
         notes = list(dict.fromkeys(part["note"])) if "note" in part else []
+        against = _own_reference(part) or reference
         for metric in metrics:
             row |= _summary(part, metric)
             printed, printed_notes = printed_value(published, row, dataset, metric, anomaly_ratio)
             row |= {f"{metric}_printed": printed, f"{metric}_difference": row[metric] - printed}
             notes += printed_notes
-            if reference is not None:
-                against = replicates["method"] == (_own_reference(part) or reference)
-                row |= _against(part, _same_protocol(replicates[against], row), metric)
+            if against is not None:
+                of_reference = replicates[replicates["method"] == against]
+                row |= _against(part, _same_protocol(of_reference, row), metric)
             if metric == "auc" and paired is not None:
                 p = paired.get((row["method"], row["protocol"]))
                 row |= {"auc_delong_p": p, "auc_delong_stars": "" if p is None else stars(p)}
+        if against is not None:
+            row["reference"] = "" if row["method"] == against else against
         rows.append(row | {"notes": "; ".join(note for note in dict.fromkeys(notes) if note)})
     table = pd.DataFrame(rows)
     for metric in metrics:
@@ -150,7 +154,8 @@ def add_printed_only(
 def readable(table: pd.DataFrame, metrics: Sequence[str] = ("auc", "ap")) -> pd.DataFrame:
     """`results_table` as text, one cell per metric: 86.8 ± 0.4 [85.1, 88.3], then printed, difference, tests, rank.
 
-    Without any printed value of a metric its two columns are left out.
+    Without any printed value of a metric its two columns are left out. Where rows were tested against several methods,
+    each names its own.
     """
     shown = {name.capitalize(): table[name] for name in METHOD} | {"Seeds": _counts(table["seeds"])}
     for metric in metrics:
@@ -165,7 +170,14 @@ def readable(table: pd.DataFrame, metrics: Sequence[str] = ("auc", "ap")) -> pd.
             if column in table and table[column].fillna("").any():
                 shown[f"{heading.partition(',')[0]} {test}"] = table[column].fillna("")
         shown[f"{heading.partition(',')[0]} rank"] = _counts(table[f"{metric}_rank"])
+    if len(references(table)) > 1 and any(name.endswith((" Welch", " DeLong")) for name in shown):
+        shown["Tested against"] = table["reference"].fillna("")
     return pd.DataFrame(shown | {"Notes": table["notes"]})
+
+
+def references(table: pd.DataFrame) -> list[str]:
+    """The methods that rows of `results_table` were tested against."""
+    return [name for name in table.get("reference", pd.Series(dtype=str)).fillna("").unique() if name]
 
 
 def cost_table(records: Mapping[str, Sequence[Mapping[str, Any]]], sizes: Mapping[str, int]) -> pd.DataFrame:
