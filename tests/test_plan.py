@@ -406,6 +406,16 @@ def test_a_variant_is_tested_against_the_main_run_by_the_same_score(config, name
     assert {tuple(files) for files in mains.values()} == {("results/simulated/seed0/reconstruction/scores.csv",)}
 
 
+def test_an_encoder_is_tested_against_the_main_one_by_the_same_method(config):
+    config["preset"], config["presets"]["paper"] = "paper", {}
+    found = rows.rows_of(config, "rsna", "backbones")
+    stage1 = rows.reference(config, "rsna", "backbones")
+    of_method = {(row["method"], row["protocol"]): row for row in found}
+    for row in found:
+        main = of_method[row.get("reference", stage1), row["protocol"]]
+        assert main["score"] == row["score"] and "ViT-S MAE: " in main["method"]
+
+
 def test_a_table_that_cannot_give_the_splits_is_refused_when_it_is_planned(own, capsys):
     with pytest.raises(
         InputError, match=r"table\d+\.csv: .*test_normal is \d+, but the table has 20 .*This fits: splits"

@@ -189,15 +189,15 @@ def _figure3c(config: dict[str, Any], dataset: str) -> list[Row]:
 
 
 def _backbones(config: dict[str, Any], dataset: str) -> list[Row]:
-    """Every encoder by stage 1 and by each comparator of its features."""
-    rows = []
-    for variant, title in _encoders(config, dataset).items():
+    """Every encoder by stage 1 and by each comparator of its features; tested against the main encoder by the same."""
+    rows, encoders = [], _encoders(config, dataset)
+    for variant, title in encoders.items():
         rows.append(_row(config, dataset, f"{title}: stage 1", "N", _STAGE1, variant, taxonomy="SSL"))
         for name in ("knn", "mahalanobis", "pu_probe"):
             for protocol in protocols_of(config, dataset, name):
                 about, scores = method_of(name), (f"comparators/{name}_{protocol}", name)
-                label = f"{title}: {about.title}"
-                rows.append(_row(config, dataset, label, protocol, scores, variant, **_OURS))
+                label, main = f"{title}: {about.title}", f"{encoders['']}: {about.title}"
+                rows.append(_row(config, dataset, label, protocol, scores, variant, **_OURS, reference=main))
     return rows
 
 
