@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from amae.cli import main
 from amae.plan import transfer
+from amae.runtime.errors import InputError
 
 CONFIG = yaml.safe_load((ROOT / "config/config.yaml").read_text())
 
@@ -34,6 +35,13 @@ def test_a_data_set_without_unlabeled_images_is_tested_on_only():
     assert first["scores"][1] == "out/vindr/transfer/rsna_seed3/scores.csv"
     alone = config | {"experiments": config["experiments"] | {"transfer": ["nih"]}}
     assert transfer.matrix(alone) == []
+
+
+def test_the_score_auto_is_refused_in_the_plan_without_calibration_images():
+    model = "results/rsna/seed3/model.safetensors"
+    assert transfer.model_of(CONFIG, "rsna", "3") == model
+    with pytest.raises(InputError, match=r"key predict\.score: found auto, .* data set rsna has none"):
+        transfer.model_of(CONFIG | {"predict": {"score": "auto"}}, "rsna", "3")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from typing import Any
 
 from amae.plan.datasets import has_stage2
 from amae.plan.paths import data_folder, results_of
+from amae.plan.stage2 import model_for
 
 Pair = tuple[str, str]  # trained on, tested on
 
@@ -21,6 +22,11 @@ def folders_of_pairs(config: dict[str, Any]) -> dict[Pair, list[str]]:
         if has_stage2(config, trained)
         for tested in chosen
     }
+
+
+def model_of(config: dict[str, Any], trained: str, seed: str) -> str | list:
+    """The trained model of a data set. Raises InputError as `stage2.model_for`."""
+    return model_for(config, trained, "", seed, "predict")
 
 
 def folders(config: dict[str, Any]) -> list[str]:

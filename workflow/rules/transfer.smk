@@ -6,7 +6,7 @@ from amae.plan import datasets, transfer
 rule evaluate_model:
     """Measure the model of a data set on the test images of this one or another, read as the model reads them."""
     input:
-        model=f"{RESULTS}/{{trained}}/seed{{seed}}/model.safetensors",
+        model=plan(transfer.model_of, "trained", "seed"),
         manifest=f"{DATA}/manifest.csv",
         raw=plan(datasets.raw_images, "dataset"),
     output:
