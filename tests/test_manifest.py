@@ -242,7 +242,7 @@ def test_columns_are_found_however_they_are_spelt(tmp_path: Path, capsys: pytest
     capsys.readouterr()
     names = {name: spellings[spelling % len(spellings)] for name, spellings in MEANT.items()}
     table.rename(columns=names).to_csv(tmp_path / "right/table.csv", index=False)
-    assert given_splits(tmp_path / "right/table.csv") == {"test", "train_normal", "train_unlabeled"}
+    assert given_splits(tmp_path / "right/table.csv") == {"test": 2, "train_normal": 1, "train_unlabeled": 3}
     assert capsys.readouterr().err == ""
     build_manifest(tmp_path / "right/table.csv", None, tmp_path / "m.csv", tmp_path / "h.csv")
     assert read_manifest(tmp_path / "m.csv").equals(expected)

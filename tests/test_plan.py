@@ -198,6 +198,19 @@ def test_fewer_images_than_folds_are_refused_in_the_plan(config, key, found):
     assert compared.needed_weights(config, "simulated", "", "detector") == []
 
 
+def test_fewer_patients_than_folds_in_the_splits_of_a_table_are_refused_in_the_plan(own):
+    rows = [f"{split}{n}.png,{split},,p{n}" for split in ("train_normal", "train_unlabeled") for n in range(3)]
+    table = ["path,split,label,patient_id", "c.png,test,0,", "d.png,test,1,", *rows]
+    unknown = [row.removesuffix("p2") for row in table]  # of a patient of its own
+    for lines in (table, unknown):
+        assert compared.needed_weights(own(lines, drawn=False), "mine", "", "detector") == []
+    for split in ("train_normal", "train_unlabeled"):
+        shared = [row.replace("p1", " p0") if split in row else row for row in table]  # two images of one patient
+        refusal = rf"table\d+\.csv: split {split}: found images of 2 patients, expected at least 3, .*detector\.folds"
+        with pytest.raises(InputError, match=refusal):
+            compared.needed_weights(own(shared, drawn=False), "mine", "", "detector")
+
+
 @pytest.mark.parametrize("key", ["gallery", "predict"])
 def test_the_score_auto_is_refused_in_the_plan_without_calibration_images(config, own, key):
     model = "results/simulated/seed0/model.safetensors"

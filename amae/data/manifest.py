@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from amae.data.columns import find_columns
-from amae.data.splits import draw_splits
+from amae.data.splits import draw_splits, patients_of
 from amae.runtime.errors import InputError, naming
 from amae.runtime.files import line_numbers, read_csv, require_columns, without_blank_rows, write_csv
 from amae.settings import SplitSettings
@@ -118,18 +118,20 @@ def read_labelled(table_path: str | Path, root: str | Path | None = None) -> pd.
     return table[[name for name in known if name in table and name != "split"]]
 
 
-def given_splits(table_path: str | Path) -> set[str]:
-    """The splits that a person's table of images names; none where they are to be drawn.
+def given_splits(table_path: str | Path) -> dict[str, int]:
+    """Patients in each split that a person's table of images names; none where they are to be drawn.
 
     Raises InputError as `read_csv`, and for a test set of one class.
     """
     table = find_columns(read_csv(table_path), KNOWN, table_path, report=False)
     require_columns(table, ["path"], table_path)
     if "split" not in table:
-        return set()
-    split = table["split"].str.strip()
-    _check_test(table.assign(split=split), table_path)
-    return set(split) - {""}
+        return {}
+    table = table.assign(patient_id=table.get("patient_id", ""), image_id=table["path"])
+    table = table.apply(lambda column: column.str.strip())
+    _check_test(table, table_path)
+    patients = pd.Series(patients_of(table), table.index)
+    return patients[table["split"] != ""].groupby(table["split"]).nunique().to_dict()
 
 
 def check_draw(table_path: str | Path, splits: SplitSettings) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from amae.comparators import methods
 from amae.comparators.methods import code_of, method_of
 from amae.comparators.settings import IgdSettings, check_ratio_masks
-from amae.plan.datasets import has_stage2, has_unlabeled
+from amae.plan.datasets import has_stage2, has_unlabeled, named_splits
 from amae.plan.paths import data_folder, is_made, of_every_seed, run_folder, variant_folder
 from amae.plan.variants import architecture_of, options, owner, settings_of
 from amae.plan.weights import RESNET18, fetched_file, has_decoder, weights_of
@@ -69,18 +69,25 @@ def needed_weights(config: dict[str, Any], dataset: str, variant: str, method: s
 
 
 def _check_sizes(config: dict[str, Any], dataset: str, variant: str, method: str) -> None:
-    """Raise InputError where a method's masks do not fit the patches, or a set to draw has fewer images than folds."""
+    """Raise InputError where a method's masks do not fit the patches, or T_n or T_u is smaller than its folds.
+
+    Of a table that names the splits the patients count, as in `folds_of`; of sets to draw, the images.
+    """
     if method in ("two_distributions", "detector_ratio"):
         check_ratio_masks(architecture_of(settings_of(config, variant)))
     name = "detector" if method == "detector_ratio" else method
-    settings, sizes = own_settings(config, name), config["datasets"][dataset].get("splits") or {}
+    settings, about, named = own_settings(config, name), config["datasets"][dataset], named_splits(config, dataset)
     if not isinstance(settings, DetectorSettings | FineTunedSettings):
         return
-    for key in ("train_normal", "unlabeled"):
-        if sizes.get(key, settings.folds) < settings.folds:
+    for key, split in (("train_normal", "train_normal"), ("unlabeled", "train_unlabeled")):
+        found = named.get(split) if named else (about.get("splits") or {}).get(key)
+        if found is not None and found < settings.folds:
+            where = f"key datasets.{dataset}.splits.{key}: found {found}"
+            if named:
+                where = f"{about['table']}: split {split}: found images of {found} patients"
             raise InputError(
-                f"key datasets.{dataset}.splits.{key}: found {sizes[key]}, expected at least {settings.folds}, as many "
-                f"as presets.{config['preset']}.comparators.{name}.folds"
+                f"{where}, expected at least {settings.folds}, as many as presets.{config['preset']}.comparators.{name}"
+                ".folds"
             )
 
 

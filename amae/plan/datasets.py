@@ -37,16 +37,16 @@ def check_dataset(config: dict[str, Any], dataset: str) -> None:
 _given_splits, _check_draw = cache(given_splits), cache(check_draw)  # a table is read once in a run
 
 
-def named_splits(config: dict[str, Any], dataset: str) -> set[str]:
-    """Splits that the table of own data names itself, calibration aside; none where they are drawn.
+def named_splits(config: dict[str, Any], dataset: str) -> dict[str, int]:
+    """Patients in each split that the table of own data names itself, calibration aside; none where they are drawn.
 
     Raises InputError where the table names splits and `splits` draws them as well (one of the two would be ignored),
     where neither does, and where the table cannot give what `splits` asks for.
     """
     about = config["datasets"][dataset]
     if about["kind"] != "own" or not Path(about["table"]).is_file():
-        return set()
-    named = _given_splits(about["table"]) - {"calibration"}
+        return {}
+    named = {name: count for name, count in _given_splits(about["table"]).items() if name != "calibration"}
     if named and about["splits"]:
         raise InputError(
             f"key datasets.{dataset}.splits: {about['table']} names the splits itself, in its column split; set "
