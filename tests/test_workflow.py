@@ -256,6 +256,7 @@ def test_boxes_of_own_data_are_drawn_and_measured(tmp_path, given, expected):
     project = copy_sources(tmp_path)
     (tmp_path / "mine").mkdir()
     rows = "a.png,train_normal,", "b.png,train_unlabeled,", "c.png,test,0", "d.png,test,1"
+    rows += "e.png,train_normal,", "f.png,train_unlabeled,"
     (tmp_path / "mine/table.csv").write_text("\n".join(["path,split,label", *rows]))
     tiny = tmp_path / "tests/tiny.yaml"
     own = OWN.lstrip().replace("splits: null", f"splits: null{given}")

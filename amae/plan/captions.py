@@ -31,12 +31,15 @@ NOT_DISEASE = {
 def departures(config: dict[str, Any], dataset: str) -> list[str]:
     """Each setting of the main run on a data set that is not the paper's: "preset demo", "weights pretrain".
 
-    The name of a shipped preset stands for its values as shipped; any other value is named.
+    The name of a shipped preset stands for its values as shipped, that of an own one for those of the configuration;
+    any other value is named.
     """
     about = OWN_DEFAULTS | config["datasets"][dataset]
     kind = about["kind"]
     found = [] if kind in BENCHMARKS else [f"data set of kind {kind}"]
-    found += [] if config["preset"] == "paper" else [f"preset {config['preset']}"]
+    name = config["preset"]
+    own = "" if name in SHIPPED else f" (own: presets.{name} of config.yaml)"
+    found += [] if name == "paper" else [f"preset {name}{own}"]
     found += _settings(config)
     for key, value in PAPER.items():
         if about.get(key, value) != value and not (key == "weights" and Path(about[key]).name in PAPER_WEIGHTS):
@@ -51,12 +54,14 @@ def departures(config: dict[str, Any], dataset: str) -> list[str]:
 
 
 def _settings(config: dict[str, Any]) -> list[str]:
-    """Settings, of comparators too, that are neither the paper's nor those of the shipped preset of this name."""
-    path = SHIPPED.get(config["preset"])
-    shipped = yaml.safe_load(path.read_text("utf-8")) if path else {}
-    recipes = shipped.pop("comparators", {})
-    pairs = [(name, of, SECTIONS[name](**shipped.get(name, {}))) for name, of in resolve(config, {}).items()]
-    for name in config["presets"][config["preset"]].get("comparators", {}) | recipes:
+    """Settings, of comparators too, that are neither the paper's nor those that the preset's name stands for."""
+    preset = config["preset"]
+    known = {} if preset == "paper" else config["presets"][preset]
+    if path := SHIPPED.get(preset):
+        known = yaml.safe_load(path.read_text("utf-8"))
+    recipes = known.get("comparators", {})
+    pairs = [(name, of, SECTIONS[name](**known.get(name, {}))) for name, of in resolve(config, {}).items()]
+    for name in config["presets"][preset].get("comparators", {}) | recipes:
         base = from_mapping(method_of(name).settings, recipes.get(name, {}))
         pairs.append((f"comparators.{name}", own_settings(config, name), base))
     changed = [(f"{name}.{key}", v) for name, of, base in pairs for key, v in vars(of).items() if v != vars(base)[key]]
