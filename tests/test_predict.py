@@ -859,6 +859,22 @@ def test_maps_as_dicom_refer_to_their_radiographs(exported, files, tmp_path, cap
         assert uncoloured.mean() > 0.002
 
 
+def test_captures_of_one_instance_are_named(exported, files, tmp_path, capsys):
+    for name in ("a.dcm", "copy of a.dcm", "b.dcm"):
+        shutil.copy(files[name == "b.dcm"], tmp_path / name)
+    other = changed(files[1], tmp_path / "other.dcm", SOPInstanceUID=pydicom.dcmread(files[0]).SOPInstanceUID)
+    told = "captures have the UID of another, as their files are one instance (SOPInstanceUID), and an archive keeps"
+    given = [tmp_path / name for name in ("a.dcm", "b.dcm", "copy of a.dcm")]
+    score(exported, tmp_path / "out", *given, options=("--dicom",))
+    assert f"warning: 1 {told} one of them: copy of a.dcm as a.dcm.\n" in capsys.readouterr().err
+    score(exported, tmp_path / "out", *given, other, options=("--dicom",))  # the first three are kept
+    expected = f"2 {told} one of them: copy of a.dcm as a.dcm; other.dcm as a.dcm, with other pixels."
+    assert f"warning: {expected}\n" in capsys.readouterr().err
+    assert expected in (tmp_path / "out/summary.html").read_text()
+    score(exported, tmp_path / "none", files[0], files[1], options=("--dicom",))
+    assert "instance" not in capsys.readouterr().err
+
+
 NAME = "ISO 2022 IR 87", "Yamada^Tarou=\u5c71\u7530^\u592a\u90ce"  # of PS3.5, annex H.3
 
 

@@ -86,6 +86,7 @@ def _summarise(job: "_Job", kept: "Kept") -> None:
     point = operating_point_of(trained, score, job.specificity)
     if not point:
         warnings.append(f"No image is called: {why_no_call(trained, score, job.specificity)}.")
+    warnings += _same_instances(job.output, kept) if job.dicom else []
     notes = _notes(table, trained.about, score, job.specificity, point)
     ranked = table.sort_values([score, "file"], ascending=[False, True])
     highest, shown = ranked.index[ranked["reason"] == ""][:SHOWN], _shown_on_page(ranked)
@@ -216,6 +217,23 @@ def _write_captures(table: pd.DataFrame, maps: np.ndarray, job: _Job) -> None:
             table.loc[row.Index, "dicom"] = written
         except InputError as error:
             print(f"warning: {str(error).replace(str(source), row.file)}", file=sys.stderr)
+
+
+def _same_instances(output: Path, kept: "Kept") -> list[str]:
+    """A sentence where several captures have one UID, as their sources are the same DICOM instance."""
+    from amae.predict.dicom_out import repeated
+
+    captures = {}
+    for table in kept.tables():
+        written = table[table["dicom"] != ""]
+        captures |= {file: output / name for file, name in zip(written["file"], written["dicom"], strict=True)}
+    if not (found := repeated(captures)):
+        return []
+    more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
+    return [
+        f"{len(found)} captures have the UID of another, as their files are one instance (SOPInstanceUID), and an "
+        f"archive keeps one of them: {'; '.join(found[:3])}{more}."
+    ]
 
 
 def _picture_name(name: str, suffix: str = ".png") -> str:

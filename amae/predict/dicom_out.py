@@ -8,7 +8,7 @@ where a person asks for it.
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -111,6 +111,21 @@ def write_capture(source: Path, picture: np.ndarray, made_by: str, path: Path) -
         capture.SourceImageSequence = [_reference(reference)]
         with atomic(path) as temporary:
             capture.save_as(temporary, enforce_file_format=True)
+
+
+def repeated(captures: Mapping[str, Path]) -> list[str]:
+    """Captures, by their sources' names, that have the UID of one before: their sources are one instance.
+
+    Each as "b as a", with a word where their pixels differ.
+    """
+    first: dict[str, str] = {}
+    found = []
+    for name, path in captures.items():
+        uid = read_header(path, stop_before_pixels=True).SOPInstanceUID
+        if (before := first.setdefault(uid, name)) != name:
+            same = read_header(path).PixelData == read_header(captures[before]).PixelData
+            found.append(f"{name} as {before}" + ("" if same else ", with other pixels"))
+    return found
 
 
 def uid_of(*sources: str) -> UID:
