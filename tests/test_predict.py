@@ -606,6 +606,21 @@ def test_names_of_files(tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.parametrize(("folder", "clash"), [("x.png", True), ("x.webp", True), ("x.dcm", False), ("x.png2", False)])
+def test_a_folder_in_the_place_of_a_picture_is_refused_before_anything_is_written(
+    exported, tmp_path, capsys, folder, clash
+):
+    (tmp_path / "in/a" / folder / "deep").mkdir(parents=True)
+    for name in ("x", f"{folder}/deep/y"):
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 40), np.uint8)).save(
+            tmp_path / "in/a" / name, "PNG"
+        )
+    words = ["predict", tmp_path / "in", "--model", exported, "--output", tmp_path / "out", "--device", "cpu"]
+    assert main([str(word) for word in words]) == (2 if clash else 0)
+    refusal = f"error: a/x: its picture would have the name of the folder a/{folder}; rename one of them\n"
+    assert (refusal in capsys.readouterr().err) == clash and (tmp_path / "out").exists() != clash
+
+
 @pytest.mark.parametrize("length", [229, 230, 231, 255])
 def test_pictures_of_long_names_can_be_written_by_any_process(tmp_path, monkeypatch, length):
     monkeypatch.setattr("os.getpid", lambda: 4194303)  # the largest on Linux

@@ -2,8 +2,9 @@
 
 import hashlib
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
@@ -50,6 +51,7 @@ def predict(
     file can be scored.
     """
     files = list_files(radiographs, output)
+    _refuse_clash(files, (".png", ".webp", *[".dcm"] * dicom))
     score = _checked(describe(model), score, specificity, dicom)  # before torch, which takes seconds to load
     from amae.predict.kept import hold, remove_strays
     from amae.predict.model import load_model
@@ -242,6 +244,15 @@ def _picture_name(name: str, suffix: str = ".png") -> str:
     if len(last.encode()) > LONGEST:
         last = last.encode()[:150].decode(errors="ignore") + hashlib.sha256(last.encode()).hexdigest()[:16]
     return f"{parent}/{last}{suffix}" if parent else f"{last}{suffix}"
+
+
+def _refuse_clash(names: Iterable[str], suffixes: Sequence[str]) -> None:
+    """Raise InputError where a picture of a file would have the name of a folder of other pictures."""
+    folders = {str(folder) for name in names for folder in PurePosixPath(name).parents}
+    for name in names:
+        for picture in (_picture_name(name, suffix) for suffix in suffixes):
+            if picture in folders:
+                raise InputError(f"{name}: its picture would have the name of the folder {picture}; rename one of them")
 
 
 def _notes(
