@@ -483,20 +483,6 @@ def test_a_share_is_a_number_from_0_to_1(given, capsys):
     assert f"found '{given}', expected a number from 0 to 1" in capsys.readouterr().err
 
 
-def test_curves_need_a_seed_for_each_table(tmp_path, capsys):
-    scores = tmp_path / "scores.csv"
-    scores.write_text("image_id,label,inter\na,normal,0\nb,abnormal,1\n")
-    for seeds in (["0"], ["0", "0"]):
-        words = ["--scores-of-seeds", str(scores), str(scores), "--seeds", *seeds]
-        outputs = ["--roc", str(tmp_path / "a.png"), "--precision-recall", str(tmp_path / "b.png")]
-        assert main(["plot-scores", *words, *outputs]) == 2
-        assert (
-            f"--seeds: found {' '.join(seeds)}, expected a seed of its own for each of 2 tables"
-            in capsys.readouterr().err
-        )
-    assert not (tmp_path / "a.png").exists()
-
-
 def test_trainings_in_folders_of_one_name_are_all_drawn(tmp_path):
     histories = [tmp_path / f"seed{seed}/stage1/history.csv" for seed in (0, 1)]
     for path in histories:

@@ -1,6 +1,6 @@
 """Curves: loss over epochs, ROC, precision against recall."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +39,8 @@ def plot_training(histories: Mapping[str, pd.DataFrame], path: str | Path) -> No
             rate.set_ylabel("learning rate (dashed)", color="#777777")
 
 
-def plot_roc(scores: Mapping[int, pd.DataFrame], path: str | Path) -> None:
-    """ROC curves of every score (seed -> table of scores): thin lines per seed, a thick one for the mean over seeds.
+def plot_roc(scores: Sequence[pd.DataFrame], path: str | Path) -> None:
+    """ROC curves of every score (a table for each seed): thin lines per seed, a thick one for the mean over seeds.
 
     The legend gives the AUC with its bootstrap 95 % interval over images for one seed, or the mean over seeds with
     1.96 x their standard deviation.
@@ -54,11 +54,11 @@ def plot_roc(scores: Mapping[int, pd.DataFrame], path: str | Path) -> None:
         _finish(axes, handles, f"AUC, {_meaning(scores)}")
 
 
-def plot_precision_recall(scores: Mapping[int, pd.DataFrame], path: str | Path) -> None:
+def plot_precision_recall(scores: Sequence[pd.DataFrame], path: str | Path) -> None:
     """Precision-recall curves of every score, drawn and labelled as `plot_roc` does, with average precision."""
     with page(path, COLUMN, _height(scores)) as figure:
         axes = figure.add_subplot()
-        prevalence = float(np.mean([is_abnormal(frame).mean() for frame in scores.values()]))
+        prevalence = float(np.mean([is_abnormal(frame).mean() for frame in scores]))
         axes.axhline(prevalence, color="#888888", linewidth=0.8, linestyle=":")
         handles = _plot_scores(axes, scores, _precision_on_grid, average_precision)
         chance = f"chance  {prevalence:.3f} (share of abnormal images)"
@@ -69,14 +69,14 @@ def plot_precision_recall(scores: Mapping[int, pd.DataFrame], path: str | Path) 
 
 def _plot_scores(
     axes: Axes,
-    scores: Mapping[int, pd.DataFrame],
+    scores: Sequence[pd.DataFrame],
     curve: Callable[[np.ndarray, np.ndarray], np.ndarray],
     metric: Callable[[np.ndarray, np.ndarray], float],
 ) -> list[Line2D]:
     """Draw `curve` of every score and seed on GRID; returns one legend entry per score."""
     if not scores:
         raise InputError("curves: no table of scores given; expected one per seed")
-    frames = [read_scores(frame) for frame in scores.values()]
+    frames = [read_scores(frame) for frame in scores]
     columns = dict.fromkeys(column for frame in frames for column in score_columns(frame))
     handles = []
     for place, column in enumerate(columns):
@@ -123,12 +123,12 @@ def _precision_on_grid(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return precision[reached]
 
 
-def _meaning(scores: Mapping[int, pd.DataFrame]) -> str:
+def _meaning(scores: Sequence[pd.DataFrame]) -> str:
     return "95 % bootstrap interval over images" if len(scores) == 1 else f"mean ± 1.96 sd over {len(scores)} seeds"
 
 
-def _height(scores: Mapping[int, pd.DataFrame]) -> float:
-    entries = len({column for frame in scores.values() for column in score_columns(frame)}) + 2
+def _height(scores: Sequence[pd.DataFrame]) -> float:
+    entries = len({column for frame in scores for column in score_columns(frame)}) + 2
     return COLUMN + 0.15 * entries
 
 

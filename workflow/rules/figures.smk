@@ -42,10 +42,9 @@ rule plot_scores:
     resources:
         **needs("plot_scores"),
     params:
-        seeds=config["seeds"],
         code=code("plot_scores"),
     shell:
-        "amae plot-scores --scores-of-seeds {input.scores:q} --seeds {params.seeds} --roc {output.roc:q}"
+        "amae plot-scores --scores-of-seeds {input.scores:q} --roc {output.roc:q}"
         " --precision-recall {output.precision_recall:q} 2>&1 | tee {log:q}"
 
 
