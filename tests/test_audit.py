@@ -173,6 +173,17 @@ def test_groups_counted_by_hand(data, rng):
     }
 
 
+def test_an_image_is_in_the_group_of_each_of_its_readers(data, rng):
+    manifest = data[1].assign(readers=np.where(np.arange(120) % 2, "R10 | R8", "R9"))
+    manifest.loc[40:50, "readers"] = ["", *["R8|R9"] * 10]
+    table = audit_table([scores_of(manifest, inter=rng.random(80))], manifest)
+    counts = table.set_index("group")[["normal", "abnormal"]].filter(like="reader=", axis=0)
+    assert counts.T.to_dict("list") == {"reader=R10": [0, 35], "reader=R8": [5, 40], "reader=R9": [39, 5]}
+    text = audit_text(table, "x")
+    assert "By reader of the label" in text and "*reader=R10* (0 normal, 35 abnormal): too few for an AUC." in text
+    assert "reader=" not in str(audit_table([scores_of(manifest, inter=0.5)], manifest.assign(readers=""))["group"])
+
+
 def test_metrics_of_groups_and_signs(data, rng):
     manifest = data[1]
     scores = scores_of(manifest, inter=rng.random(80))

@@ -23,7 +23,7 @@ SPLITS = ("train_normal", "train_unlabeled", "test", "calibration")
 LABELS = ("normal", "abnormal", "")
 VIEWS = {"PA": 0.0, "AP": 1.0}  # as a score: AP is the view of patients too ill to stand
 COLUMNS = ["image_id", "path", "split", "label", "patient_id", "view"]
-KNOWN = [*COLUMNS, "sex", "age", "finding", "severity", "in_pretraining"]
+KNOWN = [*COLUMNS, "sex", "age", "finding", "severity", "readers", "in_pretraining"]
 # what may be known of an unlabeled image; any further column (a finding, a severity) could give its label away
 VISIBLE_UNLABELED = ["image_id", "path", "split", "patient_id", "view", "sex", "age"]
 TABLE_LABELS = {"normal": "normal", "0": "normal", "abnormal": "abnormal", "1": "abnormal", "": ""}

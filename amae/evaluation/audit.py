@@ -45,6 +45,8 @@ _MEANINGS = {
     "without labels, but may differ by class.",
     "sex=": "By sex, a difference means that the score serves one group less well, or that its findings are harder.",
     "age=": "By age, likewise.",
+    "reader=": "By reader of the label (an image is in the group of each of its readers): where a reader's share "
+    "differs by class, so may the time or place of the images, and a loss within a reader may be what that was worth.",
 }
 SIGN_NOTE = (
     "The sign of every score was fixed beforehand, so a shortcut may reach an AUC below 0.5; turned round it reaches "
@@ -112,12 +114,12 @@ def audit_table(tables: Sequence[pd.DataFrame], manifest: pd.DataFrame, exposure
     """Every score in every group of test images, in long form, one row per score and group.
 
     tables: image_id, label and score columns, of the same images each: one of the shortcuts, and one of the methods'
-    scores for each seed. Several tables are replicates. manifest: with split, patient_id, view and, where
-    known, sex, age and in_pretraining (yes, no, or "" where unknown: such an image is in neither group); exposure:
-    whether the weights are of the pre-training that the last one describes. Columns: score, group, normal and abnormal
-    (counts), seeds (replicates), and for auc and ap the mean over seeds, _spread (1.96 x sample standard deviation over
-    seeds, empty for one), _low and _high (95 % bootstrap interval of the mean over images); note. A group with fewer
-    than 10 images of a class keeps its counts, and its metrics are empty.
+    scores for each seed. Several tables are replicates. manifest: with split, patient_id, view and, where known, sex,
+    age, readers (| between several) and in_pretraining (yes, no, or "" where unknown: such an image is in neither
+    group); exposure: whether the weights are of the pre-training that the last one describes. Columns: score, group,
+    normal and abnormal (counts), seeds (replicates), and for auc and ap the mean over seeds, _spread (1.96 x sample
+    standard deviation over seeds, empty for one), _low and _high (95 % bootstrap interval of the mean over images);
+    note. A group with fewer than 10 images of a class keeps its counts, and its metrics are empty.
     """
     ids, labels, replicates = tables[0]["image_id"], is_abnormal(tables[0]), stack_scores(tables)
     training = manifest.loc[manifest["split"].isin(["train_normal", "train_unlabeled"]), "patient_id"]
@@ -205,6 +207,9 @@ def _groups(known: pd.DataFrame, training: pd.Series, exposure: bool) -> Iterato
         members = (ages >= low) & (ages < high)
         if members.any():
             yield f"age={low}-{high - 1}", members
+    if "readers" in known:
+        found = known["readers"].str.replace(r"\s*\|\s*", "|", regex=True).str.get_dummies().astype(bool)
+        yield from ((f"reader={name}", found[name].to_numpy()) for name in found)
 
 
 def _about_shortcuts(whole: pd.DataFrame) -> str:

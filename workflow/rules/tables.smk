@@ -65,7 +65,7 @@ rule tabulate_costs:
 
 
 rule audit_scores:
-    """Shortcuts that need no lungs, and every method's scores by view, for unseen patients, by sex and age."""
+    """Shortcuts that need no lungs, and every method's scores by view, for unseen patients, by sex, age and reader."""
     input:
         **IMAGES,
         manifest=f"{DATA}/manifest.csv",
