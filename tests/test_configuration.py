@@ -100,6 +100,21 @@ def test_a_key_that_a_file_contains_twice_is_named(text, key, tmp_path):
         configuration.check(CONFIG, [once, twice])
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"dataset: a\nseeds: [0\npreset: demo\n", "line 3: not readable as YAML (did not find expected ',' or ']')"),
+        (b"dataset: a: b\n", "line 1: not readable as YAML (mapping values are not allowed in this context)"),
+        ("dataset: ä\n".encode("latin-1"), "not readable as YAML ('utf-8' codec can't decode"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named_with_the_line(content, message, tmp_path, capsys, monkeypatch):
+    (tmp_path / "mine.yaml").write_bytes(content)
+    monkeypatch.chdir(ROOT)
+    assert main(["plan", "--configfile", str(tmp_path / "mine.yaml")]) == 2
+    assert f"error: {tmp_path / 'mine.yaml'}: {message}" in capsys.readouterr().err
+
+
 def test_a_missing_key_is_named():
     config = change()
     del config["datasets"]["simulated"]["images"]

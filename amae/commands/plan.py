@@ -22,10 +22,13 @@ def plan(
     """
     from snakemake.cli import parse_config
 
+    from amae.plan.check import check_file
     from amae.plan.outlook import planned, report
 
     if not Path("workflow/Snakefile").is_file():
         raise InputError("workflow/Snakefile: no such file; call this command in the folder of the repository")
+    for file in configfile or []:
+        check_file(file)  # Snakemake, which reads it first, names neither file nor line
     try:
         settings = parse_config(config or [])
     except ValueError as error:

@@ -90,8 +90,12 @@ def check(config: dict[str, Any], files: Sequence[str | Path] = ("config/config.
 
 
 def check_file(path: str | Path) -> None:
-    """Raise InputError for a key that a configuration file contains twice: YAML and JSON take the last alone."""
-    nodes = [(yaml.compose(Path(path).read_text("utf-8"), yaml.CSafeLoader), "")]
+    """Raise InputError for a configuration file that is no YAML, or has a key twice: the last alone would count."""
+    try:
+        nodes = [(yaml.compose(Path(path).read_text("utf-8"), yaml.CSafeLoader), "")]
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        line = f"line {mark.line + 1}: " if (mark := getattr(error, "problem_mark", None)) else ""
+        raise InputError(f"{path}: {line}not readable as YAML ({getattr(error, 'problem', error)})") from None
     while nodes:
         node, above = nodes.pop()
         lines: dict[str, int] = {}
