@@ -878,12 +878,14 @@ def test_captures_of_one_instance_are_named(exported, files, tmp_path, capsys):
     for name in ("a.dcm", "copy of a.dcm", "b.dcm"):
         shutil.copy(files[name == "b.dcm"], tmp_path / name)
     other = changed(files[1], tmp_path / "other.dcm", SOPInstanceUID=pydicom.dcmread(files[0]).SOPInstanceUID)
-    told = "captures have the UID of another, as their files are one instance (SOPInstanceUID), and an archive keeps"
+    told = (
+        "Captures with the UID of another, as their files are one instance (SOPInstanceUID), of which an archive keeps"
+    )
     given = [tmp_path / name for name in ("a.dcm", "b.dcm", "copy of a.dcm")]
     score(exported, tmp_path / "out", *given, options=("--dicom",))
-    assert f"warning: 1 {told} one of them: copy of a.dcm as a.dcm.\n" in capsys.readouterr().err
+    assert f"warning: {told} one: 1 (copy of a.dcm as a.dcm).\n" in capsys.readouterr().err
     score(exported, tmp_path / "out", *given, other, options=("--dicom",))  # the first three are kept
-    expected = f"2 {told} one of them: copy of a.dcm as a.dcm; other.dcm as a.dcm, with other pixels."
+    expected = f"{told} one: 2 (copy of a.dcm as a.dcm; other.dcm as a.dcm, with other pixels)."
     assert f"warning: {expected}\n" in capsys.readouterr().err
     assert expected in (tmp_path / "out/summary.html").read_text()
     score(exported, tmp_path / "none", files[0], files[1], options=("--dicom",))

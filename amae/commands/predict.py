@@ -233,8 +233,8 @@ def _same_instances(output: Path, kept: "Kept") -> list[str]:
         return []
     more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
     return [
-        f"{len(found)} captures have the UID of another, as their files are one instance (SOPInstanceUID), and an "
-        f"archive keeps one of them: {'; '.join(found[:3])}{more}."
+        f"Captures with the UID of another, as their files are one instance (SOPInstanceUID), of which an archive "
+        f"keeps one: {len(found)} ({'; '.join(found[:3])}{more})."
     ]
 
 
