@@ -35,8 +35,8 @@ def draw_bones(body: Body, frame: Frame) -> np.ndarray:
 def tube_points(
     frame: Frame,
     path: np.ndarray,
-    tall: np.ndarray,
-    thin: np.ndarray,
+    tall: float | np.ndarray,
+    thin: float | np.ndarray,
     shell: float | np.ndarray,
     spongy: float,
     axis: int = 1,
@@ -44,56 +44,60 @@ def tube_points(
 ) -> Points:
     """Point masses (rows, columns, masses) of long bones with an elliptical cross-section, for `splat`.
 
-    path (B, U, 3) centre lines in body coordinates; tall, thin (B, U) half-axes in cm, `tall` along body `axis` as
-    far as the line allows; shell: cortical thickness in cm; spongy: density of the filling relative to cortex;
-    ring: points around the shell.
+    path (3, B, U) centre lines in body coordinates; tall, thin half-axes in cm, `tall` along body `axis` as far as the
+    line allows; shell: cortical thickness in cm (all three (B, U) or broadcast to it); spongy: density of the filling
+    relative to cortex; ring: points around the shell.
     """
-    path, tall, thin = (part.astype(np.float32) for part in (path, tall, thin))
-    step = np.gradient(path, axis=1)
-    length = np.linalg.norm(step, axis=-1)
-    tangent = step / length[..., None]
-    up = np.eye(3, dtype=np.float32)[axis] - tangent * tangent[..., axis : axis + 1]
-    up /= np.maximum(np.linalg.norm(up, axis=-1, keepdims=True), 1e-6)
-    out = np.cross(tangent, up)
-    twist = (np.arange(path.shape[1]) * 0.618034) % 1.0  # golden ratio: rings never line up into a pattern
-    pixels = np.float32(frame.size[0] * frame.size[1] / frame.pixel**2)
+    path, tall, thin, shell = (np.asarray(part, dtype=np.float32) for part in (path, tall, thin, shell))
+    step = np.gradient(path, axis=-1)
+    length = np.linalg.norm(step, axis=0)
+    tangent = step / length
+    up = -tangent * tangent[axis]
+    up[axis] += 1
+    up /= np.maximum(np.linalg.norm(up, axis=0), 1e-6)
+    out = np.cross(tangent, up, axis=0)
+    # The projection is linear about the centre line: points of a ring are sums of its middle and two half-axes.
+    ends = np.stack([path, path + tall * up, path + thin * out], axis=1)
+    row, column, area = frame.project(*ends)
+    row[1:] -= row[0]
+    column[1:] -= column[0]
+    unit = length * area[0] * np.float32(frame.size[0] * frame.size[1] / frame.pixel**2)
+    twist = (np.arange(path.shape[-1]) * 0.618034) % 1.0  # golden ratio: rings never line up into a pattern
     points = []
     for count, scale in ((ring, 1.0), (ring // 3, 0.55)):
-        angle = (2 * np.pi * (np.arange(count)[None, :] + twist[:, None]) / count).astype(np.float32)  # (U, ring)
-        height, depth = tall[..., None] * (np.cos(angle) * scale), thin[..., None] * (np.sin(angle) * scale)
+        angle = (2 * np.pi / count * (np.arange(count)[:, None, None] + twist)).astype(np.float32)  # (ring, 1, U)
+        cosine, sine = np.cos(angle), np.sin(angle)
         if scale == 1.0:
-            arc = np.hypot(tall[..., None] * np.sin(angle), thin[..., None] * np.cos(angle)) * (2 * np.pi / count)
-            volume = arc * (length * np.asarray(shell, dtype=np.float32))[..., None]
+            arc = np.sqrt(thin**2 + (tall**2 - thin**2) * sine**2)
+            mass = arc * (unit * shell * np.float32(2 * np.pi / count))
         else:
-            volume = (np.pi * spongy / count * tall * thin * length)[..., None]
-        x, y, z = (path[..., i, None] + height * up[..., i, None] + depth * out[..., i, None] for i in range(3))
-        row, column, area = frame.project(x, y, z)
-        points.append((row, column, volume * area * pixels))
+            mass = np.broadcast_to(unit * tall * thin * np.float32(np.pi * spongy / count), (count, *unit.shape))
+        cosine, sine = cosine * np.float32(scale), sine * np.float32(scale)
+        points.append((*(part[0] + part[1] * cosine + part[2] * sine for part in (row, column)), mass))
     return points
 
 
-def rib_path(body: Body, number: int, side: float, steps: int) -> np.ndarray:
-    """Centre line of a rib from the spine round to its cartilage, (steps, 3): an arc in a plane that falls forwards."""
-    wide, deep = RIB_WIDTH[number - 1], RIB_DEPTH[number - 1]
-    angle = np.linspace(0.10, np.pi * RIB_END[number - 1], steps)
-    around = np.sin(angle) ** 0.92
-    x = 1.4 + (wide - 1.4) * around
+def rib_paths(body: Body, steps: int) -> np.ndarray:
+    """Centre lines (3, 12, steps) of the left ribs from spine to cartilage: arcs in planes that fall forwards."""
+    number = np.arange(1, 13)[:, None]
+    wide, deep = np.array(RIB_WIDTH)[:, None], np.array(RIB_DEPTH)[:, None]
+    angle = np.linspace(0.10, np.pi * np.array(RIB_END), steps, axis=-1)
+    x = 1.4 + (wide - 1.4) * np.sin(angle) ** 0.92
     z = -deep * np.cos(angle) * 0.95 - 0.6
     slope = body.rib_slope * (0.72 + 0.04 * number)
     fall = slope * (z + deep) + 0.05 * np.maximum(z + 1, 0) ** 2
     y = level(number) - 0.35 + body.rib_phase * 0.4 + fall - 0.55 * np.exp(-((angle - 0.45) ** 2) / 0.08)
-    return np.stack([side * x, y, z], axis=-1)
+    return np.stack([x, y, z])
 
 
 def rib_points(body: Body, frame: Frame) -> Points:
     """Twelve pairs of ribs."""
-    steps = int(36 / frame.pixel)
-    paths = np.stack([rib_path(body, n, side, steps) for n in range(1, 13) for side in (-1.0, 1.0)])
+    steps = int(30 / frame.pixel)
     u = np.linspace(0, 1, steps)
-    tall = np.repeat(np.where(np.arange(1, 13) > 10, 0.48, 0.62), 2)[:, None] * (0.82 + 0.3 * u - 0.05 * np.cos(9 * u))
-    thin = np.full_like(tall, 0.34)
-    shell = np.broadcast_to(0.085 - 0.04 * u, tall.shape)  # thinner towards the cartilage in front
-    return tube_points(frame, paths, tall, thin, shell, 0.075, ring=20)
+    tall = np.where(np.arange(12) > 9, 0.48, 0.62)[:, None] * (0.82 + 0.3 * u - 0.05 * np.cos(9 * u))
+    shell = 0.085 - 0.04 * u  # thinner towards the cartilage in front
+    paths = both_sides(rib_paths(body, steps))
+    return tube_points(frame, paths, np.tile(tall, (2, 1)), np.float32(0.34), shell, 0.075, ring=16)
 
 
 def draw_spine(bones: np.ndarray, body: Body, frame: Frame) -> None:
@@ -139,31 +143,33 @@ def _dome(x: np.ndarray, y: np.ndarray, wide: float, high: float) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _line(knots: tuple[tuple[float, float, float], ...], steps: int) -> np.ndarray:
-    """Smooth path (steps, 3) along straight lines between control points, with rounded corners."""
+    """Smooth path (3, steps) along straight lines between control points, with rounded corners."""
     along, at = np.linspace(0, len(knots) - 1, steps), np.arange(len(knots))
-    path = np.stack([np.interp(along, at, column) for column in zip(*knots, strict=True)], axis=-1)
     width = max(steps // (3 * len(knots)), 1)
     kernel = np.hanning(2 * width + 1)[1:-1]
-    padded = np.pad(path, ((width - 1, width - 1), (0, 0)), mode="reflect", reflect_type="odd")
-    return np.stack([np.convolve(padded[:, i], kernel / kernel.sum(), mode="valid") for i in range(3)], axis=-1)
+    kernel /= kernel.sum()
+    lines = (
+        np.pad(np.interp(along, at, part), width - 1, "reflect", reflect_type="odd")
+        for part in zip(*knots, strict=True)
+    )
+    return np.stack([np.convolve(line, kernel, mode="valid") for line in lines])
 
 
 def both_sides(path: np.ndarray) -> np.ndarray:
-    """The left path(s) (U, 3) or (B, U, 3) and their mirror images, as (B, U, 3)."""
-    path = path.reshape(-1, *path.shape[-2:])
-    return np.concatenate([path, path * (-1, 1, 1)])
+    """The left path(s) (3, U) or (3, B, U) and their mirror images, as (3, B, U)."""
+    path = path.reshape(3, -1, path.shape[-1])
+    return np.concatenate([path, path * np.array([-1, 1, 1])[:, None, None]], axis=1)
 
 
 def draw_shoulders(bones: np.ndarray, body: Body, frame: Frame) -> Points:
     """Clavicles, scapulae and upper arms: draws the flat parts, returns the points of the long ones."""
     steps = int(17 / frame.pixel)
-    clavicle = _line(CLAVICLE, steps)
-    clavicle = clavicle - np.array([0, 1, 0]) * body.shrug * (clavicle[:, :1] - 2) / 14
-    thick = (0.55 + 0.18 * np.linspace(-1, 1, steps)[None] ** 2).repeat(2, axis=0)
+    clavicle = _line(CLAVICLE, steps).copy()
+    clavicle[1] -= body.shrug * (clavicle[0] - 2) / 14
+    thick = 0.55 + 0.18 * np.linspace(-1, 1, steps) ** 2
     points = tube_points(frame, both_sides(clavicle), thick, thick * 0.9, 0.10, 0.10, ring=36)
     radius = np.interp(np.linspace(0, 1, steps), [0, 0.03, 0.08, 0.15, 0.3, 1], [0.2, 1.3, 1.9, 1.9, 1.2, 1.05])
-    radius = np.stack([radius, radius])
-    shaft = _line(HUMERUS, steps) - np.array([0, body.shrug, 0])
+    shaft = _line(HUMERUS, steps) - np.array([[0], [body.shrug], [0]])
     points += tube_points(frame, both_sides(shaft), radius, radius, 0.10, 0.09, axis=0, ring=42)
     x, y = frame.plane(0.0)
     for side in (-1.0, 1.0):
@@ -182,8 +188,9 @@ def draw_scapulae(bones: np.ndarray, body: Body, frame: Frame) -> Points:
         (((9.4 + 1.3 * away, -5.6), (13.0 + away, -7.4), (16.4 + 0.4 * away, -9.2), (17.6, -8.8)), 0.36, 0.05),
         (((14.6 + 0.4 * away, -7.0), (14.2, -8.2), (15.0, -8.6)), 0.45, 0.08),
     ]
-    lines = np.stack([_line(tuple((x, y, -7 + 0.25 * abs(x - 9)) for x, y in knots), 170) for knots, _, _ in borders])
-    lines = lines - np.array([0, body.shrug, 0])
+    knots = [tuple((x, y, -7 + 0.25 * abs(x - 9)) for x, y in border) for border, _, _ in borders]
+    lines = np.stack([_line(line, 170) for line in knots], axis=1)
+    lines[1] -= body.shrug
     radius = np.array([[radius] for _, radius, _ in borders] * 2) * np.linspace(1.1, 0.75, 170)
     shell = np.array([[shell] for _, _, shell in borders] * 2)
     x, y = frame.plane(-6.5)
