@@ -1,5 +1,7 @@
 """The pulmonary vessels: trees that leave the hila, branch and taper towards the periphery."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from amae.sources.simulated.facts import Facts, stream
@@ -22,68 +24,66 @@ LEVELS = 7
 
 def draw_vessels(facts: Facts, frame: Frame) -> np.ndarray:
     """Path through the vessels of both lungs, cm, float32 (H, W). The trees are the patient's, the pose the image's."""
-    rng = stream(facts.seed, facts.patient, "vessels")
-    vessels, points = np.zeros((frame.rows, frame.columns), dtype=np.float32), []
-    for side in (-1.0, 1.0):
-        start = np.array([trunk[0] for trunk in TRUNKS])
-        start[:, 1] -= 0.9 * (side > 0)
-        way = np.array([trunk[1] for trunk in TRUNKS]) + rng.normal(0, 0.08, (len(TRUNKS), 3))
-        radius = np.array([trunk[2] for trunk in TRUNKS]) * rng.uniform(0.85, 1.1, len(TRUNKS))
-        for grade in range(LEVELS):
-            start, way, radius = grow(rng, start, way, radius, grade, side, points, frame)
-    splat(vessels, *points)
+    vessels = np.zeros((frame.rows, frame.columns), dtype=np.float32)
+    generations = grow(stream(facts.seed, facts.patient, "vessels"))
+    for grade, branches in zip(range(LEVELS), generations, strict=False):  # the last one grows no further
+        splat(vessels, *branch_points(frame, *branches, max(int(2.6 * 0.84**grade / (1.1 * frame.pixel)), 4)))
     return vessels
 
 
-def grow(
-    rng: np.random.Generator,
-    start: np.ndarray,
-    way: np.ndarray,
-    radius: np.ndarray,
-    grade: int,
-    side: float,
-    points: list,
-    frame: Frame,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Add one generation of branches, gently curved tapering tubes, to `points`; return the next one's starts."""
-    way = way / np.linalg.norm(way, axis=1, keepdims=True)
-    length = rng.uniform(0.75, 1.25, len(start)) * (2.7 * 0.84**grade)
-    bend = rng.normal(0, 0.16, (len(start), 3))
-    steps = max(int(2.6 * 0.84**grade / (1.1 * frame.pixel)), 4)
-    t = (np.arange(steps) + 0.5)[None, :, None] / steps
-    path = start[:, None] + length[:, None, None] * (way[:, None] * t + bend[:, None] * t * t)
-    end, tip = start + length[:, None] * (way + bend), way + 2 * bend
-    path, step = path * (side, 1, 1), length / steps
-    order = np.argsort(radius)
-    for part in np.array_split(order, 2):  # branches of like width share a number of strands
-        points.append(branch_points(frame, path[part], step[part], radius[part]))
-    turn = rng.normal(0, 1, (len(start), 3))
-    turn -= (turn * way).sum(1, keepdims=True) * way
-    turn /= np.linalg.norm(turn, axis=1, keepdims=True)
-    share = rng.uniform(0.35, 0.65, len(start))[:, None]
-    spread = rng.uniform(0.75, 1.15, len(start))[:, None]
-    first, second = tip + turn * spread * share, tip - turn * spread * (1 - share)
-    shrink = np.stack([1 - 0.42 * share[:, 0], 0.58 + 0.42 * share[:, 0]])
-    thinner = np.concatenate([radius * np.clip(shrink[0], 0.5, 0.85), radius * np.clip(shrink[1], 0.5, 0.85)])
-    return np.concatenate([end, end]), np.concatenate([first, second]), np.maximum(thinner, 0.035)
+def grow(rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """The generations of branches, gently curved tapering tubes, of the right and the left lung.
+
+    Yields of each the body coordinates of start, middle and end (3, 2, B, 3), length (2, B) and radius (2, B), cm.
+    """
+    sides = list(draw_numbers(rng)), list(draw_numbers(rng))
+    way, radius, *numbers = (np.stack(pair) for pair in zip(*sides, strict=True))
+    start = np.stack([[trunk[0] for trunk in TRUNKS]] * 2)
+    start[1, :, 1] -= 0.9
+    way, radius = way + [trunk[1] for trunk in TRUNKS], radius * [trunk[2] for trunk in TRUNKS]
+    for grade in range(LEVELS):
+        length, bend, turn, share, spread = numbers[5 * grade : 5 * grade + 5]
+        way = way / np.linalg.norm(way, axis=-1, keepdims=True)
+        middle, end = (start + length[..., None] * (way * t + bend * t * t) for t in (0.5, 1.0))
+        yield np.stack([start, middle, end]) * [[[-1, 1, 1]], [[1, 1, 1]]], length, radius
+        turn = turn - (turn * way).sum(-1, keepdims=True) * way
+        turn *= (spread / np.linalg.norm(turn, axis=-1))[..., None]
+        tip, part = way + 2 * bend, share[..., None]
+        start, way = np.concatenate([end, end], 1), np.concatenate([tip + turn * part, tip - turn * (1 - part)], 1)
+        shrink = np.concatenate([1 - 0.42 * share, 0.58 + 0.42 * share], 1)
+        radius = np.maximum(np.tile(radius, 2) * np.clip(shrink, 0.5, 0.85), 0.035)
+
+
+def draw_numbers(rng: np.random.Generator) -> Iterator[np.ndarray]:
+    """All that is random in one lung: way and radius of the trunks, then five measures of each generation."""
+    yield rng.normal(0, 0.08, (len(TRUNKS), 3))
+    yield rng.uniform(0.85, 1.1, len(TRUNKS))
+    for grade in range(LEVELS):
+        count = len(TRUNKS) * 2**grade
+        yield rng.uniform(0.75, 1.25, count) * (2.7 * 0.84**grade)  # length
+        yield rng.normal(0, 0.16, (count, 3))  # bend
+        yield rng.normal(0, 1, (count, 3))  # direction in which it forks
+        yield rng.uniform(0.35, 0.65, count)  # share of the first of its two branches
+        yield rng.uniform(0.75, 1.15, count)  # how far these spread
 
 
 def branch_points(
-    frame: Frame, path: np.ndarray, step: np.ndarray, radius: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Point masses of tubes (B, U, 3): across each, a few strands weighted by the chord of a circle."""
-    path, step, radius = (part.astype(np.float32) for part in (path, step, radius))
-    row, column, area = frame.project(path[..., 0], path[..., 1], path[..., 2])
-    along_row, along_column = np.gradient(row, axis=1), np.gradient(column, axis=1)
-    norm = np.maximum(np.hypot(along_row, along_column), 1e-6)
-    strands = int(np.clip(2.0 * radius.max() / frame.pixel, 1, 20))
-    offset = ((np.arange(strands) + 0.5) / strands * 2 - 1).astype(np.float32)
-    chord = np.sqrt(1 - offset**2)
-    chord /= chord.sum()
-    u = np.linspace(0, 1, path.shape[1], dtype=np.float32)
-    local = radius[:, None] * (1 - 0.18 * u)
-    shift = local / frame.pixel
-    mass = (np.pi * local**2 * step[:, None] * area / frame.pixel**2)[..., None] * chord
-    rows = row[..., None] + (along_column / norm * shift)[..., None] * offset
-    columns = column[..., None] - (along_row / norm * shift)[..., None] * offset
-    return rows, columns, mass
+    frame: Frame, knots: np.ndarray, length: np.ndarray, radius: np.ndarray, steps: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Point masses (row, column, mass) of tubes: across each, a few strands weighted by the chord of a circle."""
+    places = (part.reshape(3, -1).T.astype(np.float32) for part in frame.project(*np.moveaxis(knots, -1, 0)))
+    row, column, area = places
+    t = (np.arange(steps, dtype=np.float32) + np.float32(0.5)) / np.float32(steps)
+    curve = np.stack([(1 - t) * (1 - 2 * t), 4 * t * (1 - t), t * (2 * t - 1)])  # the parabola through three points
+    slope = np.stack([4 * t - 3, 4 - 8 * t, 4 * t - 1])
+    radius = radius.reshape(-1, 1).astype(np.float32)
+    local = radius * (1 - np.float32(0.18) * np.linspace(0, 1, steps, dtype=np.float32))
+    mass = local**2 * (area @ curve) * (np.pi / frame.pixel**2 / steps * length).reshape(-1, 1).astype(np.float32)
+    down, right = row @ slope, column @ slope
+    shift = local / (np.float32(frame.pixel) * np.maximum(np.sqrt(down * down + right * right), 1e-6))
+    row, column, down, right = row @ curve, column @ curve, down * shift, right * shift
+    for part in np.array_split(np.argsort(radius[:, 0]), 2):  # branches of like width share a number of strands
+        strands = int(np.clip(2.0 * radius[part[-1], 0] / frame.pixel, 1, 20))
+        offset = ((np.arange(strands) + 0.5) / strands * 2 - 1).astype(np.float32)[:, None, None]
+        chord = np.sqrt(1 - offset**2)
+        yield row[part] + right[part] * offset, column[part] - down[part] * offset, mass[part] * (chord / chord.sum())
