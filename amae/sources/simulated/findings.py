@@ -4,13 +4,13 @@ A finding maps a scene to changes of the water path (cm), one per instance (each
 the vessels: lung without aerated surroundings shows no vessels, lung that has fallen away carries none.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
 
 from amae.sources.simulated.geometry import Frame, ellipsoid, smooth_noise, splat
-from amae.sources.simulated.thorax import LUNG_AIR, Body, Chest, draw_chest, with_changes
+from amae.sources.simulated.thorax import LUNG_AIR, Body, Chest, draw_lungs
 
 TISSUE = 1 - LUNG_AIR
 
@@ -26,6 +26,10 @@ class Scene:
     def lung(self, side: int) -> np.ndarray:
         """Path through the right (-1) or left (+1) lung, cm."""
         return np.where(self.chest.x * side > 0, self.chest.lung, np.float32(0))
+
+    def lungs_of(self, **changes: object) -> np.ndarray:
+        """Path through both lungs of the body with some measures changed, cm."""
+        return draw_lungs(replace(self.body, **changes), self.frame, self.chest.tissue)
 
 
 @dataclass(frozen=True)
@@ -126,7 +130,7 @@ def draw_pneumothorax(scene: Scene, severity: float, rng: np.random.Generator) -
     side = any_side(rng)
     gap = (0.7 + 3.8 * severity) * rng.uniform(0.85, 1.15)
     gaps = (gap, 0.0) if side < 0 else (0.0, gap)
-    shrunk = draw_chest(with_changes(scene.body, collapse=gaps), scene.frame).lung
+    shrunk = scene.lungs_of(collapse=gaps)
     bare = np.clip(1 - shrunk / 1.2, 0, 1) * (scene.chest.lung > 0.6) * (scene.chest.x * side > 0)
     bare = ndimage.gaussian_filter(bare.astype(np.float32), 0.6)
     free = scene.chest.lung * bare
@@ -144,8 +148,7 @@ def draw_atelectasis(scene: Scene, severity: float, rng: np.random.Generator) ->
     which = 0 if side < 0 else 1
     lift = list(scene.body.lift)
     lift[which] += 0.4 + 2.2 * severity * rng.uniform(0.6, 1.2)
-    raised = draw_chest(with_changes(scene.body, lift=tuple(lift)), scene.frame)
-    lung = np.where(scene.chest.x * side > 0, raised.lung, 0)
+    lung = np.where(scene.chest.x * side > 0, scene.lungs_of(lift=tuple(lift)), 0)
     water = np.float32(LUNG_AIR) * (scene.lung(side) - lung)
     top = scene.body.domes[which] - lift[which]
     x, y = scene.chest.x, scene.chest.y
@@ -190,8 +193,7 @@ def draw_interstitial(scene: Scene, severity: float, rng: np.random.Generator) -
 
 def draw_cardiomegaly(scene: Scene, severity: float, rng: np.random.Generator) -> Change:
     """A heart 10 to 40 per cent wider than it should be."""
-    grown = with_changes(scene.body, heart=scene.body.heart * (1.12 + 0.24 * severity * rng.uniform(0.85, 1.1)))
-    after = draw_chest(grown, scene.frame).lung
+    after = scene.lungs_of(heart=scene.body.heart * (1.12 + 0.24 * severity * rng.uniform(0.85, 1.1)))
     return Change([np.float32(LUNG_AIR) * (scene.chest.lung - after)])
 
 

@@ -1,6 +1,6 @@
 """The soft parts of the chest as path lengths: body, lungs, heart, great vessels, airways, stomach gas."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -117,7 +117,7 @@ def draw_chest(body: Body, frame: Frame) -> Chest:
     """All soft parts of one exposure."""
     x, y = frame.plane(0.0)
     tissue = draw_torso(body, frame, x, y)
-    lung = np.minimum(draw_lungs(body, frame), np.maximum(tissue - 2.0, 0))
+    lung = draw_lungs(body, frame, tissue)
     return Chest(x, y, tissue, lung, draw_airways(body, frame) + draw_stomach(body, frame))
 
 
@@ -155,8 +155,11 @@ def dome_table(body: Body, side: int) -> np.ndarray:
     return table(list(zip(at, top + depth * (1 - np.sqrt(1 - outward**2)) + 1.1 * inward**2, strict=True)), 0.15)
 
 
-def draw_lungs(body: Body, frame: Frame) -> np.ndarray:
-    """Path through both lungs: the chest cavity less what fills its middle and what domes up from below, cm."""
+def draw_lungs(body: Body, frame: Frame, tissue: np.ndarray) -> np.ndarray:
+    """Path through both lungs: the chest cavity less what fills its middle and what domes up from below, cm.
+
+    tissue: path through the body; at least 2 cm of it are wall.
+    """
     x, y = frame.plane(0.0)
     index, span = places(y), np.abs(x)
     right = x < 0
@@ -174,7 +177,7 @@ def draw_lungs(body: Body, frame: Frame) -> np.ndarray:
     rise = np.clip((y - apex) * np.float32(1 / 5), 0, 1)
     cavity *= np.sqrt(rise * (2 - rise))
     cavity = np.maximum(cavity - draw_mediastinum(body, frame, depth), 0)
-    return cavity * _above_diaphragm(body, x, y)
+    return np.minimum(cavity * _above_diaphragm(body, x, y), np.maximum(tissue - 2, 0))
 
 
 def _above_diaphragm(body: Body, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -266,8 +269,3 @@ def draw_stomach(body: Body, frame: Frame) -> np.ndarray:
     if frame.facing > 0:
         gas *= np.clip((middle[1] + 0.5 - y) * 8, 0, 1)
     return gas
-
-
-def with_changes(body: Body, **changes: object) -> Body:
-    """The same body with some measures changed, as a finding that deforms anatomy does."""
-    return replace(body, **changes)
