@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
-from amae.sources.simulated.geometry import Frame, ellipsoid, smooth_noise, splat
+from amae.sources.simulated.geometry import Frame, ellipsoid, parabola, smooth_noise, splat
 from amae.sources.simulated.thorax import LUNG_AIR, Body, Chest, draw_lungs
 
 TISSUE = 1 - LUNG_AIR
@@ -172,15 +172,15 @@ def draw_interstitial(scene: Scene, severity: float, rng: np.random.Generator) -
     count = int(2200 + 3800 * severity)
     at = np.stack([rng.uniform(-14, 14, count), rng.uniform(-9, 13, count), rng.uniform(-6, 6, count)])
     angle = np.where(rng.random(count) < 0.3, rng.normal(0, 0.15, count), rng.uniform(0, np.pi, count))
-    half = rng.gamma(4, 0.085, count)[:, None] * np.linspace(-1, 1, 22)
-    bow = rng.normal(0, 0.25, (count, 1)) * half**2
-    px = at[0][:, None] + half * np.cos(angle)[:, None] - bow * np.sin(angle)[:, None]
-    py = at[1][:, None] + half * np.sin(angle)[:, None] + bow * np.cos(angle)[:, None]
-    row, column, _ = frame.project(px, py, np.broadcast_to(at[2][:, None], px.shape))
-    wide = rng.uniform(0.05, 0.10, (count, 1))
-    step = np.abs(half[:, 1:2] - half[:, :1])
-    mass = np.broadcast_to(np.pi * wide**2 * step / frame.pixel**2, px.shape)
-    splat(net, (row, column, mass))
+    reach = rng.gamma(4, 0.085, count)
+    bow = rng.normal(0, 0.25, count) * reach**2
+    sine, cosine = np.sin(angle), np.cos(angle)
+    along, bent = np.stack([cosine, sine]) * reach, np.stack([-sine, cosine]) * bow
+    knots = np.stack([[*(at[:2] + t * along + t * t * bent), at[2]] for t in (-1, 0, 1)], axis=1)
+    row, column, _ = frame.project(*knots.astype(np.float32))
+    mass = np.pi / frame.pixel**2 * rng.uniform(0.05, 0.10, count) ** 2 * reach * (2 / 21)
+    t = np.linspace(0, 1, 22, dtype=np.float32)
+    splat(net, (parabola(row, t)[0], parabola(column, t)[0], np.repeat(mass, 22)))
     nodes = ndimage.gaussian_filter(net, 0.6)
     basal = np.clip(0.45 + 0.06 * (y + 2), 0.15, 1.1) * np.clip(0.35 + 0.07 * np.abs(x), 0, 1.2)
     patchy = np.clip(1 + 0.35 * smooth_noise(rng, frame, 4.0), 0.2, 2)

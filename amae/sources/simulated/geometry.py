@@ -67,10 +67,10 @@ class Frame:
         u, v = self.detector
         zoom = self.magnification(z)
         depth = z * self.size[2]
-        x = (u / np.float32(zoom) - np.float32(depth * math.sin(self.turn))) * np.float32(
-            1 / (math.cos(self.turn) * self.size[0])
-        )
-        y = (v / np.float32(zoom) - np.float32(depth * math.tan(self.tilt))) * np.float32(1 / self.size[1])
+        wide, high = math.cos(self.turn) * self.size[0], self.size[1]
+        x = u * np.float32(1 / (zoom * wide))
+        x -= np.float32(depth * math.sin(self.turn) / wide)
+        y = v * np.float32(1 / (zoom * high)) - np.float32(depth * math.tan(self.tilt) / high)
         return x, y
 
 
@@ -102,8 +102,11 @@ def table(knots: list[tuple[float, float]], softness: float = 0.8) -> np.ndarray
 @lru_cache(maxsize=256)
 def _table(knots: tuple[tuple[float, float], ...], softness: float) -> np.ndarray:
     at, values = np.array(knots, dtype=np.float64).T
-    grid = np.arange(-TABLE_RANGE, TABLE_RANGE, 1 / TABLE_STEPS)
-    return ndimage.gaussian_filter1d(np.interp(grid, at, values), softness * TABLE_STEPS).astype(np.float32)
+    sigma = softness * TABLE_STEPS
+    half, reach = int(TABLE_RANGE * TABLE_STEPS), int(4 * sigma + 0.5)
+    bell = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
+    line = np.interp(np.arange(-half - reach, half + reach) / TABLE_STEPS, at, values)
+    return np.convolve(line, bell / bell.sum(), mode="valid").astype(np.float32)
 
 
 def places(coordinate: np.ndarray) -> np.ndarray:
@@ -146,13 +149,40 @@ def add_ellipsoid(
     angle: float = 0,
 ) -> None:
     """Add an ellipsoid's path length to `path` in place, touching only the pixels about it."""
+    part, length = ellipsoid_part(x, y, centre, axes, depth, angle)
+    path[part] += length
+
+
+def ellipsoid_part(
+    x: np.ndarray, y: np.ndarray, centre: tuple[float, float], axes: tuple[float, float], depth: float, angle: float = 0
+) -> tuple[tuple[slice, slice], np.ndarray]:
+    """The rows and columns about an ellipsoid, and the path length there in the unit of `depth`, float32."""
     part = window(x, y, centre, max(axes))
     dx, dy = x[part] - np.float32(centre[0]), y[part[0]] - np.float32(centre[1])
     if angle:
         cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
         dx, dy = cosine * dx + sine * dy, cosine * dy - sine * dx
     inside = 1 - (dx * np.float32(1 / axes[0])) ** 2 - (dy * np.float32(1 / axes[1])) ** 2
-    path[part] += np.float32(depth) * np.sqrt(np.maximum(inside, 0, out=inside), out=inside)
+    return part, np.float32(depth) * np.sqrt(np.maximum(inside, 0, out=inside), out=inside)
+
+
+def parabola(knots: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values (B, T) and derivatives at `t`, 0 to 1, of the parabolas through starts, middles and ends (3, B).
+
+    A short curve is one on the detector, too; so three projected points are enough for all of its others.
+    """
+    start, middle, end = knots[..., None]
+    slope, bend = 4 * middle - 3 * start - end, 2 * (start + end) - 4 * middle
+    return start + (slope + bend * t) * t, slope + bend * (2 * t)
+
+
+def smooth_line(knots: np.ndarray | tuple[tuple[float, ...], ...], steps: int, width: int) -> np.ndarray:
+    """Path (3, steps) along straight lines between (K, 3) points, its corners rounded over `width` steps each way."""
+    knots, kernel = np.array(knots, dtype=float), np.hanning(2 * width + 1)[1:-1]
+    knots = np.stack([2 * knots[0] - knots[1], *knots, 2 * knots[-1] - knots[-2]], axis=1)  # straight on at both ends
+    along = 1 + np.arange(1 - width, steps + width - 1) * (knots.shape[1] - 3) / (steps - 1)
+    lines = (np.interp(along, np.arange(knots.shape[1]), line) for line in knots)
+    return np.stack([np.convolve(line, kernel / kernel.sum(), mode="valid") for line in lines])
 
 
 def splat(image: np.ndarray, *parts: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
@@ -193,20 +223,35 @@ def smooth_noise(rng: np.random.Generator, frame: Frame, scale: float) -> np.nda
     return enlarge(coarse / max(float(coarse.std()), 1e-6), (frame.rows, frame.columns), step)
 
 
-def enlarge(coarse: np.ndarray, shape: tuple[int, int], step: float) -> np.ndarray:
-    """Linear interpolation of a coarse grid with `step` pixels between its points, first along rows, then columns."""
-    low, part = _taps(shape[0], coarse.shape[0], step)
-    tall = coarse.take(low, axis=0)
-    tall += part[:, None] * (coarse.take(low + 1, axis=0) - tall)
-    low, part = _taps(shape[1], coarse.shape[1], step)
-    fine = tall.take(low, axis=1)
-    slope = (tall[:, 1:] - tall[:, :-1]).take(low, axis=1)
-    slope *= part
-    fine += slope
+def blur_widely(image: np.ndarray, sigma: float, mode: str) -> np.ndarray:
+    """Gaussian blur of `sigma` pixels of an image (H, W), float32, on the means of 8 x 8 pixels.
+
+    mode: what lies beyond the border, as in `ndimage.gaussian_filter`.
+    """
+    starts = [np.arange(0, size, 8) for size in image.shape]
+    means = np.add.reduceat(np.add.reduceat(image, starts[0], axis=0), starts[1], axis=1)
+    means /= np.outer(*(np.diff(np.append(start, size)) for start, size in zip(starts, image.shape, strict=True)))
+    return enlarge(ndimage.gaussian_filter(means, sigma / 8, mode=mode), image.shape, 8, 0.5)
+
+
+def enlarge(coarse: np.ndarray, shape: tuple[int, int], step: float, first: float = 0.0) -> np.ndarray:
+    """Linear interpolation of a coarse grid whose points are `step` pixels apart, the first `first` steps inside.
+
+    Columns come first: they are few before the rows are made. Matrix products would use the threads of BLAS in every
+    worker.
+    """
+    low, part = _taps(shape[1], coarse.shape[1], step, first)
+    wide = coarse.take(low, axis=1)
+    wide += part * (coarse.take(low + 1, axis=1) - wide)
+    low, part = _taps(shape[0], coarse.shape[0], step, first)
+    fine = wide.take(low, axis=0)
+    rise = np.diff(wide, axis=0).take(low, axis=0)
+    rise *= part[:, None]
+    fine += rise
     return fine
 
 
-def _taps(fine: int, coarse: int, step: float) -> tuple[np.ndarray, np.ndarray]:
-    at = np.minimum((np.arange(fine) + 0.5) / step, coarse - 1.001)
+def _taps(fine: int, coarse: int, step: float, first: float) -> tuple[np.ndarray, np.ndarray]:
+    at = np.clip((np.arange(fine) + 0.5) / step - first, 0, coarse - 1.001)
     low = at.astype(int)
     return low, (at - low).astype(np.float32)

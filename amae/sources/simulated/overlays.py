@@ -1,10 +1,12 @@
 """Objects on or in the patient, or on the cassette, that are no finding: side marker, leads, lines, collimator."""
 
+from functools import lru_cache
+
 import numpy as np
 from scipy import ndimage
 
 from amae.sources.simulated.facts import Facts, stream
-from amae.sources.simulated.geometry import Frame, splat
+from amae.sources.simulated.geometry import Frame, smooth_line, splat, window
 
 GLYPHS = {
     "L": ("1100000", "1100000", "1100000", "1100000", "1100000", "1100000", "1100000", "1100000", "1111111", "1111111"),
@@ -29,9 +31,8 @@ def draw_metal(facts: Facts, frame: Frame) -> np.ndarray:
 def draw_marker(metal: np.ndarray, frame: Frame, rng: np.random.Generator) -> None:
     """A lead letter beside one shoulder: L on the patient's left (right of the image), R on the other side."""
     letter = "L" if rng.random() < 0.6 else "R"
-    glyph = np.array([[int(c) for c in row] for row in GLYPHS[letter]], dtype=np.float32)
     scale = max(rng.uniform(0.13, 0.22) / frame.pixel, 1.5)
-    stamp = np.clip(3 * ndimage.zoom(ndimage.gaussian_filter(np.pad(glyph, 1), 0.5), scale, order=1) - 1, 0, 1)
+    stamp = np.clip(3 * ndimage.zoom(_glyph(letter), scale, order=1) - 1, 0, 1)
     high, wide = stamp.shape
     row = int(rng.uniform(0.03, 0.14) * frame.rows)
     inset = int(rng.uniform(0.02, 0.10) * frame.columns)
@@ -39,15 +40,15 @@ def draw_marker(metal: np.ndarray, frame: Frame, rng: np.random.Generator) -> No
     metal[row : row + high, column : column + wide] += stamp * np.float32(rng.uniform(0.3, 0.7))
 
 
+@lru_cache
+def _glyph(letter: str) -> np.ndarray:
+    glyph = np.array([[int(c) for c in row] for row in GLYPHS[letter]], dtype=np.float32)
+    return ndimage.gaussian_filter(np.pad(glyph, 1), 0.5)
+
+
 def draw_wire(metal: np.ndarray, frame: Frame, points: np.ndarray, radius: float, density: float) -> None:
     """A wire through (K, 3) body points, rounded at its corners; radius in cm, density relative to solid metal."""
-    at = np.linspace(0, len(points) - 1, 900)
-    path = np.stack([np.interp(at, np.arange(len(points)), points[:, i]) for i in range(3)], axis=-1)
-    kernel = np.hanning(2 * (450 // len(points)) + 1)
-    pad = len(kernel) // 2
-    padded = np.pad(path, ((pad, pad), (0, 0)), mode="reflect", reflect_type="odd")
-    path = np.stack([np.convolve(padded[:, i], kernel / kernel.sum(), mode="valid") for i in range(3)], axis=-1)
-    row, column, _ = frame.project(path[:, 0], path[:, 1], path[:, 2])
+    row, column, _ = frame.project(*smooth_line(points, 900, 450 // len(points)))
     length = np.hypot(np.gradient(row), np.gradient(column))
     splat(metal, (row, column, np.pi * radius**2 / frame.pixel * length * density))
 
@@ -64,8 +65,9 @@ def draw_leads(metal: np.ndarray, frame: Frame, rng: np.random.Generator) -> Non
         )
         draw_wire(metal, frame, points, 0.05, 0.6)
         x, y = frame.plane(11.0)
-        away = np.hypot(x - np.float32(spot[0]), y - np.float32(spot[1]))
-        metal += np.float32(0.06) * (away < 0.45) + np.float32(0.012) * (away < 1.1)
+        part = window(x, y, spot, 1.1)
+        away = np.hypot(x[part] - np.float32(spot[0]), y[part[0]] - np.float32(spot[1]))
+        metal[part] += np.float32(0.06) * (away < 0.45) + np.float32(0.012) * (away < 1.1)
 
 
 def draw_catheter(metal: np.ndarray, frame: Frame, rng: np.random.Generator) -> None:

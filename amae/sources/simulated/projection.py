@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from amae.sources.simulated.facts import Facts, stream
-from amae.sources.simulated.geometry import Frame, enlarge
+from amae.sources.simulated.geometry import Frame, blur_widely
 
 WATER = 0.195  # attenuation of water at about 65 keV, 1/cm
 BONE = 0.46  # what cortical bone attenuates beyond the water it replaces, 1/cm
@@ -54,14 +54,8 @@ def line_integral(water: np.ndarray, bone: np.ndarray, metal: np.ndarray | None 
 def expose(line: np.ndarray, exposure: Exposure, frame: Frame) -> np.ndarray:
     """Mean detector signal relative to the unattenuated beam, float32 (H, W): primary and scatter, blurred."""
     primary = np.exp(-line)
-    step = 8
-    rows, columns = -(-frame.rows // step), -(-frame.columns // step)
-    born = np.pad(line * primary, ((0, rows * step - frame.rows), (0, columns * step - frame.columns)), mode="edge")
-    coarse = born.reshape(rows, step, columns, step).mean(axis=(1, 3))
-    spread = ndimage.gaussian_filter(coarse, exposure.scatter_width / (frame.pixel * step), mode="nearest")
-    spread = np.pad(spread, ((1, 1), (1, 1)), mode="edge")
-    scatter = enlarge(np.float32(exposure.scatter) * spread, (frame.rows + step, frame.columns + step), step)
-    signal = primary + scatter[step // 2 : step // 2 + frame.rows, step // 2 : step // 2 + frame.columns]
+    scatter = blur_widely(line * primary, exposure.scatter_width / frame.pixel, "nearest")
+    signal = primary + np.float32(exposure.scatter) * scatter
     return ndimage.gaussian_filter(signal, exposure.blur, truncate=2.5)
 
 
@@ -78,15 +72,11 @@ def detect(signal: np.ndarray, exposure: Exposure, facts: Facts) -> np.ndarray:
 
 def process(density: np.ndarray, exposure: Exposure, frame: Frame) -> np.ndarray:
     """Process as a console does: compress the slow part, sharpen the fast part. Same unit as `density`."""
-    step = 8
-    rows, columns = -(-frame.rows // step), -(-frame.columns // step)
-    padded = np.pad(density, ((0, rows * step - frame.rows), (0, columns * step - frame.columns)), mode="edge")
-    coarse = padded.reshape(rows, step, columns, step).mean(axis=(1, 3))
-    slow = np.pad(ndimage.gaussian_filter(coarse, 2.0 / (frame.pixel * step)), ((1, 1), (1, 1)), mode="edge")
-    slow = enlarge(slow, (frame.rows + step, frame.columns + step), step)
-    slow = slow[step // 2 : step // 2 + frame.rows, step // 2 : step // 2 + frame.columns]
-    fast = density - ndimage.gaussian_filter(density, 2.0, truncate=2.5)
-    return density - np.float32(exposure.latitude) * slow + np.float32(exposure.sharpen) * fast
+    slow = blur_widely(density, 2.0 / frame.pixel, "reflect")
+    processed = density - np.float32(exposure.latitude) * slow
+    if exposure.sharpen:
+        processed += np.float32(exposure.sharpen) * (density - ndimage.gaussian_filter(density, 2.0, truncate=2.5))
+    return processed
 
 
 def grey_range(

@@ -4,7 +4,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from amae.sources.simulated.geometry import Frame, add_ellipsoid, splat, window
+from amae.sources.simulated.geometry import Frame, add_ellipsoid, smooth_line, splat, window
 from amae.sources.simulated.thorax import Body
 
 RIB_WIDTH = (7.0, 9.5, 11.2, 12.4, 13.2, 13.8, 14.2, 14.4, 14.4, 14.0, 12.6, 10.2)
@@ -143,16 +143,7 @@ def _dome(x: np.ndarray, y: np.ndarray, wide: float, high: float) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _line(knots: tuple[tuple[float, float, float], ...], steps: int) -> np.ndarray:
-    """Smooth path (3, steps) along straight lines between control points, with rounded corners."""
-    along, at = np.linspace(0, len(knots) - 1, steps), np.arange(len(knots))
-    width = max(steps // (3 * len(knots)), 1)
-    kernel = np.hanning(2 * width + 1)[1:-1]
-    kernel /= kernel.sum()
-    lines = (
-        np.pad(np.interp(along, at, part), width - 1, "reflect", reflect_type="odd")
-        for part in zip(*knots, strict=True)
-    )
-    return np.stack([np.convolve(line, kernel, mode="valid") for line in lines])
+    return smooth_line(knots, steps, max(steps // (3 * len(knots)), 1))
 
 
 def both_sides(path: np.ndarray) -> np.ndarray:
@@ -189,9 +180,9 @@ def draw_scapulae(bones: np.ndarray, body: Body, frame: Frame) -> Points:
         (((14.6 + 0.4 * away, -7.0), (14.2, -8.2), (15.0, -8.6)), 0.45, 0.08),
     ]
     knots = [tuple((x, y, -7 + 0.25 * abs(x - 9)) for x, y in border) for border, _, _ in borders]
-    lines = np.stack([_line(line, 170) for line in knots], axis=1)
+    lines = np.stack([_line(line, 120) for line in knots], axis=1)
     lines[1] -= body.shrug
-    radius = np.array([[radius] for _, radius, _ in borders] * 2) * np.linspace(1.1, 0.75, 170)
+    radius = np.array([[radius] for _, radius, _ in borders] * 2) * np.linspace(1.1, 0.75, 120)
     shell = np.array([[shell] for _, _, shell in borders] * 2)
     x, y = frame.plane(-6.5)
     y = y + np.float32(body.shrug)

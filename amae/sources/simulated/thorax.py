@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from amae.sources.simulated.facts import Facts, stream
-from amae.sources.simulated.geometry import Frame, ellipsoid, look_up, places, table, window
+from amae.sources.simulated.geometry import Frame, ellipsoid, ellipsoid_part, look_up, places, table, window
 
 LUNG_AIR = 0.74  # share of a lung's path that is air; the rest is blood and tissue of about water's attenuation
 
@@ -129,18 +129,18 @@ def draw_torso(body: Body, frame: Frame, x: np.ndarray, y: np.ndarray) -> np.nda
     profile = np.maximum(1 - across * across * across, 0)
     thick = np.float32(2 * layer * frame.size[2]) * look_up(table(TORSO_DEPTH, 0.9), index) * np.sqrt(profile)
     for side in (-1, 1):
-        arm = ellipsoid(x, y, (side * 19.6, 2.0), (4.2 + body.fat, 14.0), 9 + 2 * body.fat, side * 0.13)
-        thick = np.sqrt(thick * thick + arm * arm)
-        muscle = ellipsoid(x, y, (side * 9.5, -3.0), (7.0, 5.2), 1.6 * body.muscle, -side * 0.5)
-        thick += muscle * muscle / np.float32(1.6 * body.muscle)
+        axes = (4.2 + body.fat, 14.0)
+        part, arm = ellipsoid_part(x, y, (side * 19.6, 2.0), axes, 9 + 2 * body.fat, side * 0.13)
+        thick[part] = np.sqrt(thick[part] ** 2 + arm * arm)
+        part, muscle = ellipsoid_part(x, y, (side * 9.5, -3.0), (7.0, 5.2), 1.0, -side * 0.5)
+        thick[part] += muscle * muscle * np.float32(1.6 * body.muscle)
         if body.breast:
             x_front, y_front = frame.plane(11.0)
             sag = 7.5 + 2.0 * body.breast
-            breast = ellipsoid(
-                x_front, y_front, (side * (7.6 + body.breast), sag - 2.5), (5.6 + body.breast, 5.4 + body.breast), 1.0
-            )
-            fold = np.clip((sag + 3.2 + body.breast - y_front) * 0.9, 0, 1)
-            thick += np.float32(4.2 * body.breast) * breast * breast * fold
+            middle, axes = (side * (7.6 + body.breast), sag - 2.5), (5.6 + body.breast, 5.4 + body.breast)
+            part, breast = ellipsoid_part(x_front, y_front, middle, axes, 1.0)
+            fold = np.clip((sag + 3.2 + body.breast - y_front[part[0]]) * 0.9, 0, 1)
+            thick[part] += breast * breast * (np.float32(4.2 * body.breast) * fold)
     return thick
 
 
@@ -229,24 +229,29 @@ def draw_heart(body: Body, frame: Frame) -> np.ndarray:
     size = body.heart
     # A raised diaphragm pushes the heart up and makes it broad; a low one lets it hang.
     squeeze = np.float32(1 + 0.055 * min(body.lift))
-    index = places((y - 11) * squeeze + 11 + np.float32(0.75 * min(body.lift)) * squeeze)
+    level = (y - 11) * squeeze + 11 + np.float32(0.75 * min(body.lift)) * squeeze
+    low = int(np.searchsorted(level[:, 0], -7.5))  # rows above the heart stay 0
+    index, path = places(level[low:]), np.zeros_like(x)
     grow = table([(-6, 1.0), (0, 1.0), (5, size), (20, size)])
     stance = table([(-6, 1.0), (2, 1.0), (8, 1 + 0.6 * (np.radians(40) - body.heart_angle)), (20, 1.0)])
     right = look_up(table(HEART_RIGHT) * (0.4 + 0.6 * grow), index)
     left = look_up(table(HEART_LEFT) * grow * stance, index)
     depth = look_up(table(HEART_DEPTH) * grow, index)
-    off = (x - (left - right) / 2) / ((left + right) / 2)
-    return depth * np.sqrt(np.maximum(1 - off * off, 0))
+    off = (x[low:] - (left - right) / 2) * (2 / (left + right))
+    path[low:] = depth * np.sqrt(np.maximum(1 - off * off, 0))
+    return path
 
 
 def draw_airways(body: Body, frame: Frame) -> np.ndarray:
     """Air in the trachea and the two main bronchi, cm."""
     x, y = frame.plane(-1.5)
     caliber = 0.95 if body.sex == "M" else 0.82
-    lean = np.float32(0.22 + 0.3 * max(body.knob - 1.8, 0)) * np.clip((y + 9) / 6, 0, 1)
-    off = (x + lean) / np.float32(caliber)
-    air = np.float32(2 * caliber) * np.sqrt(np.maximum(1 - off * off, 0)) * np.clip((0.6 - y) / 1.2, 0, 1)
-    air *= np.clip((y + 18) / 3, 0, 1)
+    air, part = np.zeros_like(x), window(x, y, (0.0, -8.7), 9.3)
+    px, py = x[part], y[part[0]]
+    lean = np.float32(0.22 + 0.3 * max(body.knob - 1.8, 0)) * np.clip((py + 9) / 6, 0, 1)
+    off = (px + lean) * np.float32(1 / caliber)
+    ends = np.clip((0.6 - py) / 1.2, 0, 1) * np.clip((py + 18) / 3, 0, 1)
+    air[part] = np.sqrt(np.maximum(1 - off * off, 0)) * (np.float32(2 * caliber) * ends)
     for end, radius in (((-3.0, 2.6), 0.62), ((3.9, 2.4), 0.55)):
         start = (-0.25, 0.0)
         part = window(x, y, ((start[0] + end[0]) / 2, end[1] / 2), 3.2)

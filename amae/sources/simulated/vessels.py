@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from amae.sources.simulated.facts import Facts, stream
-from amae.sources.simulated.geometry import Frame, splat
+from amae.sources.simulated.geometry import Frame, parabola, splat
 
 # Trunks of the right lung: start (x outward, y, z), direction, radius. The left hilum lies one centimetre higher.
 TRUNKS = (
@@ -25,44 +25,50 @@ LEVELS = 7
 def draw_vessels(facts: Facts, frame: Frame) -> np.ndarray:
     """Path through the vessels of both lungs, cm, float32 (H, W). The trees are the patient's, the pose the image's."""
     vessels = np.zeros((frame.rows, frame.columns), dtype=np.float32)
-    generations = grow(stream(facts.seed, facts.patient, "vessels"))
-    for grade, branches in zip(range(LEVELS), generations, strict=False):  # the last one grows no further
-        splat(vessels, *branch_points(frame, *branches, max(int(2.6 * 0.84**grade / (1.1 * frame.pixel)), 4)))
+    tree = grow(stream(facts.seed, facts.patient, "vessels"))
+    generations = [next(tree) for _ in range(LEVELS)]
+    for some, reach in (generations[:4], 2.4), (generations[4:], 1.0):  # cm; these share a number of points on a branch
+        branches = (np.concatenate(parts, axis=-1) for parts in zip(*some, strict=True))
+        splat(vessels, *branch_points(frame, *branches, max(int(reach / frame.pixel), 4)))
     return vessels
 
 
 def grow(rng: np.random.Generator) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """The generations of branches, gently curved tapering tubes, of the right and the left lung.
 
-    Yields of each the body coordinates of start, middle and end (3, 2, B, 3), length (2, B) and radius (2, B), cm.
+    Yields of each the body coordinates of start, middle and end (3, 3, 2, B), length (2, B) and radius (2, B), cm.
     """
     sides = list(draw_numbers(rng)), list(draw_numbers(rng))
-    way, radius, *numbers = (np.stack(pair) for pair in zip(*sides, strict=True))
-    start = np.stack([[trunk[0] for trunk in TRUNKS]] * 2)
-    start[1, :, 1] -= 0.9
-    way, radius = way + [trunk[1] for trunk in TRUNKS], radius * [trunk[2] for trunk in TRUNKS]
+    way, radius, *numbers = (np.stack(pair, axis=-2) for pair in zip(*sides, strict=True))
+    start = np.stack([np.transpose([trunk[0] for trunk in TRUNKS])] * 2, axis=1)
+    start[1, 1] -= 0.9
+    way += np.transpose([trunk[1] for trunk in TRUNKS])[:, None]
+    radius *= [trunk[2] for trunk in TRUNKS]
     for grade in range(LEVELS):
         length, bend, turn, share, spread = numbers[5 * grade : 5 * grade + 5]
-        way = way / np.linalg.norm(way, axis=-1, keepdims=True)
-        middle, end = (start + length[..., None] * (way * t + bend * t * t) for t in (0.5, 1.0))
-        yield np.stack([start, middle, end]) * [[[-1, 1, 1]], [[1, 1, 1]]], length, radius
-        turn = turn - (turn * way).sum(-1, keepdims=True) * way
-        turn *= (spread / np.linalg.norm(turn, axis=-1))[..., None]
-        tip, part = way + 2 * bend, share[..., None]
-        start, way = np.concatenate([end, end], 1), np.concatenate([tip + turn * part, tip - turn * (1 - part)], 1)
-        shrink = np.concatenate([1 - 0.42 * share, 0.58 + 0.42 * share], 1)
+        way = way / np.linalg.norm(way, axis=0)
+        middle, end = (start + length * (way * t + bend * t * t) for t in (0.5, 1.0))
+        knots = np.stack([start, middle, end], axis=1)
+        knots[0, :, 0] *= -1
+        yield knots, length, radius
+        turn = turn - (turn * way).sum(0) * way
+        turn *= spread / np.linalg.norm(turn, axis=0)
+        tip = way + 2 * bend
+        start = np.concatenate([end, end], axis=-1)
+        way = np.concatenate([tip + turn * share, tip - turn * (1 - share)], axis=-1)
+        shrink = np.concatenate([1 - 0.42 * share, 0.58 + 0.42 * share], axis=-1)
         radius = np.maximum(np.tile(radius, 2) * np.clip(shrink, 0.5, 0.85), 0.035)
 
 
 def draw_numbers(rng: np.random.Generator) -> Iterator[np.ndarray]:
     """All that is random in one lung: way and radius of the trunks, then five measures of each generation."""
-    yield rng.normal(0, 0.08, (len(TRUNKS), 3))
+    yield rng.normal(0, 0.08, (len(TRUNKS), 3)).T
     yield rng.uniform(0.85, 1.1, len(TRUNKS))
     for grade in range(LEVELS):
         count = len(TRUNKS) * 2**grade
         yield rng.uniform(0.75, 1.25, count) * (2.7 * 0.84**grade)  # length
-        yield rng.normal(0, 0.16, (count, 3))  # bend
-        yield rng.normal(0, 1, (count, 3))  # direction in which it forks
+        yield rng.normal(0, 0.16, (count, 3)).T  # bend
+        yield rng.normal(0, 1, (count, 3)).T  # direction in which it forks
         yield rng.uniform(0.35, 0.65, count)  # share of the first of its two branches
         yield rng.uniform(0.75, 1.15, count)  # how far these spread
 
@@ -71,19 +77,20 @@ def branch_points(
     frame: Frame, knots: np.ndarray, length: np.ndarray, radius: np.ndarray, steps: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Point masses (row, column, mass) of tubes: across each, a few strands weighted by the chord of a circle."""
-    places = (part.reshape(3, -1).T.astype(np.float32) for part in frame.project(*np.moveaxis(knots, -1, 0)))
-    row, column, area = places
+    order = np.argsort(radius, axis=None)
+    row, column, area = frame.project(*knots.reshape(3, 3, -1)[..., order].astype(np.float32))
+    length, radius = (
+        part.reshape(-1, 1)[order].astype(np.float32) / np.float32(frame.pixel) for part in (length, radius)
+    )
     t = (np.arange(steps, dtype=np.float32) + np.float32(0.5)) / np.float32(steps)
-    curve = np.stack([(1 - t) * (1 - 2 * t), 4 * t * (1 - t), t * (2 * t - 1)])  # the parabola through three points
-    slope = np.stack([4 * t - 3, 4 - 8 * t, 4 * t - 1])
-    radius = radius.reshape(-1, 1).astype(np.float32)
+    (row, down), (column, right) = parabola(row, t), parabola(column, t)
     local = radius * (1 - np.float32(0.18) * np.linspace(0, 1, steps, dtype=np.float32))
-    mass = local**2 * (area @ curve) * (np.pi / frame.pixel**2 / steps * length).reshape(-1, 1).astype(np.float32)
-    down, right = row @ slope, column @ slope
-    shift = local / (np.float32(frame.pixel) * np.maximum(np.sqrt(down * down + right * right), 1e-6))
-    row, column, down, right = row @ curve, column @ curve, down * shift, right * shift
-    for part in np.array_split(np.argsort(radius[:, 0]), 2):  # branches of like width share a number of strands
-        strands = int(np.clip(2.0 * radius[part[-1], 0] / frame.pixel, 1, 20))
+    mass = local * local * (np.float32(np.pi * frame.pixel / steps) * length * area[1][:, None])
+    local /= np.maximum(np.sqrt(down * down + right * right), 1e-6)
+    down, right = right * local, -down * local
+    quarter = -(-len(order) // 4)
+    for part in (slice(low, low + quarter) for low in range(0, len(order), quarter)):  # of like width: as many strands
+        strands = int(np.clip(2 * radius[part][-1, 0], 1, 20))
         offset = ((np.arange(strands) + 0.5) / strands * 2 - 1).astype(np.float32)[:, None, None]
         chord = np.sqrt(1 - offset**2)
-        yield row[part] + right[part] * offset, column[part] - down[part] * offset, mass[part] * (chord / chord.sum())
+        yield row[part] + down[part] * offset, column[part] + right[part] * offset, mass[part] * (chord / chord.sum())
