@@ -50,11 +50,11 @@ def test_the_papers_own_runs_need_no_word(paper, name, unlabeled):
         ),
         (
             {"preset": "mine", "presets.mine": {"stage1": {"epochs": 30}, "comparators": {"detector": {"rounds": 1}}}},
-            ["preset mine (own: presets.mine of config.yaml)"],
+            ["preset mine (own: presets.mine of config.yaml in the folder of results)"],
         ),
         (
             {"preset": "mine", "presets.mine": {"stage1": {"epochs": 30}}, "overrides": {"stage1": {"epochs": 50}}},
-            ["preset mine (own: presets.mine of config.yaml)", "stage1.epochs 50"],
+            ["preset mine (own: presets.mine of config.yaml in the folder of results)", "stage1.epochs 50"],
         ),
         ({"seeds": [5]}, ["1 seed instead of 4"]),
         ({"datasets.rsna.weights": "pretrain"}, ["weights pretrain"]),

@@ -279,7 +279,7 @@ def outputs_of(command):
         ("path,split\na.png,tset\n", [], r"row 2: split is 'tset'; expected one of train_normal"),
         ("path,label\na.png,sick\n", [], "row 2: label is 'sick'; expected normal, abnormal"),
         ("path\n", [], "no rows"),
-        ("path\na.png\nb.png\n", splits(), r"table\.csv: no image has a label; to draw splits"),
+        ("path\na.png\nb.png\n", splits(), r"table\.csv: no image has a label \(column label\); to draw splits"),
         ("path;label\na.png;normal\n", [], "its cells are separated by ';', expected ','"),
         ("path;label;age\na.png;normal;5,5\n", [], "its cells are separated by ';', expected ','"),
         (

@@ -297,7 +297,8 @@ def test_every_target_of_the_paper_in_miniature(finished, tmp_path):
     assert set(tables["costs"]["method"]) >= {"Pre-training, once", "AMAE stage 1", "AMAE Mask Rec.", "DDAD-AE (Y)"}
     for name in ("table2", "masks_ablation", "sensitivity", "costs", "audit"):
         text = (project.results / f"tables/{name}.md").read_text().replace("\\_", "_")
-        settings = "data set of kind simulated, preset tiny (own: presets.tiny of config.yaml), weights pretrain"
+        preset = "preset tiny (own: presets.tiny of config.yaml in the folder of results)"
+        settings = f"data set of kind simulated, {preset}, weights pretrain"
         assert f"Not the paper's settings: {settings}" in text
         assert "Under protocol N too, f_0 was pre-trained on T_n and T_u" in text
     for name in ("figures/figure3a.png", "figures/figure3b.png", "figures/figure3c.png", "seed0/localisation.png"):

@@ -235,3 +235,22 @@ def test_right_results_stay_as_they_are():
     scores = torch.tensor([0.5, -1.0], requires_grad=True)
     found = check_scores({"score": scores, "other": torch.ones(2)}, ["x", "y"], "score")
     assert found["score"].tolist() == [0.5, -1.0] and not found["score"].requires_grad and "other" in found
+
+
+def test_a_score_that_fails_costs_no_training_and_the_record_names_the_package(package, few, tmp_path):
+    package(EXAMPLE.replace('return {"score"', 'raise ValueError("mine")\n    return {"score"'))
+    write_data_set(tmp_path / "data", few, ["normal"] * 4 + ["abnormal"] * 4)
+    options = words_of(tmp_path / "data")
+    kept = tmp_path / "data/.state.unfinished/training.pt"
+    kept.parent.mkdir()
+    kept.write_bytes(b"what a training saved")
+    with pytest.raises(ValueError, match="mine"):
+        compare("mean_image", methods.method_of("mean_image").settings(), **options)
+    assert kept.exists()
+    versions = json.loads(options["record"].read_text())["versions"]
+    assert versions["mean-image"] == f"1.0 (code {methods.code_of('mean_image')[1]})"
+
+
+def test_needs_may_be_any_collection_of_names(package):
+    package(EXAMPLE.replace('{"N": "score"},', '{"N": "score"}, ("encoder",),'))
+    assert methods.method_of("mean_image").needs == {"encoder"}

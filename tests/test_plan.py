@@ -108,7 +108,9 @@ def test_a_variant_is_checked_when_it_is_used(config):
 
 def test_the_main_run_is_checked_at_once(config):
     config["overrides"] = {"reconstruction": {"mask_scheme": "complementary", "masks": 3}}
-    with pytest.raises(InputError, match=r"^config/config\.yaml: key reconstruction\.mask_scheme complementary"):
+    with pytest.raises(
+        InputError, match=r"^config/config\.yaml \+ --config: key reconstruction\.mask_scheme complementary"
+    ):
         check.check(config)
 
 

@@ -12,7 +12,7 @@ import torch
 
 from amae.commands import parameters as p
 from amae.comparators.interface import TestData, TrainingData, check_fitted, check_scores
-from amae.comparators.methods import Method, all_methods, code_of, column, method_of, section
+from amae.comparators.methods import Method, all_methods, code_of, column, method_of, package_of, section
 from amae.comparators.settings import BalancedSettings, IgdSettings
 from amae.comparators.state import load_state, save_state
 from amae.data.packed import load_lung_masks, load_splits
@@ -58,6 +58,7 @@ def compare(
     if isinstance(settings, IgdSettings) and settings.backbone:  # a file among the settings: its hash goes on record
         inputs["backbone"] = Path(settings.backbone)
     with recording(record, settings=what, seed=seed, inputs=inputs, device=where) as made:
+        made["versions"] |= package_of(method)
         beside = resume_beside(state, made, code_of(method))
         # a folder: a method may train several networks
         resume = dataclasses.replace(beside, path=beside.path.with_suffix("") / "training.pt")
@@ -68,8 +69,8 @@ def compare(
             trained, epochs = check_fitted(found)
         save_state(trained, state, method, protocol, settings)
         write_csv(epochs, history)
-    shutil.rmtree(resume.path.parent, ignore_errors=True)
     _score(state, packed, files, scores, seed, where, about.protocols[protocol])
+    shutil.rmtree(resume.path.parent, ignore_errors=True)  # only now: a score that fails costs no training
 
 
 def _score(

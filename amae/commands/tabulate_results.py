@@ -52,7 +52,7 @@ def _caption(dataset: str, anomaly_ratio: float | None, references: list[str], c
     )
     tests = {
         "AUC Welch": "Welch test over seeds",
-        "AUC DeLong": "DeLong test of the AUC, mean over seeds, over the test images, which both methods share",
+        "AUC DeLong": "DeLong test of the AUC averaged over seeds, over the test images, which both methods share",
     }
     if shown := [test for column, test in tests.items() if column in columns]:
         against = references[0] if len(references) == 1 else "the method that each row names"

@@ -222,9 +222,20 @@ def _loaded(entry: "EntryPoint", taken: Mapping[str, Method]) -> Method:
             raise InputError(f"settings: {each.name}: expected amae.settings.setting(default, description, ...)")
     if not method.protocols or not method.protocols.keys() <= BOTH.keys():
         raise InputError(f"protocols: found {', '.join(method.protocols)}; expected N, Y or both")
-    if unknown := method.needs - NEEDS:
+    if unknown := set(method.needs) - NEEDS:
         raise InputError(f"needs: found {', '.join(sorted(unknown))}; expected some of {', '.join(sorted(NEEDS))}")
-    return method
+    return dataclasses.replace(method, needs=frozenset(method.needs))
+
+
+def package_of(name: str) -> dict[str, str]:
+    """The version of the package that brings a method, with a hash of the method's code; {} for those of `amae`."""
+    from importlib.metadata import entry_points
+
+    return {
+        entry.dist.name: f"{entry.dist.version} (code {code_of(name)[1]})"
+        for entry in entry_points(group=GROUP, name=name)
+        if entry.dist
+    }
 
 
 @cache

@@ -134,10 +134,10 @@ def given_splits(table_path: str | Path) -> dict[str, int]:
     return patients[table["split"] != ""].groupby(table["split"]).nunique().to_dict()
 
 
-def check_draw(table_path: str | Path, splits: SplitSettings) -> None:
+def check_draw(table_path: str | Path, root: str | Path | None, splits: SplitSettings) -> None:
     """Raise the InputError that `build_manifest` would for splits which the table cannot give; print nothing."""
     with contextlib.redirect_stderr(io.StringIO()):
-        _split_table(table_path, None, splits, every_ratio=False)
+        _split_table(table_path, root, splits, every_ratio=False)
 
 
 def list_candidates(
@@ -204,7 +204,9 @@ def _split_table(
     if splits is None:
         raise InputError(f"{table_path}: no column split with entries, and no settings to draw splits with")
     if (table["label"] == "").all():
-        raise InputError(f"{table_path}: no image has a label; to draw splits, normal and abnormal ones must be known")
+        raise InputError(
+            f"{table_path}: no image has a label (column label); to draw splits, normal and abnormal ones must be known"
+        )
     with naming(table_path):
         return table.assign(split=draw_splits(table, splits, every_ratio))
 

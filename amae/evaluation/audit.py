@@ -26,7 +26,7 @@ PROPERTIES = {
     "aspect_ratio": "width / height of the original matrix",
     "mean_intensity": "mean of the packed image, 0 to 1",
     "spectral_slope": "slope of log power against log spatial frequency (less steep = higher)",
-    "high_frequency": "share of the power above half the Nyquist frequency",
+    "high_frequency": "share of the power above half the Nyquist frequency, within a Hann window",
 }
 UNUSUAL = "unusual_"  # prefix: |z|, the distance from the mean of T_n in its standard deviations, in either direction
 SHORTCUTS = {

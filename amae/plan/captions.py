@@ -38,7 +38,7 @@ def departures(config: dict[str, Any], dataset: str) -> list[str]:
     kind = about["kind"]
     found = [] if kind in BENCHMARKS else [f"data set of kind {kind}"]
     name = config["preset"]
-    own = "" if name in SHIPPED else f" (own: presets.{name} of config.yaml)"
+    own = "" if name in SHIPPED else f" (own: presets.{name} of config.yaml in the folder of results)"
     found += [] if name == "paper" else [f"preset {name}{own}"]
     found += _settings(config)
     for key, value in PAPER.items():

@@ -61,7 +61,7 @@ def check(config: dict[str, Any], files: Sequence[str | Path] = ("config/config.
 
     for file in files:
         check_file(file)
-    source = " + ".join(map(str, files))
+    source = " + ".join([*map(str, files), "--config"])
     errors = sorted(
         Draft202012Validator(schema(all_methods())).iter_errors(config), key=lambda error: len(error.absolute_path)
     )

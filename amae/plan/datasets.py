@@ -58,7 +58,7 @@ def named_splits(config: dict[str, Any], dataset: str) -> dict[str, int]:
             "of the two"
         )
     if about["splits"]:
-        _check_draw(about["table"], SplitSettings(**about["splits"]))
+        _check_draw(about["table"], about["root"], SplitSettings(**about["splits"]))
     return named
 
 

@@ -106,7 +106,8 @@ def sizes_options(config: dict[str, Any], dataset: str, variant: str) -> str:
     except InputError as error:
         if variant:
             raise InputError(f"data set {dataset}, variant {variant}: {error}, or leave the variant out") from None
-        raise InputError(f"data set {dataset}: {error}") from None
+        other = "" if dataset == config["dataset"] else ", or name other data sets for this target in experiments"
+        raise InputError(f"data set {dataset}: {error}{other}") from None
     return options_of(config, "", "mae")
 
 

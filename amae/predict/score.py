@@ -237,6 +237,8 @@ def score_arrays(
     `score_files`; an array that cannot be scored has a reason.
     """
     _require_score(score)
+    if isinstance(arrays, np.ndarray) and arrays.ndim == 2:
+        raise InputError(f"arrays: found one of shape {arrays.shape}, expected a list of arrays")
     point = operating_point_of(model, score, specificity)
     results = (attempt(prepare_array, (values, *_how(model))) for values in arrays)
     parts = list(_in_batches(model, results, [""] * len(arrays), score, point, every))
