@@ -606,9 +606,18 @@ def test_names_of_files(tmp_path, monkeypatch):
     )
 
 
-@pytest.mark.parametrize(("folder", "clash"), [("x.png", True), ("x.webp", True), ("x.dcm", False), ("x.png2", False)])
+@pytest.mark.parametrize(
+    ("folder", "dicom", "clash"),
+    [
+        ("x.png", False, True),
+        ("x.webp", False, True),
+        ("x.dcm", False, False),
+        ("x.dcm", True, True),
+        ("x.png2", False, False),
+    ],
+)
 def test_a_folder_in_the_place_of_a_picture_is_refused_before_anything_is_written(
-    exported, tmp_path, capsys, folder, clash
+    exported, tmp_path, capsys, folder, dicom, clash
 ):
     (tmp_path / "in/a" / folder / "deep").mkdir(parents=True)
     for name in ("x", f"{folder}/deep/y"):
@@ -616,7 +625,7 @@ def test_a_folder_in_the_place_of_a_picture_is_refused_before_anything_is_writte
             tmp_path / "in/a" / name, "PNG"
         )
     words = ["predict", tmp_path / "in", "--model", exported, "--output", tmp_path / "out", "--device", "cpu"]
-    assert main([str(word) for word in words]) == (2 if clash else 0)
+    assert main([str(word) for word in words] + ["--dicom"] * dicom) == (2 if clash else 0)
     refusal = f"error: a/x: its picture would have the name of the folder a/{folder}; rename one of them\n"
     assert (refusal in capsys.readouterr().err) == clash and (tmp_path / "out").exists() != clash
 
@@ -888,6 +897,9 @@ def test_captures_of_one_instance_are_named(exported, files, tmp_path, capsys):
     expected = f"{told} one: 2 (copy of a.dcm as a.dcm; other.dcm as a.dcm, with other pixels)."
     assert f"warning: {expected}\n" in capsys.readouterr().err
     assert expected in (tmp_path / "out/summary.html").read_text()
+    (tmp_path / "out/dicom/a.dcm.dcm").unlink()  # moved to an archive
+    score(exported, tmp_path / "out", *given, other, options=("--dicom",))
+    assert f"{told} one: 1 (other.dcm as copy of a.dcm, with other pixels)." in capsys.readouterr().err
     score(exported, tmp_path / "none", files[0], files[1], options=("--dicom",))
     assert "instance" not in capsys.readouterr().err
 

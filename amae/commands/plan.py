@@ -27,7 +27,7 @@ def plan(
 
     if not Path("workflow/Snakefile").is_file():
         raise InputError("workflow/Snakefile: no such file; call this command in the folder of the repository")
-    for file in configfile or []:
+    for file in ["config/config.yaml", *(configfile or [])]:
         check_file(file)  # Snakemake, which reads it first, names neither file nor line
     try:
         settings = parse_config(config or [])

@@ -229,11 +229,12 @@ def _same_instances(output: Path, kept: "Kept") -> list[str]:
     for table in kept.tables():
         written = table[table["dicom"] != ""]
         captures |= {file: output / name for file, name in zip(written["file"], written["dicom"], strict=True)}
-    if not (found := repeated(captures)):
+    # those that were moved to an archive since are not there
+    if not (found := repeated({file: path for file, path in captures.items() if path.is_file()})):
         return []
     more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
     return [
-        f"Captures with the UID of another, as their files are one instance (SOPInstanceUID), of which an archive "
+        "Captures with the UID of another, as their files are one instance (SOPInstanceUID), of which an archive "
         f"keeps one: {len(found)} ({'; '.join(found[:3])}{more})."
     ]
 

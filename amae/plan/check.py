@@ -95,7 +95,10 @@ def check_file(path: str | Path) -> None:
         nodes = [(yaml.compose(Path(path).read_text("utf-8"), yaml.CSafeLoader), "")]
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         line = f"line {mark.line + 1}: " if (mark := getattr(error, "problem_mark", None)) else ""
-        raise InputError(f"{path}: {line}not readable as YAML ({getattr(error, 'problem', error)})") from None
+        what = getattr(error, "problem", None) or (
+            error.reason if isinstance(error, yaml.reader.ReaderError) else error
+        )
+        raise InputError(f"{path}: {line}not readable as YAML ({what})") from None
     while nodes:
         node, above = nodes.pop()
         lines: dict[str, int] = {}
