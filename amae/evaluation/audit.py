@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.fft import fft2
 
 from amae.data.manifest import VIEWS
-from amae.evaluation.tables import CLASSES, SMALLEST_GROUP, is_abnormal, measure, stack_scores
+from amae.evaluation.tables import CLASSES, SMALLEST_GROUP, is_abnormal, measure, members_of, stack_scores
 from amae.runtime.errors import InputError
 from amae.runtime.files import rows_of
 
@@ -208,7 +208,7 @@ def _groups(known: pd.DataFrame, training: pd.Series, exposure: bool) -> Iterato
         if members.any():
             yield f"age={low}-{high - 1}", members
     if "readers" in known:
-        found = known["readers"].str.replace(r"\s*\|\s*", "|", regex=True).str.get_dummies().astype(bool)
+        found = members_of(known["readers"])
         yield from ((f"reader={name}", found[name].to_numpy()) for name in found)
 
 

@@ -244,6 +244,11 @@ def _agreement(labels: pd.Series, truth: pd.Series, rows: pd.Series) -> float | 
     return float((labels[known] == truth[known]).mean()) if known.any() else None
 
 
+def members_of(column: pd.Series) -> pd.DataFrame:
+    """Which rows name what: bool, a column for each name of a text column that has `|` between several."""
+    return column.str.replace(r"\s*\|\s*", "|", regex=True).str.get_dummies().astype(bool)
+
+
 def groups_of(scores: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     """Groups of labelled images with at least SMALLEST_GROUP of each class: all (of any size), then each view, each
     finding and each third by severity, the last two with all normal images.
@@ -259,7 +264,7 @@ def groups_of(scores: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     abnormal = scores["label"] == "abnormal"
     kinds = {}
     if "finding" in scores:
-        found = scores["finding"].str.replace(r"\s*\|\s*", "|", regex=True).str.get_dummies().astype(bool)
+        found = members_of(scores["finding"])
         kinds = {f"finding={name}": found[name] for name in sorted(found)}
     if "severity" in scores:
         rank = pd.to_numeric(scores["severity"].where(abnormal), errors="coerce").rank(pct=True)
