@@ -196,8 +196,13 @@ def test_fewer_images_than_folds_are_refused_in_the_plan(config, key, found):
         with pytest.raises(InputError, match=refusal):
             compared.needed_weights(config, "simulated", "", method)
     assert compared.needed_weights(config, "simulated", "", "knn")
-    config["datasets"]["simulated"]["splits"][key] = 3
+    probe = rf"key datasets\.simulated\.splits\.{key}: found {found}, expected at least 5.*pu_probe\.folds"
+    assert stage2.ranking(config, "simulated", "", "0")
+    with pytest.raises(InputError, match=probe):
+        stage2.ranking(config, "simulated", "probe_pseudo_labels", "0")
+    config["datasets"]["simulated"]["splits"][key] = 5
     assert compared.needed_weights(config, "simulated", "", "detector") == []
+    assert stage2.ranking(config, "simulated", "probe_pseudo_labels", "0")
 
 
 def test_fewer_patients_than_folds_in_the_splits_of_a_table_are_refused_in_the_plan(own):

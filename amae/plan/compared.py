@@ -69,16 +69,20 @@ def needed_weights(config: dict[str, Any], dataset: str, variant: str, method: s
 
 
 def _check_sizes(config: dict[str, Any], dataset: str, variant: str, method: str) -> None:
-    """Raise InputError where a method's masks do not fit the patches, or T_n or T_u is smaller than its folds.
-
-    Of a table that names the splits the patients count, as in `folds_of`; of sets to draw, the images.
-    """
+    """Raise InputError where a method's masks do not fit the patches, or T_n or T_u is smaller than its folds."""
     if method in ("two_distributions", "detector_ratio"):
         check_ratio_masks(architecture_of(settings_of(config, variant)))
     name = "detector" if method == "detector_ratio" else method
+    if isinstance(own_settings(config, name), DetectorSettings | FineTunedSettings):
+        check_folds(config, dataset, name)
+
+
+def check_folds(config: dict[str, Any], dataset: str, name: str) -> None:
+    """Raise InputError where T_n or T_u is smaller than the folds of a comparator.
+
+    Of a table that names the splits the patients count, as in `folds_of`; of sets to draw, the images.
+    """
     settings, about, named = own_settings(config, name), config["datasets"][dataset], named_splits(config, dataset)
-    if not isinstance(settings, DetectorSettings | FineTunedSettings):
-        return
     for key, split in (("train_normal", "train_normal"), ("unlabeled", "train_unlabeled")):
         found = named.get(split) if named else (about.get("splits") or {}).get(key)
         if found is not None and found < settings.folds:

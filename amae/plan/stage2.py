@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from amae.comparators.methods import all_methods
+from amae.plan.compared import check_folds
 from amae.plan.datasets import has_stage2, has_unlabeled, marks_calibration
 from amae.plan.paths import run_folder, variant_folder
 from amae.plan.splits import splits_of
@@ -48,7 +49,7 @@ def model_for(config: dict[str, Any], dataset: str, variant: str, seed: str, key
 def ranking(config: dict[str, Any], dataset: str, variant: str, seed: str) -> str:
     """The table of probabilities that rank T_u for pseudo-labels: of stage 1, as in the paper, or of ours.
 
-    Raises InputError where there is no T_u, and for weights without decoder.
+    Raises InputError where there is no T_u, for weights without decoder, and for fewer images than folds of the probe.
     """
     if not has_unlabeled(config, dataset):
         raise InputError(
@@ -58,6 +59,8 @@ def ranking(config: dict[str, Any], dataset: str, variant: str, seed: str) -> st
     if not has_decoder(config, dataset, variant):
         raise InputError(f"{_about(config, dataset, variant)} cannot be made; ask for other targets")
     source = settings_of(config, variant)["pseudo_labels"].source
+    if source == "probe":
+        check_folds(config, dataset, "pu_probe")
     made_by = owner(config, variant, _RANKING[source])
     return f"{run_folder(config, dataset, variant_folder(made_by), seed)}/{source}/scores.csv"
 
