@@ -115,6 +115,14 @@ def test_a_file_that_cannot_be_read_is_named_with_the_line(content, message, tmp
     assert f"error: {tmp_path / 'mine.yaml'}: {message}" in capsys.readouterr().err
 
 
+def test_a_key_that_the_plan_refuses_comes_with_the_files(tmp_path, capsys, monkeypatch):
+    (tmp_path / "mine.yaml").write_text("datasets: {rsna: {folder: absent}}\ndataset: rsna\n")
+    monkeypatch.chdir(ROOT)
+    assert main(["plan", "--configfile", str(tmp_path / "mine.yaml")]) == 2
+    said = f"{tmp_path}/mine.yaml + config/config.yaml + --config: key datasets.rsna.folder: absent: no such file"
+    assert said in capsys.readouterr().err
+
+
 def test_a_missing_key_is_named():
     config = change()
     del config["datasets"]["simulated"]["images"]

@@ -61,7 +61,7 @@ def check(config: dict[str, Any], files: Sequence[str | Path] = ("config/config.
 
     for file in files:
         check_file(file)
-    source = " + ".join([*map(str, files), "--config"])
+    source = _source(files)
     errors = sorted(
         Draft202012Validator(schema(all_methods())).iter_errors(config), key=lambda error: len(error.absolute_path)
     )
@@ -87,6 +87,15 @@ def check(config: dict[str, Any], files: Sequence[str | Path] = ("config/config.
         resolve(config, {})
     except InputError as error:
         raise InputError(f"{source}: {error}") from None
+
+
+def _source(files: Sequence[str | Path]) -> str:
+    return " + ".join([*map(str, files), "--config"])
+
+
+def with_source(error: InputError, files: Sequence[str | Path]) -> str:
+    """What an error says; one that begins with a key, after the files that the configuration was read from."""
+    return f"{_source(files)}: {error}" if str(error).startswith("key ") else str(error)
 
 
 def check_file(path: str | Path) -> None:

@@ -63,7 +63,7 @@ def planned(
     except WorkflowError as error:
         raise InputError(str(error)) from None
     except MissingRuleException as error:
-        raise InputError(f"{str(error).partition(' (')[0]}; README.md lists the targets") from None
+        raise InputError(f"{str(error).partition(' (')[0]}; snakemake --list-target-rules lists the targets") from None
 
 
 def report(config: dict[str, Any], jobs: Sequence[Job], gpus: int) -> Iterator[str]:

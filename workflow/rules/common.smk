@@ -14,7 +14,7 @@ def refusing(function, *given, **named):
     try:
         return function(*given, **named)
     except InputError as error:
-        raise SystemExit(f"error: {error}") from None
+        raise SystemExit(f"error: {check.with_source(error, workflow.configfiles)}") from None
 
 
 config.update(check.typed(config))
