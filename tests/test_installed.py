@@ -148,6 +148,34 @@ def test_its_code_counts_and_that_of_ours_that_it_uses(package, monkeypatch, tmp
     assert methods.code_of("mean_image")[1] not in (before[1], changed[1])  # another module of ours is behind it
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("def score(", "def scores(", "found no score, expected score(state, data, settings)"),
+        ("def fit(data, settings, seed, resume)", "def fit(data, seed)", "found fit(data, seed), expected fit(data, "),
+        (
+            "def score(state, data, settings)",
+            "def score(state, data, settings, x)",
+            "found score(state, data, settings, ",
+        ),
+        ("METHOD = ", "METHOD = (", "was never closed"),
+        ("def fit(data, settings, seed, resume)", "def fit(*given, **more)", ""),
+        ("def fit(data, settings, seed, resume)", "def fit(data, settings, seed, resume=None, x=3)", ""),
+        ("def score(", "from elsewhere import score\n\n\ndef other(", ""),
+    ],
+)
+def test_functions_of_its_module_are_looked_at_in_the_plan(package, old, new, message):
+    folder = package()
+    methods.installed()
+    (folder / "mean_image.py").write_text(EXAMPLE.replace(old, new))
+    if not message:
+        assert methods.code_of("mean_image")
+        return
+    with pytest.raises(InputError, match=r"^method mean_image: ") as error:
+        compared.method_code({}, "mean_image")
+    assert message in str(error.value) and "mean_image.py" in str(error.value)
+
+
 def test_no_entry_point_is_read_for_a_method_of_ours(monkeypatch):
     methods.installed.cache_clear()
     monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: pytest.fail("read"))

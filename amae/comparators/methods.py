@@ -8,6 +8,7 @@ import ast
 import dataclasses
 import importlib
 import re
+import symtable
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from amae.comparators import settings as s
 from amae.runtime.errors import InputError, naming
-from amae.runtime.fingerprint import IGNORED, fingerprint
+from amae.runtime.fingerprint import IGNORED, file_of, fingerprint
 from amae.settings import Checked, DetectorSettings, FineTunedSettings
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ NEEDS_ANOMALIB = "models of anomalib need the optional extra of that name: `uv s
 BOTH = {"N": "score", "Y": "score"}
 OWN_ROWS = ("AMAE stage 1", "AMAE stage 2", "AMAE-IN stage 1", "Error ratio", "Error ratio per patch")  # of tables
 NEEDS = frozenset({"lungs", "encoder", "autoencoder"})
+FUNCTIONS = {"fit": ("data", "settings", "seed", "resume"), "score": ("state", "data", "settings")}  # of a module
 
 
 @dataclass(frozen=True)
@@ -278,14 +280,38 @@ def method_of(name: str) -> Method:
 def code_of(name: str) -> list[str]:
     """Fingerprints of the code behind a method's training and scores, and the options that it gets from its row.
 
-    Raises InputError where the method's module is no Python file that can be found.
+    Raises InputError where the method's module is no Python file that can be found, or has no such `fit` or `score`.
     """
     about, ignored = method_of(name), IGNORED | {__name__}
     try:
         own = fingerprint(about.module, _folder_of(about.module), ignored)
-    except (ValueError, SyntaxError) as error:
+        _check_functions(about)
+    except (ValueError, SyntaxError, InputError) as error:
         raise InputError(f"method {name}: {error}") from None
     return [fingerprint("amae.commands.compare", ignored=ignored), own, repr(about.options)]
+
+
+def _check_functions(method: Method) -> None:
+    """Raise InputError where a method's module lacks `fit` or `score`, or defines one of other arguments.
+
+    The module is read, not imported: it may load torch. What it imports or assigns under these names is taken as it is.
+    """
+    path = file_of(method.module, {method.module.partition(".")[0]: _folder_of(method.module)})
+    text = path.read_text(encoding="utf-8")
+    names, body = symtable.symtable(text, str(path), "exec").get_identifiers(), ast.parse(text).body
+    for name, given in FUNCTIONS.items():
+        expected = f"expected {name}({', '.join([*given, *method.options])})"
+        if name not in names and "import *" not in text:
+            raise InputError(f"{path}: found no {name}, {expected}")
+        for node in body:
+            if (
+                isinstance(node, ast.FunctionDef)
+                and node.name == name
+                and not (node.args.vararg or node.decorator_list)
+            ):
+                taken = len(node.args.posonlyargs + node.args.args)
+                if taken < len(given) or taken - len(node.args.defaults) > len(given) + len(method.options):
+                    raise InputError(f"{path}: found {name}({ast.unparse(node.args)}), {expected}")
 
 
 def _folder_of(module: str) -> Path | None:

@@ -36,18 +36,18 @@ def fingerprint(module: str, root: str | Path | None = None, ignored: frozenset[
     home = Path(__file__).resolve().parents[2]
     folder = home if root is None else Path(root)
     folders = {OWN: home, module.partition(".")[0]: folder}
-    if _file(module, folders) is None:
+    if file_of(module, folders) is None:
         raise ValueError(f"{module}: no such module in {folder}")
     found: dict[str, tuple[str, set[str]]] = {}
     pending = {module}
     while pending:
         name = pending.pop()
-        path = _file(name, folders)
+        path = file_of(name, folders)
         text, imports = _parse(name, path, path.read_text(encoding="utf-8"))
-        named = {f"{base}.{each}" if each and _file(f"{base}.{each}", folders) else base for base, each in imports}
-        found[name] = text, {each for each in named if _file(each, folders)}
+        named = {f"{base}.{each}" if each and file_of(f"{base}.{each}", folders) else base for base, each in imports}
+        found[name] = text, {each for each in named if file_of(each, folders)}
         # importing a module runs the packages around it
-        reached = {each for each in (*found[name][1], name.rpartition(".")[0]) if each and _file(each, folders)}
+        reached = {each for each in (*found[name][1], name.rpartition(".")[0]) if each and file_of(each, folders)}
         pending |= reached - found.keys() - ignored
     # a module by its text and the texts of what it imports, sorted; an empty one, as of a new folder, is nothing
     texts = {name: text for name, (text, _) in found.items() if text != EMPTY}
@@ -57,7 +57,7 @@ def fingerprint(module: str, root: str | Path | None = None, ignored: frozenset[
     return hashlib.sha256(repr(whole).encode()).hexdigest()[:16]
 
 
-def _file(name: str, folders: Mapping[str, Path]) -> Path | None:
+def file_of(name: str, folders: Mapping[str, Path]) -> Path | None:
     """The file of a module whose top-level package lies in one of these folders, by package; None for any other."""
     package = name.partition(".")[0]
     if package not in folders:
