@@ -1,6 +1,7 @@
 """Studies of a DICOMweb server: scored and stored once, whatever fails; on a real Orthanc where there is one."""
 
 import json
+import warnings
 from pathlib import Path
 
 import orthanc
@@ -343,6 +344,8 @@ def test_a_folder_belongs_to_one_model_and_one_run(model, files, stub, tmp_path,
         (None, ("--score", "inter"), "--query: found none, and no --studies"),
         (None, ("--studies", "none.txt"), "none.txt: no such file"),
         ("ftp://a/b", QUERY, "URL: found 'ftp://a/b', expected the root of a DICOMweb server"),
+        ("http://127.0.0.1:port/b", QUERY, "URL: found 'http://127.0.0.1:port/b', expected the root of a DICOMweb"),
+        ("http://[::1/b", QUERY, "URL: found 'http://[::1/b', expected the root of a DICOMweb server"),
         ("http://me:secret@127.0.0.1/b", QUERY, "URL: found a user name in it, expected none"),
         ("http://127.0.0.1:9/b", QUERY, "http://127.0.0.1:9/b: search for studies: no connection, or a broken one"),
         (None, (*QUERY, "--timeout", "0"), "--timeout: found 0, expected more than 0 seconds"),
@@ -353,6 +356,25 @@ def test_a_mistake_is_one_line(model, stub, tmp_path, capsys, monkeypatch, url, 
     assert run(url or stub.url, model, tmp_path / "out", *options) == 2
     error = capsys.readouterr().err
     assert message in error and len(error.splitlines()) == 1 and "secret" not in error
+
+
+def test_a_folder_with_other_files_is_refused_and_a_mistyped_address_binds_nothing(model, stub, tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    table = tmp_path / "out/predictions.csv"
+    table.write_text("of amae predict\n")
+    assert run(stub.url, model, tmp_path / "out") == 2
+    assert "out: exists, and contains something" in capsys.readouterr().err
+    assert table.read_text() == "of amae predict\n"
+    assert run("http://127.0.0.1:9/b", model, tmp_path / "new") == 2
+    assert run(stub.url, model, tmp_path / "new") == 0
+    assert json.loads((tmp_path / "new/ledger.jsonl").read_text().splitlines()[0])["url"] == stub.url
+
+
+def test_a_list_that_is_no_text_is_one_line(model, files, stub, tmp_path, capsys):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert run(stub.url, model, tmp_path / "out", "--studies", files[0]) == 2
+    assert ", line 1: found " in capsys.readouterr().err
 
 
 def test_a_server_without_dicomweb_is_one_line(model, stub, tmp_path, capsys):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from amae.commands import parameters as p
 from amae.predict.archive import Archive, Fault, Place
 from amae.predict.card import chosen_score, describe
+from amae.predict.files import refuse_used
 from amae.predict.ledger import KEPT, MISSING, STORED, WITHHELD, Ledger
 from amae.runtime.errors import InputError, naming
 from amae.runtime.files import sha256
@@ -75,6 +76,8 @@ def dicomweb(
     filters, listed = _filters(query or [], studies)
     score, archive = chosen_score(describe(model), score), Archive(url, timeout)
     bound = {"url": archive.url, "model": sha256(model), "score": score, "specificity": specificity}
+    if not (output / "ledger.jsonl").exists():
+        refuse_used(output)  # such as an output of `amae predict`, whose table would be replaced
     ledger = Ledger(output / "ledger.jsonl", bound)
     try:
         with naming(url):
@@ -97,6 +100,7 @@ def _filters(query: Sequence[str], studies: Path | None) -> tuple[dict[str, str]
     """The attributes to search for, and those of each search; InputError for a query that is none."""
     import difflib
 
+    from pydicom.config import IGNORE
     from pydicom.datadict import keyword_dict
     from pydicom.uid import UID
 
@@ -119,7 +123,7 @@ def _filters(query: Sequence[str], studies: Path | None) -> tuple[dict[str, str]
         raise InputError(f"{studies}: no such file")
     lines = [line.strip() for line in studies.read_text(encoding="utf-8-sig", errors="replace").splitlines()]
     for number, line in enumerate(lines, 1):
-        if line and not UID(line).is_valid:
+        if line and not UID(line, IGNORE).is_valid:
             raise InputError(f"{studies}, line {number}: found {line[:64]!r}, expected a StudyInstanceUID")
     if not any(lines):
         raise InputError(f"{studies}: no StudyInstanceUID in this file")

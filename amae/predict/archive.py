@@ -54,12 +54,17 @@ class Archive:
         """Connect to nothing yet. `timeout`: seconds without an answer. Raises InputError for what is no address."""
         if find_spec("dicomweb_client") is None:
             raise InputError("dicomweb: needs the optional package dicomweb-client (pip install dicomweb-client)")
-        if "@" in urlsplit(url).netloc:
-            raise InputError("URL: found a user name in it, expected none: put name and password into ~/.netrc")
-        if not url.startswith(("http://", "https://")):
+        try:
+            parts = urlsplit(url)
+            valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:  # an address or a port that is none
+            valid = False
+        if not valid:
             raise InputError(
                 f"URL: found {url!r}, expected the root of a DICOMweb server, as http://host:8042/dicom-web"
             )
+        if "@" in parts.netloc:
+            raise InputError("URL: found a user name in it, expected none: put name and password into ~/.netrc")
         self.url, self.timeout = url.rstrip("/"), timeout
         self._client = _client(self.url, timeout)
 

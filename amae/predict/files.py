@@ -33,7 +33,8 @@ def list_files(given: list[Path], output: Path) -> dict[str, str]:
 def refuse_used(output: Path) -> None:
     """Raise InputError where a folder to write to is a file, or contains something."""
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
-        raise InputError(f"{output}: exists, and contains something; choose another folder, or delete it first")
+        found = "is a file" if output.is_file() else "exists, and contains something"
+        raise InputError(f"{output}: {found}; choose another folder, or delete it first")
 
 
 def walk(folder: Path, output: Path) -> Iterator[Path]:

@@ -51,6 +51,10 @@ class Ledger:
             except (ValueError, KeyError, TypeError) as error:
                 raise InputError(f"{path}, line {number}: damaged ({type(error).__name__})") from None
         if lines and (other := [key for key in bound if before[key] != bound[key]]):
+            if not self.rows:  # it binds no result, as after a mistyped address
+                os.ftruncate(self._file, 0)
+                os.lseek(self._file, 0, os.SEEK_SET)
+                return self._write(bound)
             key = other[0]
             raise InputError(
                 f"{path}: of another run: {key} is {before[key]!r} there, found {bound[key]!r}; choose another --output"
