@@ -79,6 +79,12 @@ def test_help_of_a_setting_names_meaning_range_and_default(capsys):
     assert "--modules.epochs INT passes over the module's images [at least 1] [default: 150]" in text
 
 
+@pytest.mark.parametrize("words", [["", "--model", "m", "--output", "o"], ["d", "--model", "", "--output", "o"]])
+def test_an_empty_word_is_not_the_present_folder(words, capsys):
+    assert main(["predict", *words]) == 2  # as by "$FOLDER" where it is not set
+    assert 'unable to convert ""' in (error := capsys.readouterr().err) or "found '', expected a path" in error
+
+
 def test_a_missing_model_is_named_before_torch_is_loaded():
     code = "import sys; from amae.cli import main; assert main(['inspect', 'a']) == 2; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)

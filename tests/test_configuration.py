@@ -104,6 +104,8 @@ def test_a_key_that_a_file_contains_twice_is_named(text, key, tmp_path):
     ("content", "message"),
     [
         (b"dataset: a\nseeds: [0\npreset: demo\n", "line 3: not readable as YAML (did not find expected ',' or ']')"),
+        (b"- a\n", "found no key at its top level, expected keys with values"),
+        (b"", "found no key at its top level, expected keys with values"),
         (b"dataset: a: b\n", "line 1: not readable as YAML (mapping values are not allowed in this context)"),
         ("dataset: ä\n".encode("latin-1"), "not readable as YAML ('utf-8' codec can't decode"),
     ],

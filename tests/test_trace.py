@@ -94,6 +94,7 @@ def test_what_nothing_describes_or_is_damaged_is_refused(made, capsys):
     (made / "b.csv").write_text("a\n")
     assert "nothing describes it" in run(made / "b.csv", capsys, 2)[1]
     assert "gone: no such file" in run(made / "gone", capsys, 2)[1]
+    assert f"{made}: found a folder, expected a file in it" in run(made, capsys, 2)[1]
     write_json({"seed": 1}, made / "run.json")
     assert "run.json: not a record of a run (KeyError: 'code')" in run(made / "b.csv", capsys, 2)[1]
     path = made / "seed0/model.safetensors"

@@ -55,9 +55,16 @@ def of_setting(field: dataclasses.Field) -> Any:
     return Annotated[field.type, meaning(text)]
 
 
+def _path(kind: type, tokens: Sequence[Token]) -> Path:
+    """A path; an empty word would be the folder in which the command is called."""
+    if not tokens[0].value:
+        raise ValueError("found '', expected a path; a variable of the shell may be empty")
+    return Path(tokens[0].value)
+
+
 def file(text: str) -> Any:
-    """The annotation of a file, with its line of help."""
-    return Annotated[Path, meaning(text)]
+    """The annotation of a file or folder, with its line of help."""
+    return Annotated[Path, Parameter(help=text, converter=_path)]
 
 
 def optional(kind: Any) -> Any:
@@ -88,7 +95,7 @@ Lungs = file("packed lung masks (.npy)")
 Sheet = file("contact sheet to write (.png)")
 LungsTable = file("coverage of every lung mask (.csv)")
 Boxes = optional(file("table of finding boxes, in original pixels (.csv)"))
-Root = Annotated[Path | None, meaning("folder that the table's paths start from; by default the table's own")]
+Root = optional(file("folder that the table's paths start from; by default the table's own"))
 Splits = SplitSettings | None  # to draw; without them the table's split column counts
 DatasetName = Annotated[str, meaning("name of the data set, for captions and the model's card")]
 Kind = Annotated[str, meaning("kind of the data set; values are printed for rsna, vindr and nih")]

@@ -32,7 +32,8 @@ def plan(
     try:
         settings = parse_config(config or [])
     except ValueError as error:
-        raise InputError(f"--config: {error}") from None
+        example = "'overrides={modules: {epochs: 3}}'"
+        raise InputError(f"--config {' '.join(config)}: {error} A key within a key is written as {example}") from None
     merged, jobs = planned(targets or [], settings, configfile or [], cores, gpus)
     for line in report(merged, jobs, gpus):
         print(line)

@@ -28,7 +28,7 @@ LONGEST = 230  # bytes of a file's name that leave room for a suffix and a tempo
 
 
 def predict(
-    radiographs: Annotated[list[Path], p.meaning("DICOM, PNG, JPEG, TIFF or BMP files, or folders of them")],
+    radiographs: Annotated[list[p.file("")], p.meaning("DICOM, PNG, JPEG, TIFF or BMP files, or folders of them")],
     /,
     *,
     model: p.Model,

@@ -108,6 +108,8 @@ def check_file(path: str | Path) -> None:
             error.reason if isinstance(error, yaml.reader.ReaderError) else error
         )
         raise InputError(f"{path}: {line}not readable as YAML ({what})") from None
+    if not isinstance(nodes[0][0], yaml.MappingNode):
+        raise InputError(f"{path}: found no key at its top level, expected keys with values")
     while nodes:
         node, above = nodes.pop()
         lines: dict[str, int] = {}

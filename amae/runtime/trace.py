@@ -47,8 +47,9 @@ class Trace:
 
     def lines(self) -> Iterator[str]:
         """The trace of `start`, indented by generation. Raises InputError where nothing describes that file."""
-        if not self.start.exists():
-            raise InputError(f"{self.start}: no such file")
+        if not self.start.is_file():
+            found = "found a folder, expected a file in it" if self.start.is_dir() else "no such file"
+            raise InputError(f"{self.start}: {found}")
         made, inputs = describe(self.start)
         if not made:
             raise InputError(
