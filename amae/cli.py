@@ -14,7 +14,7 @@ import pkgutil
 import re
 import select
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from textwrap import shorten
 from typing import Annotated, Any
@@ -136,6 +136,7 @@ def typed(function: Callable[..., None]) -> Callable[..., None]:
                 raise InputError(f"--{name.replace('_', '-')}.{error}") from None
         bound = signature.bind(*arguments, **options)
         bound.apply_defaults()
+        _refuse_same(bound.arguments)
         with recorded(function.__name__, bound.arguments, to_read):
             function(*arguments, **options)
 
@@ -144,6 +145,16 @@ def typed(function: Callable[..., None]) -> Callable[..., None]:
     run.__annotations__ = {p.name: p.annotation for p in parameters}
     run.__doc__, run.__name__ = function.__doc__, function.__name__
     return run
+
+
+def _refuse_same(given: Mapping[str, Any]) -> None:
+    """Raise InputError where two arguments name one file that is there: a result could replace what a person made."""
+    names: dict[Path, str] = {}
+    for name, value in given.items():
+        is_file = isinstance(value, Path) and value.is_file()
+        if is_file and (other := names.setdefault(value.resolve(), name)) != name:
+            both = f"{other} and {name}".replace("_", "-")
+            raise InputError(f"{value}: given for {both}; expected two files")
 
 
 def settings_of(annotation: Any) -> type | None:

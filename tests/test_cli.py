@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -83,6 +84,15 @@ def test_help_of_a_setting_names_meaning_range_and_default(capsys):
 def test_an_empty_word_is_not_the_present_folder(words, capsys):
     assert main(["predict", *words]) == 2  # as by "$FOLDER" where it is not set
     assert 'unable to convert ""' in (error := capsys.readouterr().err) or "found '', expected a path" in error
+
+
+def test_a_file_is_not_written_over_another_argument(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.png").write_bytes(b"")
+    Path("table.csv").write_text("path,split\na.png,test\n")
+    assert main(["list-images", "--image-table", "table.csv", "--candidates", str(tmp_path / "table.csv")]) == 2
+    assert "table.csv: given for image-table and candidates; expected two files" in capsys.readouterr().err
+    assert Path("table.csv").read_text() == "path,split\na.png,test\n"
 
 
 def test_a_missing_model_is_named_before_torch_is_loaded():

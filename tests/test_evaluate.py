@@ -191,8 +191,9 @@ def test_a_used_folder_and_another_file_in_place_of_the_model(model, table, caps
     assert run(model, table) == 2
     assert "exists, and contains something" in capsys.readouterr().err
     (table.parent / "out/other").unlink()
-    assert run(table, table) == 2
-    assert f"{table}: not a safetensors file" in capsys.readouterr().err
+    (other := table.with_name("other.csv")).write_text("a\n")
+    assert run(other, table) == 2
+    assert f"{other}: not a safetensors file" in capsys.readouterr().err
     assert run(model, table, "--score", "magic") == 2
     assert "--score: found 'magic', expected one of auto, detector" in capsys.readouterr().err
 

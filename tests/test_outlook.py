@@ -52,7 +52,10 @@ def test_the_command_plans_for_the_users_configuration(finished):
     assert status == 0 and rows["all,"] and "by hand: nothing" in output and len(output.splitlines()) < 40, output
     status, output = run([*command[:4], "--config", "results=out", "preset=none"], finished.folder)
     assert status == 2 and "key preset" in output and "Traceback" not in output
-    for words, message in ((["paperr"], "paperr; snakemake --list-target-rules lists"), (["--config", "a"], "'a'")):
+    for words, message in (
+        (["paperr"], "paperr; snakemake --list-target-rules lists"),
+        (["--config", "a.b=3"], "found a.b=3, expected the form"),
+    ):
         status, output = run(["amae", "plan", *words], finished.folder)
         assert status == 2 and message in output and "Traceback" not in output
     status, output = run(["amae", "plan"], finished.folder / "out")

@@ -184,10 +184,11 @@ def test_wrong_tables_are_refused(tmp_path, content, message):
 def test_wrong_arguments_are_refused(model, site, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty/text.png").write_text("no image")
+    (there := tmp_path / "there.safetensors").touch()
     wrong = {
-        f"{model}: exists": (model, site, model),
+        f"{there}: exists": (model, site, there),
         "gone: no such file or folder": (model, tmp_path / "gone", tmp_path / "new.safetensors"),
-        "found no folder and no table": (model, model, tmp_path / "new.safetensors"),
+        "found no folder and no table": (model, there, tmp_path / "new.safetensors"),
         "expected the name of a file to write that ends in .safetensors": (model, site, tmp_path / "new.csv"),
         "none of 1 images is left": (model, tmp_path / "empty", tmp_path / "new.safetensors"),
     }

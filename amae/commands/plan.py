@@ -32,8 +32,8 @@ def plan(
     try:
         settings = parse_config(config or [])
     except ValueError as error:
-        example = "'overrides={modules: {epochs: 3}}'"
-        raise InputError(f"--config {' '.join(config)}: {error} A key within a key is written as {example}") from None
+        form = "preset=paper, no space beside =, or of a key in a key 'overrides={modules: {epochs: 3}}'"
+        raise InputError(f"--config: found {' '.join(config)}, expected the form {form} ({error})") from None
     merged, jobs = planned(targets or [], settings, configfile or [], cores, gpus)
     for line in report(merged, jobs, gpus):
         print(line)
