@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from corpus import FORMATS
 from PIL import Image
 from project import ROOT
@@ -55,6 +56,20 @@ def test_an_array_is_scored_as_a_file_with_the_same_numbers(model, arrays, tmp_p
     assert of_files.table["file"].tolist() == list(map(str, names)) and (of_arrays.table["file"] == "").all()
     assert np.array_equal(of_files.images, of_arrays.images) and np.array_equal(of_files.maps, of_arrays.maps)
     assert of_arrays.maps.shape == of_arrays.images.shape and of_arrays.maps.dtype == np.float32
+
+
+def test_a_gpu_scores_without_tensorfloat_whatever_the_program_has_set(model, arrays, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # torch's default
+    found = []
+    networks = [*model.detector, model.encoder]
+    hooks = [
+        net.register_forward_pre_hook(lambda *_: found.append(torch.backends.cudnn.allow_tf32)) for net in networks
+    ]
+    score_arrays(model, arrays)
+    for hook in hooks:
+        hook.remove()
+    assert found and not any(found)
+    assert torch.backends.cudnn.allow_tf32
 
 
 def test_arrays_that_cannot_be_scored_have_a_reason(model, arrays):

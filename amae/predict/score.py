@@ -45,6 +45,7 @@ LIMIT_IMAGES = 64  # of T_u at most, spread over it: their maps set the end of t
 
 
 @torch.no_grad()
+@torch.backends.cudnn.flags(enabled=True, allow_tf32=False)  # as in `choose_device`, which a program need not call
 def score_images(
     model: Model, images: np.ndarray, draw: int = 0, every: bool = True
 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:
