@@ -110,7 +110,7 @@ def disk_median(values: Tensor, where: Tensor) -> Tensor:
     batch, row, column = torch.nonzero(where, as_tuple=True)
     around = padded[batch[:, None], row[:, None] + down, column[:, None] + across]
     result = torch.zeros_like(values)
-    result[where] = around.median(1).values
+    result[batch, row, column] = around.median(1).values
     return result
 
 
