@@ -110,7 +110,11 @@ def test_the_device_is_the_card_that_was_taken(monkeypatch, tmp_path, job, capsy
     }
     for name, function in fake.items():
         monkeypatch.setattr(torch.cuda, name, function)
+    torch.set_float32_matmul_precision("high")  # as NVIDIA's containers set it by an environment variable
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     assert choose_device("auto", 1) == torch.device("cuda", 1) == used[0]
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert not torch.backends.cudnn.allow_tf32
     assert choose_device("cuda", 1) == torch.device("cuda", 2)
     assert choose_device("auto", 1, jobs_per_card=2).index in (0, 1, 2)
     assert "device: A card, cuda:1 of 3, GPU-1" in capsys.readouterr().err

@@ -21,7 +21,8 @@ def choose_device(wanted: str, gpus: int, jobs_per_card: int = 1) -> torch.devic
         found = "none is available to torch" if gpus else "the workflow grants none (--resources gpu=0)"
         raise InputError(f"key device: cuda demands a CUDA GPU, but {found}; set it to auto or cpu")
     if wanted != "cpu" and gpus and torch.cuda.is_available():
-        torch.backends.cudnn.allow_tf32 = False  # as for matrix products by default
+        torch.backends.cudnn.allow_tf32 = False
+        torch.set_float32_matmul_precision("highest")  # the default, unless the environment says otherwise
         cards = [str(torch.cuda.get_device_properties(number).uuid) for number in range(torch.cuda.device_count())]
         device = torch.device("cuda", take_gpu(cards, jobs_per_card))
         torch.cuda.set_device(device)  # where nothing names a device, as a kernel's launch
