@@ -151,10 +151,11 @@ def _refuse_same(given: Mapping[str, Any]) -> None:
     """Raise InputError where two arguments name one file that is there: a result could replace what a person made."""
     names: dict[Path, str] = {}
     for name, value in given.items():
-        is_file = isinstance(value, Path) and value.is_file()
-        if is_file and (other := names.setdefault(value.resolve(), name)) != name:
-            both = f"{other} and {name}".replace("_", "-")
-            raise InputError(f"{value}: given for {both}; expected two files")
+        for path in value if isinstance(value, list) else [value]:
+            is_file = isinstance(path, Path) and path.is_file()
+            if is_file and (other := names.setdefault(path.resolve(), name)) != name:
+                both = f"{other} and {name}".replace("_", "-")
+                raise InputError(f"{path}: given for {both}; expected two files")
 
 
 def settings_of(annotation: Any) -> type | None:

@@ -80,9 +80,16 @@ def test_help_of_a_setting_names_meaning_range_and_default(capsys):
     assert "--modules.epochs INT passes over the module's images [at least 1] [default: 150]" in text
 
 
-@pytest.mark.parametrize("words", [["", "--model", "m", "--output", "o"], ["d", "--model", "", "--output", "o"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", "", "--model", "m", "--output", "o"],
+        ["predict", "d", "--model", "", "--output", "o"],
+        ["recalibrate", "m", "", "--recalibrated-model", "o"],
+    ],
+)
 def test_an_empty_word_is_not_the_present_folder(words, capsys):
-    assert main(["predict", *words]) == 2  # as by "$FOLDER" where it is not set
+    assert main(words) == 2  # as by "$FOLDER" where it is not set
     assert 'unable to convert ""' in (error := capsys.readouterr().err) or "found '', expected a path" in error
 
 
@@ -92,6 +99,8 @@ def test_a_file_is_not_written_over_another_argument(tmp_path, capsys, monkeypat
     Path("table.csv").write_text("path,split\na.png,test\n")
     assert main(["list-images", "--image-table", "table.csv", "--candidates", str(tmp_path / "table.csv")]) == 2
     assert "table.csv: given for image-table and candidates; expected two files" in capsys.readouterr().err
+    assert main(["summarise-metrics", "--scores-of-seeds", "a.png", "table.csv", "--table", "table.csv"]) == 2
+    assert "table.csv: given for scores-of-seeds and table; expected two files" in capsys.readouterr().err
     assert Path("table.csv").read_text() == "path,split\na.png,test\n"
 
 

@@ -346,7 +346,10 @@ def test_a_folder_belongs_to_one_model_and_one_run(model, files, stub, tmp_path,
         ("ftp://a/b", QUERY, "URL: found 'ftp://a/b', expected the root of a DICOMweb server"),
         ("http://127.0.0.1:port/b", QUERY, "URL: found 'http://127.0.0.1:port/b', expected the root of a DICOMweb"),
         ("http://[::1/b", QUERY, "URL: found 'http://[::1/b', expected the root of a DICOMweb server"),
+        ("HTTP://127.0.0.1/b", QUERY, "URL: found 'HTTP://127.0.0.1/b', expected the root of a DICOMweb server"),
         ("http://me:secret@127.0.0.1/b", QUERY, "URL: found a user name in it, expected none"),
+        ("http://me:secret@127.0.0.1:80a/b", QUERY, "URL: found a user name in it, expected none"),
+        ("http://me:se/secret@127.0.0.1/b", QUERY, "URL: found a user name in it, expected none"),
         ("http://127.0.0.1:9/b", QUERY, "http://127.0.0.1:9/b: search for studies: no connection, or a broken one"),
         (None, (*QUERY, "--timeout", "0"), "--timeout: found 0, expected more than 0 seconds"),
     ],
@@ -363,7 +366,7 @@ def test_a_folder_with_other_files_is_refused_and_a_mistyped_address_binds_nothi
     table = tmp_path / "out/predictions.csv"
     table.write_text("of amae predict\n")
     assert run(stub.url, model, tmp_path / "out") == 2
-    assert "out: exists, and contains something" in capsys.readouterr().err
+    assert "out: contains predictions.csv, but no ledger of this command" in capsys.readouterr().err
     assert table.read_text() == "of amae predict\n"
     assert run("http://127.0.0.1:9/b", model, tmp_path / "new") == 2
     assert run(stub.url, model, tmp_path / "new") == 0

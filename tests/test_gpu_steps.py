@@ -1,8 +1,8 @@
 """Steps of the comparators on a GPU, as far as a machine without one can tell.
 
 The tensors claim to be on CUDA, and have no values: what mixes devices, copies from the host or waits for a value
-fails. DRAEM, IGD, NSA and PII read values in a step, f-AnoGAN takes a gradient in one, which fake tensors of a GPU do
-not have without one, and methods on frozen features have no steps.
+fails. Not here: DRAEM, IGD, NSA and PII, which read values in a step; f-AnoGAN, which takes a gradient in one, which
+fake tensors of a GPU do not have without one; methods that train the autoencoder (see test_stages.py) or nothing.
 """
 
 from contextlib import nullcontext

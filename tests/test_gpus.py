@@ -4,6 +4,7 @@ import itertools
 import os
 import subprocess
 import sys
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -94,7 +95,7 @@ def test_a_card_is_shared_by_as_many_jobs_as_the_key_allows(job):
     assert "2 job(s) on each" in job("a", "b", jobs_per_card=2).stderr.readline()
 
 
-def test_the_device_is_the_card_that_was_taken(monkeypatch, tmp_path, job, capsys):
+def test_the_device_is_the_card_that_was_taken(monkeypatch, request, tmp_path, job, capsys):
     monkeypatch.setattr(gpus, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(gpus, "_held", [])
     (tmp_path / f"amae-cards-{os.getuid()}").symlink_to(tmp_path / "locks")
@@ -110,6 +111,7 @@ def test_the_device_is_the_card_that_was_taken(monkeypatch, tmp_path, job, capsy
     }
     for name, function in fake.items():
         monkeypatch.setattr(torch.cuda, name, function)
+    request.addfinalizer(partial(torch.set_float32_matmul_precision, "highest"))
     torch.set_float32_matmul_precision("high")  # as NVIDIA's containers set it by an environment variable
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     assert choose_device("auto", 1) == torch.device("cuda", 1) == used[0]

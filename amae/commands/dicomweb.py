@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from amae.commands import parameters as p
 from amae.predict.archive import Archive, Fault, Place
 from amae.predict.card import chosen_score, describe
-from amae.predict.files import refuse_used
 from amae.predict.ledger import KEPT, MISSING, STORED, WITHHELD, Ledger
 from amae.runtime.errors import InputError, naming
 from amae.runtime.files import sha256
@@ -51,7 +50,7 @@ def dicomweb(
         list[str] | None,
         p.meaning("attributes of the studies, as StudyDate=20260101-20260131 ModalitiesInStudy=DX PatientID=7"),
     ] = None,
-    studies: Annotated[Path | None, p.meaning("file of StudyInstanceUIDs, one a line")] = None,
+    studies: p.optional(p.file("file of StudyInstanceUIDs, one a line")) = None,
     score: p.Score = "detector",
     specificity: p.Specificity = 0.95,
     store: Annotated[bool, p.meaning("store the results; else keep them in the folder for a later run")] = True,
@@ -76,8 +75,9 @@ def dicomweb(
     filters, listed = _filters(query or [], studies)
     score, archive = chosen_score(describe(model), score), Archive(url, timeout)
     bound = {"url": archive.url, "model": sha256(model), "score": score, "specificity": specificity}
-    if not (output / "ledger.jsonl").exists():
-        refuse_used(output)  # such as an output of `amae predict`, whose table would be replaced
+    others = [name for name in ("predictions.csv", "kept", "incoming") if (output / name).exists()]
+    if others and not (output / "ledger.jsonl").exists():  # such as the table of `amae predict`
+        raise InputError(f"{output}: contains {others[0]}, but no ledger of this command; choose another --output")
     ledger = Ledger(output / "ledger.jsonl", bound)
     try:
         with naming(url):

@@ -1,7 +1,6 @@
 """The published weights of a network of timm."""
 
 from pathlib import Path
-from typing import Annotated
 
 from amae.commands import parameters as p
 from amae.mae.architecture import TIMM
@@ -12,7 +11,7 @@ from amae.runtime.files import read_record, write_json
 def fetch_encoder(
     *,
     encoder: p.Encoder,
-    fetched: Annotated[Path, p.meaning("file of weights to write (.safetensors)")],
+    fetched: p.file("file of weights to write (.safetensors)"),
 ) -> None:
     """Fetch the weights of a network of timm from the hub, and record their commit and SHA-256.
 

@@ -1,6 +1,5 @@
 """Published weights as a file of this project."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from amae.commands import parameters as p
@@ -11,7 +10,7 @@ from amae.settings import ModelSettings
 def import_weights(
     *,
     weights: p.Weights,
-    file: Annotated[Path, p.meaning("published .pth or .safetensors file")],
+    file: p.file("published .pth or .safetensors file"),
     mae: ModelSettings = ModelSettings(),
     normalisation: Annotated[
         Literal["chest", "imagenet"],

@@ -1,8 +1,6 @@
 """A model adapted to the normal images of a site, without training."""
 
 import sys
-from pathlib import Path
-from typing import Annotated
 
 from amae.commands import parameters as p
 from amae.predict.calibration import SPECIFICITY
@@ -14,7 +12,7 @@ from amae.runtime.progress import Progress
 
 def recalibrate(
     model: p.Model,
-    normal_images: Annotated[Path, p.meaning("folder of a site's normal images, or table with a column path (.csv)")],
+    normal_images: p.file("folder of a site's normal images, or table with a column path (.csv)"),
     /,
     *,
     recalibrated_model: p.file("model to write (.safetensors)"),

@@ -95,7 +95,7 @@ def _source(files: Sequence[str | Path]) -> str:
 
 def with_source(error: InputError, files: Sequence[str | Path]) -> str:
     """What an error says; one that begins with a key, after the files that the configuration was read from."""
-    return f"{_source(files)}: {error}" if str(error).startswith("key ") else str(error)
+    return f"{_source(files)}: {error}" if re.match(r"(variant \S+: )?key ", str(error)) else str(error)
 
 
 def check_file(path: str | Path) -> None:

@@ -56,15 +56,15 @@ class Archive:
             raise InputError("dicomweb: needs the optional package dicomweb-client (pip install dicomweb-client)")
         try:
             parts = urlsplit(url)
-            valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+            valid = url.startswith(("http://", "https://")) and parts.hostname and parts.port != 0
         except ValueError:  # an address or a port that is none
             valid = False
+        if "@" in (parts.netloc if valid else url):
+            raise InputError("URL: found a user name in it, expected none: put name and password into ~/.netrc")
         if not valid:
             raise InputError(
                 f"URL: found {url!r}, expected the root of a DICOMweb server, as http://host:8042/dicom-web"
             )
-        if "@" in parts.netloc:
-            raise InputError("URL: found a user name in it, expected none: put name and password into ~/.netrc")
         self.url, self.timeout = url.rstrip("/"), timeout
         self._client = _client(self.url, timeout)
 

@@ -3,6 +3,8 @@
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -33,6 +35,25 @@ def choose_device(wanted: str, gpus: int, jobs_per_card: int = 1) -> torch.devic
         device, name = torch.device("cpu"), f"CPU, {torch.get_num_threads()} thread(s)"
     print(f"device: {name}", file=sys.stderr)
     return device
+
+
+@contextmanager
+def exact() -> Iterator[None]:
+    """Without TensorFloat-32 on CUDA, as in `choose_device`, then as before: for programs that call it from Python.
+
+    These settings of torch are those of the whole process, so let one thread at a time compute on a GPU.
+    """
+    new = hasattr(torch.backends.cudnn, "conv")  # torch 2.9 refuses to read the older name after the newer was set
+    name, off = ("fp32_precision", "ieee") if new else ("allow_tf32", False)
+    parts = torch.backends.cudnn.conv if new else torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [getattr(part, name) for part in parts]
+    try:
+        for part in parts:
+            setattr(part, name, off)
+        yield
+    finally:
+        for part, value in zip(parts, before, strict=True):
+            setattr(part, name, value)
 
 
 def keep_memory() -> None:
