@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -59,32 +59,15 @@ def test_an_array_is_scored_as_a_file_with_the_same_numbers(model, arrays, tmp_p
     assert of_arrays.maps.shape == of_arrays.images.shape and of_arrays.maps.dtype == np.float32
 
 
-@pytest.fixture
-def precisions() -> Iterator[None]:
-    parts = torch.backends, torch.backends.cudnn.conv, torch.backends.cuda.matmul
-    before = [part.fp32_precision for part in parts]
-    yield
-    for part, value in zip(parts, before, strict=True):
-        part.fp32_precision = value
-
-
-@pytest.mark.parametrize("whole", [False, True])
-def test_a_gpu_scores_without_tensorfloat_whatever_the_program_has_set(model, arrays, precisions, whole):
-    cudnn, cuda = torch.backends.cudnn, torch.backends.cuda
-    for part in (torch.backends if whole else cudnn.conv, cuda.matmul):
-        part.fp32_precision = "tf32"
-
-    def state() -> tuple[str, str]:
-        return cudnn.conv.fp32_precision, cuda.matmul.fp32_precision
-
-    before, found = state(), []
-    networks = [*model.detector, model.encoder]
-    hooks = [network.register_forward_pre_hook(lambda *_: found.append(state())) for network in networks]
-    score_arrays(model, arrays)
-    for hook in hooks:
-        hook.remove()
-    assert set(found) == {("ieee", "ieee")}
-    assert state() == before
+def test_a_model_on_a_gpu_scores_without_tensorfloat(path, monkeypatch, request):
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, *_, **_also: self)  # there may be no GPU
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # torch's default
+    request.addfinalizer(partial(torch.set_float32_matmul_precision, "highest"))
+    torch.set_float32_matmul_precision("high")
+    load_model(path)
+    assert torch.backends.cudnn.allow_tf32 and torch.get_float32_matmul_precision() == "high"
+    load_model(path, "cuda")
+    assert not torch.backends.cudnn.allow_tf32 and torch.get_float32_matmul_precision() == "highest"
 
 
 def test_arrays_that_cannot_be_scored_have_a_reason(model, arrays):

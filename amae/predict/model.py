@@ -23,6 +23,7 @@ from amae.method.scores import DESCRIPTIONS
 from amae.method.stage1 import make_head
 from amae.predict.card import COMBINED_FORMAT, DAMAGE, FORMAT, KIND, card_of, damaged, require_model
 from amae.predict.domain import MEASURES
+from amae.runtime.device import forbid_tensorfloat
 from amae.runtime.errors import InputError
 from amae.runtime.tensors import under
 from amae.settings import ReconstructionSettings
@@ -82,7 +83,10 @@ def save_model(model: Model, path: str | Path) -> None:
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
-    """Read a model. Raises InputError, naming the file and what it is, for any other file or one of another format."""
+    """Read a model. Raises InputError, naming the file and what it is, for any other file or one of another format.
+
+    On a GPU this process then computes float32 without TensorFloat-32, as the commands do: thresholds hold for that.
+    """
     about, tensors = read_safetensors(path)
     require_model(about, path)
     try:
@@ -99,6 +103,8 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> Model:
         card_of(about, arrays)  # needs all there is to know
     except DAMAGE as error:
         raise damaged(path, error) from None
+    if torch.device(device).type == "cuda":
+        forbid_tensorfloat()
     for net in (encoder, *(net for member in members for net in _parts(member).values())):
         net.to(device).eval()
     return model

@@ -30,7 +30,6 @@ from amae.predict.card import calibrated_on
 from amae.predict.domain import distance_limit, distances, image_flags
 from amae.predict.model import Model
 from amae.predict.prepare import prepare, prepare_array
-from amae.runtime.device import exact
 from amae.runtime.errors import InputError
 from amae.settings import ReconstructionSettings
 
@@ -46,7 +45,6 @@ LIMIT_IMAGES = 64  # of T_u at most, spread over it: their maps set the end of t
 
 
 @torch.no_grad()
-@exact()
 def score_images(
     model: Model, images: np.ndarray, draw: int = 0, every: bool = True
 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray]:

@@ -3,8 +3,6 @@
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 
@@ -23,8 +21,7 @@ def choose_device(wanted: str, gpus: int, jobs_per_card: int = 1) -> torch.devic
         found = "none is available to torch" if gpus else "the workflow grants none (--resources gpu=0)"
         raise InputError(f"key device: cuda demands a CUDA GPU, but {found}; set it to auto or cpu")
     if wanted != "cpu" and gpus and torch.cuda.is_available():
-        torch.backends.cudnn.allow_tf32 = False
-        torch.set_float32_matmul_precision("highest")  # the default, unless the environment says otherwise
+        forbid_tensorfloat()
         cards = [str(torch.cuda.get_device_properties(number).uuid) for number in range(torch.cuda.device_count())]
         device = torch.device("cuda", take_gpu(cards, jobs_per_card))
         torch.cuda.set_device(device)  # where nothing names a device, as a kernel's launch
@@ -37,23 +34,10 @@ def choose_device(wanted: str, gpus: int, jobs_per_card: int = 1) -> torch.devic
     return device
 
 
-@contextmanager
-def exact() -> Iterator[None]:
-    """Without TensorFloat-32 on CUDA, as in `choose_device`, then as before: for programs that call it from Python.
-
-    These settings of torch are those of the whole process, so let one thread at a time compute on a GPU.
-    """
-    new = hasattr(torch.backends.cudnn, "conv")  # torch 2.9 refuses to read the older name after the newer was set
-    name, off = ("fp32_precision", "ieee") if new else ("allow_tf32", False)
-    parts = torch.backends.cudnn.conv if new else torch.backends.cudnn, torch.backends.cuda.matmul
-    before = [getattr(part, name) for part in parts]
-    try:
-        for part in parts:
-            setattr(part, name, off)
-        yield
-    finally:
-        for part, value in zip(parts, before, strict=True):
-            setattr(part, name, value)
+def forbid_tensorfloat() -> None:
+    """Compute what is in float32 without TensorFloat-32 on CUDA. Torch has these settings for the whole process."""
+    torch.backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")  # the default, unless the environment says otherwise
 
 
 def keep_memory() -> None:
