@@ -94,12 +94,12 @@ def _source(files: Sequence[str | Path]) -> str:
 
 
 def with_source(error: InputError, files: Sequence[str | Path]) -> str:
-    """What an error says; one that begins with a key, after the files that the configuration was read from."""
+    """What an error says; one about a key, after the files that the configuration was read from."""
     return f"{_source(files)}: {error}" if re.match(r"(variant \S+: )?key ", str(error)) else str(error)
 
 
 def check_file(path: str | Path) -> None:
-    """Raise InputError for a configuration file that is no YAML, or has a key twice: the last alone would count."""
+    """Raise InputError for a configuration file that is no YAML, or has no key or one twice: the last would count."""
     try:
         nodes = [(yaml.compose(Path(path).read_text("utf-8"), yaml.CSafeLoader), "")]
     except (yaml.YAMLError, UnicodeDecodeError) as error:
